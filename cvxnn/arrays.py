@@ -1,0 +1,81 @@
+"""Which array library holds the numbers: the only module that knows.
+
+The core is written against the Python array API standard. Whatever arrays come in (NumPy, torch,
+CuPy, ``array_api_strict``) are the arrays that are computed with, on the device where they are;
+NumPy is the only one that is required. Certificates leave this freedom behind on purpose: they are
+recomputed in NumPy float64 (:func:`to_numpy`), whatever produced the network.
+
+Reference: Python array API standard, 2024.12.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace, device, is_numpy_array, is_torch_array
+
+__all__ = ["Array", "array_namespace", "asarray_like", "to_numpy", "unpack"]
+
+#: An array of any library that follows the array API standard.
+Array = Any
+
+
+def to_numpy(x: Any, dtype: Any = np.float64) -> np.ndarray:
+    """Copy an array of any library to NumPy on the CPU.
+
+    Parameters
+    ----------
+    x : array of any shape, or anything ``numpy.asarray`` takes
+    dtype : NumPy dtype, or None to keep the dtype
+
+    Returns
+    -------
+    ndarray of the same shape
+    """
+    if is_torch_array(x):
+        x = x.detach().cpu().numpy()
+    elif hasattr(x, "get") and hasattr(x, "__cuda_array_interface__"):  # CuPy
+        x = x.get()
+    return np.asarray(x, dtype=dtype)
+
+
+def asarray_like(values: np.ndarray, like: Array, *, keep_dtype: bool = False) -> Array:
+    """Move a NumPy array into the library, onto the device and to the dtype of another array.
+
+    Parameters
+    ----------
+    values : ndarray
+    like : array whose library, device and (unless `keep_dtype`) dtype are taken
+    keep_dtype : bool
+        True leaves the dtype of `values` as it is (packed bits, indices).
+    """
+    xp = array_namespace(like)
+    if is_numpy_array(like):
+        return values if keep_dtype else np.asarray(values, dtype=like.dtype)
+    moved = xp.asarray(np.ascontiguousarray(values), device=device(like))
+    return moved if keep_dtype else xp.astype(moved, like.dtype)
+
+
+def unpack(bits: Array, n: int, like: Array) -> Array:
+    """Unpack rows of bits into rows of zeros and ones.
+
+    Parameters
+    ----------
+    bits : uint8 array of shape (patterns, ceil(n / 8)), most significant bit first
+    n : int
+        Number of samples; padding bits beyond it are dropped.
+    like : array whose dtype the result takes
+
+    Returns
+    -------
+    array of shape (patterns, n)
+    """
+    if is_numpy_array(bits):
+        return np.unpackbits(bits, axis=1, count=n).astype(like.dtype)
+    xp = array_namespace(bits)
+    shifts = xp.asarray([7, 6, 5, 4, 3, 2, 1, 0], dtype=xp.uint8, device=device(bits))
+    one = xp.asarray(1, dtype=xp.uint8, device=device(bits))
+    spread = xp.bitwise_and(xp.bitwise_right_shift(bits[:, :, None], shifts), one)
+    flat = xp.reshape(spread, (bits.shape[0], 8 * bits.shape[1]))
+    return xp.astype(flat[:, :n], like.dtype)

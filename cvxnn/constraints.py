@@ -1,0 +1,183 @@
+"""Constraints on the groups of weights, and what they do to the price of a group.
+
+The convex program of a ReLU network keeps each group in the cone of its pattern,
+
+    K_g = { u : (2 D_g - I) X u >= 0 },
+
+because there, and only there, ``D_g X u`` is what a ReLU neuron with weights u computes. A gated
+network has no such constraint. A constraint enters a dual bound through multipliers: for *any*
+``rho >= 0`` the price of a group is at most ``polar(G_g + K*(rho)_g)``, and minimising over rho gives
+the norm of the projection of G_g onto the cone. Only the best rho needs a solver; the bound holds for
+all of them, so it is recomputed from rho and trusts nobody.
+
+Reference: Pilanci and Ergen, ICML 2020, section 3; Moreau's decomposition (Boyd and Vandenberghe,
+section 8.1); Lawson and Hanson, Solving Least Squares Problems, chapter 23.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import nnls
+
+from .arrays import Array, to_numpy
+
+
+class Constraint(ABC):
+    """A constraint ``K(W) >= 0``, group by group."""
+
+    @abstractmethod
+    def violation(self, W: Array) -> float:
+        """Return the largest violation over the rows, relative to the largest row in size."""
+
+    @abstractmethod
+    def project(self, W: np.ndarray) -> np.ndarray:
+        """Return the Euclidean projection of each group of ``W`` (groups, d)."""
+
+    @abstractmethod
+    def price(self, G: np.ndarray, multipliers: np.ndarray | None = None) -> np.ndarray:
+        """Return ``G + K*(rho)`` for the best multipliers, or for the given ones.
+
+        Parameters
+        ----------
+        G : ndarray of shape (groups, d)
+        multipliers : ndarray of shape (groups, n), or None
+            Nonnegative ``rho``; None solves for those that make the price of each group smallest.
+        """
+
+    def to_cvxpy(self, W: Any) -> list[Any]:
+        """Return the constraint as CVXPY constraints on a variable of shape (groups, d)."""
+        return []
+
+
+@dataclass(frozen=True)
+class Free(Constraint):
+    """No constraint: the gated network."""
+
+    def violation(self, W: Array) -> float:
+        return 0.0
+
+    def project(self, W: np.ndarray) -> np.ndarray:
+        return W
+
+    def price(self, G: np.ndarray, multipliers: np.ndarray | None = None) -> np.ndarray:
+        return G
+
+
+@dataclass(frozen=True, eq=False)
+class ReLUCones(Constraint):
+    """The cone of each group's pattern, ``(2 D_g - I) X W_g >= 0``.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+    bits : uint8 ndarray of shape (groups, ceil(n / 8))
+        Packed patterns.
+    free : int, default=0
+        How many trailing coordinates of each group carry no penalty (an unpenalised bias).
+    """
+
+    X: np.ndarray
+    bits: np.ndarray
+    free: int = 0
+
+    def signs(self) -> np.ndarray:
+        """``2 d - 1`` of each group, shape (groups, n)."""
+        n = self.X.shape[0]
+        return 2.0 * np.unpackbits(to_numpy(self.bits, np.uint8), axis=1, count=n) - 1.0
+
+    def violation(self, W: Array) -> float:
+        X, W = to_numpy(self.X), to_numpy(W)
+        if W.size == 0:
+            return 0.0
+        rows = self.signs() * (W @ X.T)
+        return max(0.0, -float(np.min(rows))) / max(float(np.max(np.abs(rows))), 1e-300)
+
+    def project(self, W: np.ndarray) -> np.ndarray:
+        X = to_numpy(self.X)
+        return np.array([project_cone(X, s, w)[0] for s, w in zip(self.signs(), W, strict=True)])
+
+    def price(self, G: np.ndarray, multipliers: np.ndarray | None = None) -> np.ndarray:
+        X = to_numpy(self.X)
+        if multipliers is None:
+            rows = zip(self.signs(), G, strict=True)
+            return np.array([project_cone(X, s, g, self.free)[0] for s, g in rows])
+        return G + (self.signs() * np.maximum(multipliers, 0.0)) @ X
+
+    def to_cvxpy(self, W: Any) -> list[Any]:
+        import cvxpy as cp
+
+        return [cp.multiply(self.signs(), W @ to_numpy(self.X).T) >= 0]
+
+
+def project_cone(
+    X: np.ndarray, sign: np.ndarray, g: np.ndarray, free: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Project ``g`` onto the cone ``{u : sign * (X u) >= 0}``.
+
+    With unpenalised coordinates the answer is the penalised dual instead: the ``g + A' rho`` of
+    smallest penalised norm whose free part vanishes, found with a heavy weight on the free part
+    and two multiplier updates that remove the weight's bias.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+    sign : ndarray of shape (n,), -1 or +1
+    g : ndarray of shape (d,)
+    free : int, default=0
+
+    Returns
+    -------
+    r : ndarray of shape (d,)
+        ``g + A' rho`` with ``A = diag(sign) X``.
+    rho : ndarray of shape (n,)
+        The nonnegative multipliers. Whatever their quality, the norm of r bounds
+        ``max { g'u : u in the cone, ||u|| <= 1 }`` from above (for ``free = 0``).
+    """
+    A = sign[:, None] * X
+    if not np.any(A @ g < 0) and free == 0:
+        return g, np.zeros(len(A))
+    # Rows are scaled to unit length: NNLS stops on an absolute tolerance of its gradient.
+    norms = np.linalg.norm(A, axis=1)
+    kept = norms > 0
+    rows = A[kept] / norms[kept, None]
+    size = float(np.linalg.norm(g))
+    rho = np.zeros(len(A))
+    if size == 0.0 or not rows.size:
+        return g, rho
+    heavy = np.ones(len(g))
+    shift = np.zeros(len(g))
+    rounds = 1
+    if free:
+        heavy[-free:] = 1e3
+        rounds = 4
+    for _ in range(rounds):
+        target = heavy * (g / size + shift)
+        rho[kept] = _nnls((rows * heavy).T, -target) / norms[kept]
+        r = g / size + rho @ A
+        if free:
+            shift[-free:] += r[-free:]
+    return size * r, size * rho
+
+
+def _nnls(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Nonnegative least squares; an unfinished answer is still nonnegative, hence still a bound."""
+    try:
+        return nnls(matrix, target, maxiter=10 * matrix.shape[1] + 100)[0]
+    except RuntimeError:
+        return np.zeros(matrix.shape[1])
+
+
+def cone_margin(X: np.ndarray, sign: np.ndarray, u: np.ndarray) -> float:
+    """The smallest ``sign_i x_i'u / ||x_i||`` over non-zero rows: positive inside the cone."""
+    norms = np.linalg.norm(X, axis=1)
+    kept = norms > 0
+    if not np.any(kept):
+        return float("inf")
+    return float(np.min(sign[kept] * (X[kept] @ u) / norms[kept]))
+
+
+__all__ = ["Constraint", "Free", "ReLUCones", "cone_margin", "project_cone"]

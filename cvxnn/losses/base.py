@@ -1,0 +1,152 @@
+"""What a loss has to answer, and what follows from it for every loss.
+
+A loss enters the convex programs of this package through four functions of the prediction ``f``:
+its value, gradient, diagonal Hessian and convex conjugate, each summed over samples with weights
+``s``. For a dual variable Z (one number per sample) the dual objective is
+
+    D(Z) = -L*(-Z),    L(f) = sum_i s_i loss(f_i, y_i),    L*(z) = sum_i s_i loss*(z_i / s_i),
+
+and the dual variable that belongs to a prediction is ``Z = -grad L(f)``. Every loss here is bounded
+below, so ``Z = 0`` is always in the domain; shrinking a dual variable towards zero, wholly or
+sample by sample, therefore never leaves the domain. Two functions below use that.
+
+Reference: Boyd and Vandenberghe, Convex Optimization, section 3.3 and chapter 5.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy import sparse
+from scipy.optimize import brentq, minimize_scalar
+
+from ..arrays import Array
+
+
+@dataclass(frozen=True, eq=False)
+class ConicForm:
+    """A loss as a conic quadratic program in the predictions ``f`` and extra variables ``v``.
+
+    ``L(f) = constant + min_v 1/2 f' diag(quadratic) f + linear'f + extra'v`` subject to
+    ``F f + V v + h`` in the product of `cones`.
+
+    Parameters
+    ----------
+    quadratic, linear : ndarray of shape (n,)
+    constant : float
+    extra : ndarray of shape (k,)
+    F, V : sparse matrices of shapes (m, n) and (m, k)
+    h : ndarray of shape (m,)
+    cones : list of (str, int)
+        ``("nonnegative", size)`` or ``("exponential", 3)`` in the order of the rows.
+    """
+
+    quadratic: np.ndarray
+    linear: np.ndarray
+    constant: float
+    extra: np.ndarray
+    F: sparse.spmatrix
+    V: sparse.spmatrix
+    h: np.ndarray
+    cones: list[tuple[str, int]]
+
+
+class Loss(ABC):
+    """A convex loss of one prediction per sample.
+
+    In all methods ``f`` (predictions), ``y`` (targets) and ``s`` (weights > 0) have shape (n,).
+    """
+
+    #: Name used by estimators and the command line; scikit-learn's word for the loss.
+    name: ClassVar[str]
+    #: Largest second derivative of the loss of one sample; ``inf`` where it is not smooth.
+    curvature: ClassVar[float]
+    #: Whether targets are classes coded as -1 and +1.
+    classification: ClassVar[bool] = False
+
+    @abstractmethod
+    def value(self, f: Array, y: Array, s: Array) -> float:
+        """Return ``sum_i s_i loss(f_i, y_i)``."""
+
+    @abstractmethod
+    def gradient(self, f: Array, y: Array, s: Array) -> Array:
+        """Return the gradient of :meth:`value` in ``f``, shape (n,)."""
+
+    @abstractmethod
+    def hessian(self, f: Array, y: Array, s: Array) -> Array:
+        """Return the diagonal of the Hessian of :meth:`value` in ``f``, shape (n,)."""
+
+    @abstractmethod
+    def conjugate(self, z: Array, y: Array, s: Array) -> float:
+        """Return ``sum_i s_i loss*(z_i / s_i)``, ``inf`` outside the domain."""
+
+    def conic(self, y: np.ndarray, s: np.ndarray) -> ConicForm | None:
+        """Return the loss as a conic program, or None if it has no such form here."""
+        return None
+
+    def to_cvxpy(self, f: Any, y: np.ndarray, s: np.ndarray) -> Any:
+        """Return :meth:`value` as a CVXPY expression of the CVXPY expression ``f``."""
+        raise NotImplementedError(f"the loss {self.name!r} has no CVXPY form")
+
+    def dual(self, Z: Array, y: Array, s: Array) -> float:
+        """Return the dual objective ``-L*(-Z)``, ``-inf`` outside the domain."""
+        return -self.conjugate(-Z, y, s)
+
+    def best_scale(self, Z: np.ndarray, y: np.ndarray, s: np.ndarray, limit: float) -> float:
+        """Return the ``t`` in [0, limit] that maximises the concave function ``dual(t * Z)``.
+
+        Parameters
+        ----------
+        Z : ndarray of shape (n,)
+        limit : float
+            The largest scale at which the dual variable is feasible; may be ``inf``.
+        """
+        limit = min(limit, 1e12)
+        # 1 is the scale at which Z = -grad L(f) is in the domain; beyond it the domain may end.
+        candidates = [0.0, min(limit, 1.0), limit]
+        found = minimize_scalar(
+            lambda t: min(self.conjugate(-t * Z, y, s), 1e300),
+            bounds=(0.0, limit if limit < 1e6 else 2.0),
+            method="bounded",
+            options={"xatol": 1e-12},
+        )
+        candidates.append(float(np.clip(found.x, 0.0, limit)))
+        return max(candidates, key=lambda t: self.dual(t * Z, y, s))
+
+    def intercept(self, f: np.ndarray, y: np.ndarray, s: np.ndarray) -> float:
+        """Return the constant ``c`` that minimises ``value(f + c)``.
+
+        Raises
+        ------
+        ValueError
+            If the minimum is not attained (a classification target with one class).
+        """
+
+        def slope(c: float) -> float:
+            return float(np.sum(self.gradient(f + c, y, s)))
+
+        width = 1.0 + float(np.max(np.abs(f))) + float(np.max(np.abs(y)))
+        for _ in range(60):
+            if slope(-width) <= 0.0 <= slope(width):
+                return float(brentq(slope, -width, width, xtol=1e-15, rtol=1e-15, maxiter=500))
+            width *= 2.0
+        raise ValueError(
+            "the best intercept is infinite (a single class?): pass targets of both classes "
+            "or fit_intercept=False"
+        )
+
+    @staticmethod
+    def balance(Z: np.ndarray) -> np.ndarray:
+        """Shrink the heavier sign of ``Z`` so that ``sum_i Z_i = 0`` (a free intercept's dual).
+
+        Shrinking keeps every coordinate in the domain of the conjugate, which subtracting the mean
+        would not.
+        """
+        plus, minus = float(np.sum(Z[Z > 0])), -float(np.sum(Z[Z < 0]))
+        if plus == 0.0 or minus == 0.0:
+            return np.zeros_like(Z)
+        low = min(plus, minus)
+        return np.where(Z > 0, Z * (low / plus), Z * (low / minus))

@@ -1,0 +1,200 @@
+"""The explicit network that training returns: plain weights in a closed vocabulary of layers.
+
+Architectures decode into these layers and into nothing else, so everything that reads a network (the
+certificate, saving, the exporters) knows every case. With the default vocabulary a two-layer ReLU
+network is ``Affine -> ReLU -> Affine``, and a gated one is ``Gated -> Affine`` with
+
+    Gated: x -> 1[G' x + h >= 0] * (W' x + b).
+
+A network is saved as safetensors: arrays and a JSON header, no code and no training data.
+
+Reference: the safetensors format; Mishkin, Sahiner and Pilanci, ICML 2022, for the gated unit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+#: Version of the file format; raised when old files can no longer be read.
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """``x -> W' x + b`` with ``weight`` (inputs, outputs) and ``bias`` (outputs,)."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        return X @ self.weight + self.bias
+
+
+@dataclass(frozen=True, eq=False)
+class ReLU:
+    """``x -> max(x, 0)``, coordinate by coordinate."""
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        return np.maximum(X, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Gated:
+    """``x -> 1[G' x + h >= 0] * (W' x + b)``; all weights (inputs, units), biases (units,)."""
+
+    gates: np.ndarray
+    gate_bias: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        return (X @ self.gates + self.gate_bias >= 0) * (X @ self.weight + self.bias)
+
+
+Layer = Affine | ReLU | Gated
+#: The closed vocabulary, by the name used in files.
+LAYERS: dict[str, type] = {"Affine": Affine, "ReLU": ReLU, "Gated": Gated}
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A feed-forward network with one output per sample.
+
+    Parameters
+    ----------
+    layers : tuple of layers, applied in order
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> net = Network.two_layer(np.eye(2), np.zeros(2), np.array([1.0, -1.0]), 0.5)
+    >>> net(np.array([[3.0, 1.0]]))
+    array([2.5])
+    """
+
+    layers: tuple[Layer, ...]
+
+    @classmethod
+    def two_layer(
+        cls, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, intercept: float = 0.0
+    ) -> Network:
+        """Build ``x -> sum_j w2_j max(x'W1_j + b1_j, 0) + intercept``.
+
+        Parameters
+        ----------
+        W1 : ndarray of shape (d, m)
+        b1 : ndarray of shape (m,)
+        w2 : ndarray of shape (m,)
+        """
+        return cls((Affine(W1, b1), ReLU(), Affine(w2[:, None], np.array([float(intercept)]))))
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        """Return the output, shape (n,), of inputs of shape (n, d), in float64."""
+        out = np.asarray(X, dtype=np.float64)
+        for layer in self.layers:
+            out = layer(out)
+        return out[:, 0]
+
+    @property
+    def width(self) -> int:
+        """The number of hidden neurons."""
+        return int(self.layers[-1].weight.shape[0])  # type: ignore[union-attr]
+
+    @property
+    def n_features(self) -> int:
+        """The number of inputs."""
+        return int(self.layers[0].weight.shape[0])  # type: ignore[union-attr]
+
+    @property
+    def intercept(self) -> float:
+        """The constant of the output layer."""
+        return float(self.layers[-1].bias[0])  # type: ignore[union-attr]
+
+    def __repr__(self) -> str:
+        names = " -> ".join(type(layer).__name__ for layer in self.layers)
+        return f"<Network: {self.n_features} inputs, {self.width} neurons, {names}>"
+
+    def save(self, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None) -> None:
+        """Write the network as safetensors, with `metadata` (JSON values) in the header.
+
+        Raises
+        ------
+        TypeError
+            If the metadata holds something JSON cannot.
+        """
+        from safetensors.numpy import save
+
+        arrays = {
+            f"{i}.{f.name}": np.ascontiguousarray(getattr(layer, f.name), dtype=np.float64)
+            for i, layer in enumerate(self.layers)
+            for f in fields(layer)
+        }
+        header = {
+            "format": "cvxnn",
+            "version": str(FORMAT_VERSION),
+            "layers": json.dumps([type(layer).__name__ for layer in self.layers]),
+            "metadata": json.dumps(metadata or {}),
+        }
+        content = save(arrays, metadata=header)
+        # Written beside the target and moved: an interrupted save leaves the old file whole.
+        target = Path(path)
+        draft = target.with_name(target.name + ".part")
+        draft.write_bytes(content)
+        draft.replace(target)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> tuple[Network, dict[str, Any]]:
+        """Read a network and its metadata; nothing in the file is ever executed.
+
+        Returns
+        -------
+        network : Network
+        metadata : dict
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is not a cvxnn network, is damaged, or is of a newer format.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no model file at {path}: pass the path given to --out or save")
+        try:
+            with safe_open(str(path), framework="numpy") as file:
+                header = file.metadata() or {}
+                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(
+                f"{path} is not a safetensors file or is damaged ({error}): save the model again"
+            ) from error
+        if header.get("format") != "cvxnn":
+            raise ValueError(f"{path} is not a cvxnn model: pass a file written by cvxnn")
+        return cls._from_file(path, header, arrays)
+
+    @classmethod
+    def _from_file(
+        cls, path: Any, header: dict[str, str], arrays: dict[str, np.ndarray]
+    ) -> tuple[Network, dict[str, Any]]:
+        try:
+            if int(header["version"]) > FORMAT_VERSION:
+                raise ValueError(f"{path} was written by a newer cvxnn: pip install -U cvxnn")
+            layers = []
+            for i, name in enumerate(json.loads(header["layers"])):
+                kind = LAYERS[name]
+                layers.append(kind(*(arrays[f"{i}.{f.name}"] for f in fields(kind))))
+            network, metadata = cls(tuple(layers)), json.loads(header["metadata"])
+            network(np.zeros((1, network.n_features)))
+        except (KeyError, AttributeError, IndexError, json.JSONDecodeError) as error:
+            raise ValueError(
+                f"{path} lacks parts of a network ({error}): save the model again"
+            ) from error
+        return network, metadata

@@ -1,0 +1,86 @@
+"""Penalties of groups: what the weight decay of a network becomes in its convex program.
+
+Weight decay on both layers of a neuron, minimised over the scalings that leave its function alone,
+is the product of the two norms; in the convex program it is a norm of the group. For a group ``u``
+with the last `free` coordinates unpenalised (an unpenalised hidden bias),
+
+    gauge(u) = ||u_1..d||_2,     polar(g) = max { <g, u> : gauge(u) <= 1 }
+                                          = ||g_1..d||_2 if the free part of g is zero, else inf.
+
+Reference: Pilanci and Ergen, ICML 2020, equation (8); Bach, "Breaking the curse of dimensionality
+with convex neural networks", JMLR 2017, section 2.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from .arrays import Array, array_namespace
+
+
+class Penalty(ABC):
+    """A convex, positively homogeneous penalty that is a sum over groups."""
+
+    @abstractmethod
+    def value(self, W: Array) -> float:
+        """Return the sum over groups of ``gauge(W_g)`` for ``W`` of shape (groups, d)."""
+
+    @abstractmethod
+    def prox(self, W: Array, step: float) -> Array:
+        """Return ``argmin_V 1/2 ||V - W||^2 + step * value(V)``, shape (groups, d)."""
+
+    @abstractmethod
+    def polar(self, G: Array) -> Array:
+        """Return the polar (dual norm) of each group, shape (groups,)."""
+
+    def to_cvxpy(self, W: Any) -> Any:
+        """Return :meth:`value` as a CVXPY expression of a variable of shape (groups, d)."""
+        raise NotImplementedError(f"{type(self).__name__} has no CVXPY form")
+
+
+@dataclass(frozen=True)
+class GroupL2(Penalty):
+    """The group lasso penalty ``sum_g ||W_g||_2``.
+
+    Parameters
+    ----------
+    free : int, default=0
+        How many trailing coordinates of each group are not penalised.
+    """
+
+    free: int = 0
+
+    def norms(self, W: Array) -> Array:
+        """Return the norm of the penalised part of each group, shape (groups,)."""
+        xp = array_namespace(W)
+        kept = W[:, : W.shape[1] - self.free]
+        return xp.sqrt(xp.sum(kept * kept, axis=1))
+
+    def value(self, W: Array) -> float:
+        return float(array_namespace(W).sum(self.norms(W)))
+
+    def prox(self, W: Array, step: float) -> Array:
+        xp = array_namespace(W)
+        norms = self.norms(W)
+        safe = xp.where(norms > step, norms, xp.ones_like(norms))
+        shrink = xp.where(norms > step, 1.0 - step / safe, xp.zeros_like(norms))
+        kept = W[:, : W.shape[1] - self.free] * shrink[:, None]
+        return kept if self.free == 0 else xp.concat([kept, W[:, W.shape[1] - self.free :]], axis=1)
+
+    def polar(self, G: Array) -> Array:
+        norms = self.norms(G)
+        if self.free == 0:
+            return norms
+        xp = array_namespace(G)
+        loose = xp.max(xp.abs(G[:, G.shape[1] - self.free :]), axis=1)
+        # Relative rounding is not infeasibility: the free part is a sum of terms as large as this.
+        slack = 1e-9 * (1.0 + xp.max(xp.abs(G), axis=1))
+        return xp.where(loose <= slack, norms, xp.full_like(norms, float("inf")))
+
+    def to_cvxpy(self, W: Any) -> Any:
+        import cvxpy as cp
+
+        kept = W.shape[1] - self.free
+        return cp.sum(cp.norm(W[:, :kept], 2, axis=1)) if kept else cp.Constant(0.0)

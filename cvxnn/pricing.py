@@ -1,0 +1,292 @@
+r"""Pricing ReLU neurons: which unit neuron correlates most with a dual variable?
+
+A neuron improves the network exactly if its price exceeds beta, where the price of a dual variable Z is
+
+    M(Z) = max over ||u|| <= 1 of |Z'(Xu)_+|.
+
+Within one cell of the arrangement the price is the norm of a projection onto a cone and easy; over all
+cells it is NP-hard. This module *searches*: batched ascent from many starts (one matrix product a
+step) finds good cells, then each of the best is solved exactly in its cell and walked to neighbouring
+cells as long as that helps. In the cell of pattern D the maximiser is ``r = g + A' rho`` with
+``g = X'D Z`` and ``A = (2 D - I) X``; across a tight row i the price rises if and only if
+``rho_i > -Z_i``, because the multiplier of that row in the neighbouring cell would be
+``-(Z_i + rho_i)``. A walk therefore ends in a point that is a local maximum over all its
+neighbouring cells. What is found is a lower bound of M, never a proof.
+
+References: Bach, JMLR 2017, section 4 (incremental training of convex networks); Pilanci and Ergen,
+ICML 2020 (cells and their cones). The crossing rule is derived above.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .constraints import project_cone
+
+#: A row counts as tight if its value is below this share of its largest possible size.
+TIGHT = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Neurons:
+    """Unit neurons found by a search, best first.
+
+    Parameters
+    ----------
+    values : ndarray of shape (k,)
+        ``sign * Z'(Xu)_+`` of each.
+    directions : ndarray of shape (k, d)
+        Unit norm (over the penalised coordinates).
+    signs : ndarray of shape (k,), -1 or +1
+    masks : bool ndarray of shape (k, n)
+        The pattern whose closed cell holds the direction.
+    gates : ndarray of shape (k, d)
+        A point inside the open cell of the pattern.
+    """
+
+    values: np.ndarray
+    directions: np.ndarray
+    signs: np.ndarray
+    masks: np.ndarray
+    gates: np.ndarray
+
+    @property
+    def best(self) -> float:
+        """The largest value found; 0 if there is none."""
+        return max(0.0, float(np.max(self.values))) if len(self.values) else 0.0
+
+
+def search(
+    X: np.ndarray,
+    Z: np.ndarray,
+    *,
+    starts: np.ndarray | None = None,
+    n_random: int = 64,
+    n_polish: int = 24,
+    free: int = 0,
+    random_state: np.random.Generator,
+) -> Neurons:
+    """Search for the unit neurons that correlate most with ``+Z`` and with ``-Z``.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+    Z : ndarray of shape (n,)
+    starts : ndarray of shape (k, d), or None
+        Directions to start from besides random ones (the neurons of a network).
+    n_random : int
+        Gaussian starts.
+    n_polish : int
+        How many of the best, with distinct patterns, are solved exactly and walked.
+    free : int
+        Trailing unpenalised coordinates (0, or 1 for a free bias; then ``sum(Z) == 0``).
+    random_state : numpy.random.Generator
+
+    Returns
+    -------
+    Neurons
+    """
+    d = X.shape[1]
+    blank = np.zeros((0, d))
+    if not np.any(Z) or not np.any(X):
+        none = np.zeros(0)
+        return Neurons(none, blank, none, np.zeros((0, len(X)), bool), blank)
+    pool = [random_state.standard_normal((n_random, d)) * _column_scale(X)]
+    # The neurons that alone see a sample best: the sample itself, and its opposite.
+    heavy = np.argsort(-np.abs(Z) * np.linalg.norm(X, axis=1), kind="stable")[: n_random // 4]
+    pool += [X[heavy], -X[heavy]]
+    if starts is not None and len(starts):
+        pool.append(starts)
+    U = np.concatenate(pool)
+    signs = np.repeat([1.0, -1.0], len(U))
+    U, values = _ascend(X, Z, np.concatenate([U, U]), signs, free)
+    return _polish_best(X, Z, U, signs, values, n_polish, free)
+
+
+def _column_scale(X: np.ndarray) -> np.ndarray:
+    """Inverse column scales, so that random gates cut through the data whatever its units."""
+    scale = np.sqrt(np.mean(X * X, axis=0))
+    return 1.0 / np.where(scale > 0, scale, 1.0)
+
+
+def _unit(U: np.ndarray, free: int) -> np.ndarray:
+    """Scale rows to unit norm over the penalised coordinates."""
+    size = np.linalg.norm(U[:, : U.shape[1] - free], axis=1, keepdims=True)
+    return U / np.where(size > 0, size, 1.0)
+
+
+def best_bias(T: np.ndarray, Z: np.ndarray) -> np.ndarray:
+    """Return the bias that maximises ``Z'(t + b)_+`` for each column of ``T``.
+
+    With ``sum(Z) == 0`` the maximum over b is attained at a breakpoint ``b = -t_k``.
+
+    Parameters
+    ----------
+    T : ndarray of shape (n, k)
+    Z : ndarray of shape (n, k)
+
+    Returns
+    -------
+    ndarray of shape (k,)
+    """
+    order = np.argsort(-T, axis=0, kind="stable")
+    t, z = np.take_along_axis(T, order, 0), np.take_along_axis(Z, order, 0)
+    # value at b = -t_k: sum over t_i > t_k of z_i (t_i - t_k)
+    values = np.cumsum(z * t, axis=0) - t * np.cumsum(z, axis=0)
+    return -np.take_along_axis(t, np.argmax(values, axis=0)[None], 0)[0]
+
+
+def _ascend(
+    X: np.ndarray, Z: np.ndarray, U: np.ndarray, signs: np.ndarray, free: int, steps: int = 60
+) -> tuple[np.ndarray, np.ndarray]:
+    """Projected ascent of all starts at once, each with its own step length."""
+    z = Z[:, None] * signs[None, :]
+
+    def evaluate(V: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if free:
+            V = V.copy()
+            V[:, -1] = 0.0
+            V[:, -1] = best_bias(X @ V.T, z)
+        T = X @ V.T
+        on = np.where(T > 0, z, 0.0)
+        return V, np.einsum("nk,nk->k", on, T), on.T @ X
+
+    U, values, G = evaluate(_unit(U, free))
+    length = np.ones(len(U))
+    for _ in range(steps):
+        G[:, G.shape[1] - free :] = 0.0
+        size = np.linalg.norm(G, axis=1, keepdims=True)
+        V = _unit(U + length[:, None] * G / np.where(size > 0, size, 1.0), free)
+        V, new, H = evaluate(V)
+        better = new > values
+        U[better], values[better], G[better] = V[better], new[better], H[better]
+        length = np.clip(np.where(better, 2.0 * length, 0.4 * length), 1e-6, 64.0)
+    return U, values
+
+
+def _polish_best(
+    X: np.ndarray,
+    Z: np.ndarray,
+    U: np.ndarray,
+    signs: np.ndarray,
+    values: np.ndarray,
+    n_polish: int,
+    free: int,
+) -> Neurons:
+    """Solve the best distinct cells exactly, walk, and keep one neuron per pattern and sign."""
+    norms = np.linalg.norm(X, axis=1)
+    seen: set[bytes] = set()
+    ends: dict[bytes, tuple[float, np.ndarray, float, np.ndarray, np.ndarray]] = {}
+    for j in np.argsort(-values, kind="stable"):
+        if len(seen) >= n_polish or values[j] <= 0:
+            break
+        mask = X @ U[j] > 0
+        key = np.packbits(mask).tobytes() + (b"+" if signs[j] > 0 else b"-")
+        if key in seen:
+            continue
+        seen.add(key)
+        end = walk(X, signs[j] * Z, mask, U[j], norms, free)
+        key = np.packbits(end[2]).tobytes() + (b"+" if signs[j] > 0 else b"-")
+        if key not in ends or ends[key][0] < end[0]:
+            ends[key] = (end[0], end[1], signs[j], end[2], end[3])
+    rows = sorted(ends.items(), key=lambda item: (-item[1][0], item[0]))
+    n, d = X.shape
+    return Neurons(
+        np.array([row[0] for _, row in rows]),
+        np.array([row[1] for _, row in rows]).reshape(-1, d),
+        np.array([row[2] for _, row in rows]),
+        np.array([row[3] for _, row in rows], dtype=bool).reshape(-1, n),
+        np.array([row[4] for _, row in rows]).reshape(-1, d),
+    )
+
+
+def walk(
+    X: np.ndarray,
+    z: np.ndarray,
+    mask: np.ndarray,
+    gate: np.ndarray,
+    norms: np.ndarray,
+    free: int = 0,
+    max_cells: int = 50,
+) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
+    """Maximise ``z'(Xu)_+`` exactly in a cell and walk to better neighbouring cells.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+    z : ndarray of shape (n,)
+    mask : bool ndarray of shape (n,)
+        The pattern to start in.
+    gate : ndarray of shape (d,)
+        A point of its open cell.
+    norms : ndarray of shape (n,)
+        Row norms of X.
+
+    Returns
+    -------
+    value, direction (d,), mask (n,), gate (d,) of the best cell visited
+    """
+    best = (float(z @ np.maximum(X @ gate, 0.0)), gate, mask, gate)
+    for _ in range(max_cells):
+        sign = np.where(mask, 1.0, -1.0)
+        r, rho = project_cone(X, sign, X.T @ np.where(mask, z, 0.0), free)
+        u = _direction(X, z, r, rho, free)
+        if u is None:
+            break
+        value = float(z @ np.maximum(X @ u, 0.0))
+        if value <= best[0] * (1.0 + 1e-13):
+            if value > best[0]:
+                best = (value, u, mask, gate)
+            break
+        best = (value, u, mask, gate)
+        tight = np.abs(X @ u) <= TIGHT * norms * np.linalg.norm(u)
+        # Tight rows that a price-increasing step would cross; rows through 0 have no side.
+        cross = tight & (norms > 0) & (rho + z > 1e-12 * np.max(np.abs(z))) & (rho > 0)
+        if not np.any(cross):
+            break
+        moved = np.where(cross, ~mask, mask)
+        inside = _inside(X, moved, u, tight & (norms > 0), norms)
+        if inside is None:
+            break
+        mask, gate = moved, inside
+    return best
+
+
+def _direction(
+    X: np.ndarray, z: np.ndarray, r: np.ndarray, rho: np.ndarray, free: int
+) -> np.ndarray | None:
+    """The unit neuron that a projection ``r`` stands for."""
+    size = float(np.linalg.norm(r[: len(r) - free]))
+    if size == 0.0:
+        return None
+    u = r / size
+    if free:
+        u[-1] = 0.0
+        u[-1] = best_bias((X @ u)[:, None], z[:, None])[0]
+    return u
+
+
+def _inside(
+    X: np.ndarray, mask: np.ndarray, u: np.ndarray, tight: np.ndarray, norms: np.ndarray
+) -> np.ndarray | None:
+    """A point in the open cell of `mask` near its boundary point `u`; None if there is no such.
+
+    It moves off all tight rows to the side the pattern says; a pattern whose cell is empty (a flip
+    of one of two parallel rows) is recognised here and given up.
+    """
+    rows = np.flatnonzero(tight)
+    sign = np.where(mask, 1.0, -1.0)
+    scaled = X[rows] / norms[rows, None]
+    push = np.linalg.lstsq(scaled, sign[rows], rcond=None)[0]
+    if np.any(sign[rows] * (scaled @ push) < 1e-6):
+        return None
+    others = ~tight & (norms > 0)
+    room, speed = sign * (X @ u), -sign * (X @ push)
+    closing = others & (speed > 0)
+    if np.any(room[others] <= 0):
+        return None
+    step = 1.0 if not np.any(closing) else min(1.0, float(np.min(room[closing] / speed[closing])))
+    inside = u + 0.5 * step * push
+    return inside if np.all((sign * (X @ inside))[norms > 0] > 0) else None

@@ -1,0 +1,272 @@
+"""The narrow waist: the training problem a user has, and the one convex program it becomes.
+
+A :class:`Problem` is what the user states: data, targets, weights, loss, strength of the penalty. An
+architecture lifts it to a :class:`Program`,
+
+    minimise over W, c   sum_i s_i loss(A(W)_i + c, y_i) + beta * sum_g gauge(W_g)
+    subject to           K(W) >= 0,
+
+(``c`` only with an intercept), and a solver improves a program without knowing the architecture. By
+Fenchel duality, for every dual variable Z and all multipliers rho >= 0 with
+``polar(A*(Z)_g + K*(rho)_g) <= beta`` for all groups, and ``sum_i Z_i = 0`` with an intercept,
+
+    -L*(-Z)  <=  minimum of the program.
+
+Every Z can be shrunk until it satisfies this, so every Z gives a lower bound: :meth:`Program.bound`.
+
+Reference: Rockafellar, Convex Analysis, section 31; Pilanci and Ergen, ICML 2020, section 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from .arrays import Array, array_namespace, asarray_like, to_numpy
+from .constraints import Constraint, Free
+from .losses import Loss
+from .operators import Operator
+from .penalties import GroupL2, Penalty
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A supervised training problem, at the scale of sums.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+    y : ndarray of shape (n,)
+        Targets; -1 and +1 for classification losses.
+    weights : ndarray of shape (n,)
+        Sample weights, all positive.
+    loss : Loss
+    beta : float
+        Strength of the penalty on the sum of losses, > 0. In the user's scale
+        ``beta = alpha * sum(weights)``; :meth:`from_alpha` is the only place that converts.
+    intercept : bool
+        Whether an unpenalised constant is added to the output.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    weights: np.ndarray
+    loss: Loss
+    beta: float
+    intercept: bool = False
+
+    @classmethod
+    def from_alpha(
+        cls,
+        X: np.ndarray,
+        y: np.ndarray,
+        weights: np.ndarray | None,
+        loss: Loss,
+        alpha: float,
+        intercept: bool,
+    ) -> Problem:
+        """Build a problem from the per-sample strength ``alpha``; zero-weight rows are dropped.
+
+        A row of weight zero must not take part in anything, not even in the arrangement.
+        """
+        X, y = to_numpy(X), to_numpy(y)
+        s = np.ones(len(X)) if weights is None else to_numpy(weights)
+        kept = s > 0
+        if not np.all(kept):
+            X, y, s = X[kept], y[kept], s[kept]
+        return cls(X, y, s, loss, float(alpha * np.sum(s)), intercept)
+
+    @property
+    def total_weight(self) -> float:
+        """The sum of the weights: objectives divided by it are per sample."""
+        return float(np.sum(self.weights))
+
+    def value(self, prediction: np.ndarray, cost: float) -> float:
+        """Return the objective ``sum_i s_i loss_i + beta * cost`` of a prediction, shape (n,)."""
+        return self.loss.value(prediction, self.y, self.weights) + self.beta * cost
+
+    def residual(self, prediction: np.ndarray) -> np.ndarray:
+        """Return the dual variable ``Z = -grad L`` of a prediction, shape (n,).
+
+        With an intercept the prediction is first given its best constant, then Z is balanced, so
+        that ``sum_i Z_i = 0`` holds to rounding.
+        """
+        f, y, s = prediction, self.y, self.weights
+        if not self.intercept:
+            return -self.loss.gradient(f, y, s)
+        Z = -self.loss.gradient(f + self.loss.intercept(f, y, s), y, s)
+        return self.loss.balance(Z)
+
+    def null_value(self) -> float:
+        """Return the objective of the zero network (with its best constant, if there is one)."""
+        f = np.zeros_like(self.y)
+        if self.intercept:
+            f = f + self.loss.intercept(f, self.y, self.weights)
+        return self.value(f, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """The convex program that every architecture lifts to.
+
+    Parameters
+    ----------
+    operator : Operator
+        ``A``, from W of shape (groups, d) to predictions of shape (n,).
+    loss : Loss
+    target, weights : arrays of shape (n,)
+    beta : float
+    penalty : Penalty
+    constraint : Constraint
+    intercept : bool
+    """
+
+    operator: Operator
+    loss: Loss
+    target: Array
+    weights: Array
+    beta: float
+    penalty: Penalty = field(default_factory=GroupL2)
+    constraint: Constraint = field(default_factory=Free)
+    intercept: bool = False
+
+    def predict(self, W: Array, offset: float = 0.0) -> Array:
+        """Return ``A(W) + c``, shape (n,)."""
+        return self.operator.apply(W) + offset
+
+    def primal(self, W: Array, offset: float = 0.0) -> float:
+        """Return the objective at ``W`` (groups, d); feasibility is the constraint's matter."""
+        f = self.predict(W, offset)
+        return self.loss.value(f, self.target, self.weights) + self.beta * self.penalty.value(W)
+
+    def residual(self, f: Array) -> Array:
+        """Return the dual variable ``-grad L(f)``, balanced if there is an intercept."""
+        Z = -self.loss.gradient(f, self.target, self.weights)
+        if not self.intercept:
+            return Z
+        return asarray_like(self.loss.balance(to_numpy(Z)), Z)
+
+    def dual(self, Z: Array, multipliers: np.ndarray | None = None) -> float:
+        """Return ``-L*(-Z)`` if Z is dual feasible, else ``-inf``."""
+        if self.intercept and abs(float(np.sum(to_numpy(Z)))) > 1e-9 * float(
+            np.sum(np.abs(to_numpy(Z)))
+        ):
+            return -float("inf")
+        if self.price(Z, multipliers) > self.beta * (1.0 + 1e-12):
+            return -float("inf")
+        return self.loss.dual(Z, self.target, self.weights)
+
+    def price(self, Z: Array, multipliers: np.ndarray | None = None) -> float:
+        """Return the largest price ``polar(A*(Z)_g + K*(rho)_g)`` over the groups."""
+        G = self.operator.adjoint(Z)
+        if G.shape[0] == 0:
+            return 0.0
+        if not isinstance(self.constraint, Free):
+            G = self.constraint.price(to_numpy(G), multipliers)
+        xp = array_namespace(G)
+        return float(xp.max(self.penalty.polar(G)))
+
+    def bound(self, Z: Array, multipliers: np.ndarray | None = None) -> float:
+        """Return the best lower bound of the program's minimum among the multiples of ``Z``."""
+        price = self.price(Z, multipliers)
+        limit = self.beta / price if price > 0 else float("inf")
+        z, y, s = (to_numpy(v) for v in (Z, self.target, self.weights))
+        return self.loss.dual(self.loss.best_scale(z, y, s, limit) * z, y, s)
+
+    def to_cvxpy(self) -> tuple[Any, Any]:
+        """State the program in CVXPY, so that anybody can check it with another solver.
+
+        Returns
+        -------
+        problem : cvxpy.Problem
+        W : cvxpy.Variable of shape (groups, d)
+
+        Raises
+        ------
+        ImportError
+            If CVXPY is not installed.
+        NotImplementedError
+            If the loss, penalty or constraint has no CVXPY form here.
+        """
+        try:
+            import cvxpy as cp
+        except ImportError as error:
+            raise ImportError("CVXPY is missing: pip install 'cvxnn[cvxpy]'") from error
+        _, groups, d = self.operator.shape
+        W = cp.Variable((groups, d))
+        c = cp.Variable() if self.intercept else 0.0
+        y, s = to_numpy(self.target), to_numpy(self.weights)
+        f = self.operator.dense() @ cp.vec(W, order="C") + c
+        objective = self.loss.to_cvxpy(f, y, s) + self.beta * self.penalty.to_cvxpy(W)
+        return cp.Problem(cp.Minimize(objective), self.constraint.to_cvxpy(W)), W
+
+
+class Status(str, Enum):
+    """How a solver's run ended; each member is the message shown to the user."""
+
+    optimal = "The duality gap is below tol."
+    max_iter = "Stopped at max_iter before the gap reached tol: raise max_iter or tol."
+    max_time = "Stopped at max_time before the gap reached tol: raise max_time or tol."
+    stalled = "The solver could make no further progress at this precision."
+    interrupted = "Interrupted; this is the best point so far."
+    nonfinite = "The iterates became non-finite; this is the last finite point."
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What a solver returns for a program.
+
+    Parameters
+    ----------
+    W : array of shape (groups, d)
+    offset : float
+        The intercept; 0 where the program has none.
+    Z : array of shape (n,)
+        Dual variable.
+    multipliers : ndarray of shape (groups, n), or None
+        Multipliers of the constraint that go with Z.
+    primal, bound : float
+        Objective and lower bound of the *program*, recomputed by the loop.
+    status : Status
+    n_iter : int
+    """
+
+    W: Array
+    offset: float
+    Z: Array
+    multipliers: np.ndarray | None
+    primal: float
+    bound: float
+    status: Status
+    n_iter: int
+
+    @property
+    def gap(self) -> float:
+        """``(primal - bound) / |primal|`` of the program (not of all networks)."""
+        if not np.isfinite(self.primal):
+            return float("inf")
+        return max(0.0, self.primal - self.bound) / max(abs(self.primal), 1e-300)
+
+
+@dataclass(frozen=True, eq=False)
+class Master:
+    """A program that an architecture asks to have solved, and how well.
+
+    Parameters
+    ----------
+    program : Program
+    tol : float
+        Relative duality gap of the program to reach.
+    start : array of shape (groups, d), or None
+        A warm start.
+    network : Network or None
+        The best network so far, returned to the user if training is interrupted here.
+    """
+
+    program: Program
+    tol: float
+    start: Array | None = None
+    network: Any = None

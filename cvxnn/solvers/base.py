@@ -1,0 +1,155 @@
+"""The one loop: it drives any solver, and only it decides when to stop.
+
+A solver improves a program step by step and says nothing about being finished. The loop recomputes
+the primal value and the lower bound of the program from the solver's candidate, on the original
+(unscaled) data, and stops when the duality gap is at most `tol`. A candidate is weights, intercept,
+dual variable and, for constrained programs, multipliers; the bound holds whatever they are, so a wrong
+solver is slow, never believed.
+
+Reference: Boyd and Vandenberghe, Convex Optimization, section 5.5.1 (stopping on the duality gap).
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..arrays import Array
+from ..program import Program, Solution, Status
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """Where a solver stands.
+
+    Parameters
+    ----------
+    W : array of shape (groups, d)
+    offset : float
+    Z : array of shape (n,)
+    multipliers : ndarray of shape (groups, n), or None
+    """
+
+    W: Array
+    offset: float
+    Z: Array
+    multipliers: np.ndarray | None = None
+
+
+class Unsupported(ValueError):
+    """A solver was given a program it cannot solve; the message carries the reason."""
+
+
+class Solver(ABC):
+    """An algorithm that improves a program step by step."""
+
+    name: ClassVar[str]
+    #: How many steps the loop takes between two looks at the gap.
+    check_every: ClassVar[int] = 1
+
+    @abstractmethod
+    def supports(self, program: Program) -> tuple[bool, str]:
+        """Return whether the program can be solved, and the reason if it cannot."""
+
+    @abstractmethod
+    def init(self, program: Program, start: Array | None) -> Any:
+        """Return the state before the first step; `start` is a warm start (groups, d) or None."""
+
+    @abstractmethod
+    def step(self, program: Program, state: Any) -> Any:
+        """Return the state after one step, or None where no further step is possible."""
+
+    @abstractmethod
+    def candidate(self, program: Program, state: Any) -> Candidate:
+        """Return the point that a state stands for."""
+
+
+def run(
+    solver: Solver,
+    program: Program,
+    *,
+    tol: float = 1e-6,
+    max_iter: int = 1000,
+    max_time: float = float("inf"),
+    start: Array | None = None,
+    callback: Callable[[int, float, float], None] | None = None,
+) -> Solution:
+    """Solve a program to a relative duality gap.
+
+    Parameters
+    ----------
+    solver : Solver
+    program : Program
+    tol : float
+        Stop when ``primal - bound <= tol * |primal|``.
+    max_iter : int
+    max_time : float
+        Seconds.
+    start : array of shape (groups, d), or None
+    callback : callable(iteration, primal, bound), or None
+
+    Returns
+    -------
+    Solution
+        With the best primal point and the best bound seen. Ctrl-C returns it too.
+
+    Raises
+    ------
+    Unsupported
+        If the solver cannot handle the program.
+    """
+    able, reason = solver.supports(program)
+    if not able:
+        raise Unsupported(f"{solver.name} cannot solve this program: {reason}")
+    began = time.perf_counter()
+    state = solver.init(program, start)
+    best = _look(program, solver.candidate(program, state))
+    status, k = Status.max_iter, 0
+    try:
+        for k in range(1, max_iter + 1):
+            state, previous = solver.step(program, state), state
+            last = state is None
+            if last or k % solver.check_every == 0 or k == max_iter:
+                seen = _look(program, solver.candidate(program, previous if last else state))
+                if np.isnan(seen.primal):
+                    status = Status.nonfinite
+                    break
+                best = _better(best, seen)
+                if callback is not None:
+                    callback(k, best.primal, best.bound)
+                if best.gap <= tol:
+                    status = Status.optimal
+                    break
+            if last:
+                status = Status.stalled
+                break
+            if time.perf_counter() - began > max_time:
+                status = Status.max_time
+                break
+    except KeyboardInterrupt:
+        status = Status.interrupted
+    return Solution(
+        best.W, best.offset, best.Z, best.multipliers, best.primal, best.bound, status, max(k, 1)
+    )
+
+
+def _look(program: Program, at: Candidate) -> Solution:
+    """Recompute the primal value and the bound of a candidate; an infeasible point is worth inf."""
+    feasible = program.constraint.violation(at.W) <= 1e-9
+    primal = program.primal(at.W, at.offset) if feasible else float("inf")
+    bound = program.bound(at.Z, at.multipliers)
+    return Solution(at.W, at.offset, at.Z, at.multipliers, primal, bound, Status.max_iter, 0)
+
+
+def _better(a: Solution, b: Solution) -> Solution:
+    """The better primal point and the better bound of two looks."""
+    point = b if b.primal <= a.primal else a
+    proof = b if b.bound >= a.bound else a
+    return Solution(
+        point.W, point.offset, proof.Z, proof.multipliers, point.primal, proof.bound, b.status, 0
+    )

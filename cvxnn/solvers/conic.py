@@ -1,0 +1,142 @@
+"""The explicit program, handed whole to a general conic solver: the reference for small sizes.
+
+Nothing is exploited here. Every group's predictions are written out, every norm is a second-order cone,
+every cone row a linear inequality, the loss its conic form, and Clarabel solves it to high accuracy.
+What the structured solvers return is checked against this.
+
+Reference: Goulart and Chen, "Clarabel: an interior-point solver for conic programs with quadratic
+objectives", 2024.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy import sparse
+
+from ..arrays import Array, to_numpy
+from ..constraints import Free, ReLUCones
+from ..penalties import GroupL2
+from ..program import Program
+from .base import Candidate, Solver
+
+#: Entries of the explicit matrix beyond which the reference is refused.
+MAX_ENTRIES = 20_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """The point, before (zeros) and after the one step that solves everything."""
+
+    W: np.ndarray
+    offset: float
+    multipliers: np.ndarray | None
+    done: bool
+
+
+class Conic(Solver):
+    """Clarabel on the explicit program."""
+
+    name: ClassVar[str] = "conic"
+
+    def supports(self, program: Program) -> tuple[bool, str]:
+        n, groups, d = program.operator.shape
+        if not isinstance(program.penalty, GroupL2):
+            return False, "needs the group-l2 penalty"
+        if not isinstance(program.constraint, Free | ReLUCones):
+            return False, f"no conic form of {type(program.constraint).__name__}"
+        if program.loss.conic(np.zeros(1), np.ones(1)) is None:
+            return False, f"no conic form of the loss {program.loss.name}"
+        if n * groups * d > MAX_ENTRIES:
+            return False, f"{n} x {groups} x {d} entries are too many to write out"
+        return True, ""
+
+    def init(self, program: Program, start: Array | None) -> State:
+        n, groups, d = program.operator.shape
+        cones = isinstance(program.constraint, ReLUCones)
+        return State(np.zeros((groups, d)), 0.0, np.zeros((groups, n)) if cones else None, False)
+
+    def step(self, program: Program, state: State) -> State | None:
+        return None if state.done else _solve(program)
+
+    def candidate(self, program: Program, state: State) -> Candidate:
+        f = program.predict(state.W, state.offset)
+        if not state.done and program.intercept:
+            y, s = to_numpy(program.target), to_numpy(program.weights)
+            offset = program.loss.intercept(f, y, s)
+            return Candidate(state.W, offset, program.residual(f + offset), state.multipliers)
+        return Candidate(state.W, state.offset, program.residual(f), state.multipliers)
+
+
+def _solve(program: Program) -> State:
+    """Write the program as ``min 1/2 x'Px + q'x, Ax + s = b`` with x = (f, v, W, c, t)."""
+    import clarabel
+
+    n, groups, d = program.operator.shape
+    y, w = to_numpy(program.target), to_numpy(program.weights)
+    form = program.loss.conic(y, w)
+    assert form is not None and isinstance(program.penalty, GroupL2)
+    k, kept = len(form.extra), d - program.penalty.free
+    sizes = np.array([n, k, groups * d, 1 if program.intercept else 0, groups])
+    P = sparse.diags(np.concatenate([form.quadratic, np.zeros(int(sizes[1:].sum()))]))
+    q = np.concatenate([form.linear, form.extra, np.zeros(groups * d + int(sizes[3]))])
+    q = np.concatenate([q, np.full(groups, program.beta)])
+    rows, right, cones = _fit_rows(program, sizes)
+    if isinstance(program.constraint, ReLUCones):
+        block = _cone_rows(program.constraint, groups)
+        rows.append(_pad(sizes, {2: -block}))
+        right.append(np.zeros(groups * n))
+        cones.append(clarabel.NonnegativeConeT(groups * n))
+    if len(form.h):
+        rows.append(_pad(sizes, {0: -form.F, 1: -form.V}))
+        right.append(form.h)
+        kinds = {"nonnegative": clarabel.NonnegativeConeT, "exponential": None}
+        cones += [
+            clarabel.ExponentialConeT() if kinds[name] is None else kinds[name](size)
+            for name, size in form.cones
+        ]
+    pick_t = sparse.kron(sparse.identity(groups), sparse.eye(kept + 1, 1))
+    pick_u = sparse.kron(sparse.identity(groups), sparse.eye(kept + 1, d, k=-1))
+    rows.append(_pad(sizes, {2: -pick_u, 4: -pick_t}))
+    right.append(np.zeros(groups * (kept + 1)))
+    cones += [clarabel.SecondOrderConeT(kept + 1)] * groups
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-11
+    A = sparse.vstack(rows).tocsc()
+    result: Any = clarabel.DefaultSolver(
+        sparse.csc_matrix(P), q, A, np.concatenate(right), cones, settings
+    ).solve()
+    x, z = np.array(result.x), np.array(result.z)
+    ends = np.cumsum(sizes)
+    W = x[ends[1] : ends[2]].reshape(groups, d)
+    offset = float(x[ends[2]]) if program.intercept else 0.0
+    if not isinstance(program.constraint, ReLUCones):
+        return State(W, offset, None, True)
+    return State(W, offset, np.maximum(z[n : n + groups * n], 0).reshape(groups, n), True)
+
+
+def _fit_rows(program: Program, sizes: np.ndarray) -> tuple[list[Any], list[Any], list[Any]]:
+    """``f - A(W) - c = 0``."""
+    import clarabel
+
+    n = int(sizes[0])
+    blocks = {0: sparse.identity(n), 2: -sparse.csc_matrix(program.operator.dense())}
+    if sizes[3]:
+        blocks[3] = -np.ones((n, 1))
+    return [_pad(sizes, blocks)], [np.zeros(n)], [clarabel.ZeroConeT(n)]
+
+
+def _cone_rows(constraint: ReLUCones, groups: int) -> Any:
+    """``blockdiag((2 D_g - I) X)``."""
+    X = to_numpy(constraint.X)
+    return sparse.block_diag([sign[:, None] * X for sign in constraint.signs()])
+
+
+def _pad(sizes: np.ndarray, blocks: dict[int, Any]) -> Any:
+    """A row of blocks in which the missing ones are zero."""
+    height = next(iter(blocks.values())).shape[0]
+    full = [blocks.get(i, sparse.csc_matrix((height, int(m)))) for i, m in enumerate(sizes)]
+    return sparse.hstack([sparse.csc_matrix(b) for b in full])
