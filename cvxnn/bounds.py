@@ -1,88 +1,325 @@
-"""TODO"""
+"""A lower bound on the training objective of every two-layer ReLU network, of any width.
+
+By duality every ``theta`` with ``M(theta) = max_{|u| <= 1} |sum_i theta_i (x_i'u)_+| <= beta``
+bounds the objective of all networks from below by ``D(theta) = -L*(-theta)``. Computing M is
+NP-hard; this module bounds it from above by quadratic envelopes and moves theta and the envelopes
+together.
+
+Write ``(t)_+ = (t + |t|) / 2``, divide row i by ``h_i >= max |x_i'u|``, let ``w_i = h_i theta_i``.
+For any numbers ``A_i, B_i`` and ``|t| <= 1``
+
+    w_i |t| <= A_i t^2 + B_i t + c_i,    c_i = max_{0 <= r <= 1} (w_i + |B_i|) r - A_i r^2,
+
+by the definition of ``c_i`` (the worse sign of t turns ``-B_i t`` into ``|B_i| r``). Summing over i
+with ``Q = sum_i A_i x_i x_i'`` and ``g = sum_i (w_i + B_i) x_i`` (scaled rows),
+
+    M_+(theta) <= 1/2 (max_{|u| <= 1} u'Q u + g'u + sum_i c_i) <= 1/2 (m + v + sum_i c_i)
+
+whenever ``[[m I - Q, -g/2], [-g'/2, v]]`` is positive semidefinite and ``m >= 0`` (multiply by
+``(u, 1)`` from both sides: the S-procedure). The other sign of the output weight is the same with
+``-theta`` and its own envelopes. The right-hand side is jointly convex in (theta, A, B, m, v),
+because c_i is a maximum of linear functions, so maximising D under it is a convex program; its dual
+is in :mod:`cvxnn.bounds_interior`. Whatever a solver returns, the bound is recomputed from the
+formula and verified, rounding included, by :mod:`cvxnn.bounds_envelopes`.
+
+A hidden bias that is not penalised (``free=1``) makes M finite only if ``sum_i theta_i = 0``. Then
+no bias beyond ``R = max |x_i|`` changes the value, as all samples are on or all off: the constraint
+is ``|w| <= 1, |b| <= R``, with one multiplier m for each. Shifting the rows only moves b, so they
+are centred to make R small.
+
+Reference: Boyd and Vandenberghe, Convex Optimization, appendix B; Nesterov, "Semidefinite
+relaxation and nonconvex quadratic optimization", 1998.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import LinAlgError, cholesky, eigh, solve_triangular
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from .bounds_descent import descent_points
+from .bounds_envelopes import (
+    Envelope,
+    Objective,
+    Rows,
+    ScaledRows,
+    certify,
+    scale_rows,
+    start_envelope,
+)
+from .bounds_interior import interior_points
 from .losses import Loss
-from .interior import Envelope, Rows, interior_points
 
-_EPS = float(np.finfo(float).eps)
+#: Largest Newton system, and samples times its order squared, that the interior method is given.
+_LARGEST_ORDER, _LARGEST_WORK = 3800, 8e10
 
 
 @dataclass(frozen=True)
 class DualProof:
+    """A feasible dual point and what it proves.
+
+    Attributes
+    ----------
+    theta : ndarray of shape (n,)
+        The dual point, scaled to be feasible.
+    value : float
+        Proven upper bound of the oracle at `theta`; at most beta, up to rounding of 1e-12.
+    bound : float
+        No network of the family, of any width, has a lower training objective.
+    """
+
     theta: np.ndarray
     value: float
     bound: float
 
 
-def _slopes_constant(excess, A):
-    """max over 0<=r<=1 of excess r - A r^2"""
-    top = np.clip(np.divide(excess, 2.0 * A, out=np.zeros_like(A), where=A > 0), 0.0, 1.0)
-    inside = top * (excess - A * top)
-    return np.maximum(np.maximum(inside, excess - A), 0.0)
+def oracle_bound(
+    X: np.ndarray,
+    theta: np.ndarray,
+    *,
+    free: int = 0,
+    max_iter: int = 40,
+    max_time: float | None = None,
+) -> float:
+    """Bound the oracle ``max |sum_i theta_i (x_i'u)_+|`` over the unit ball from above.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+    theta : ndarray of shape (n,)
+    free : {0, 1}
+        1 if the last column of `X` is the constant 1 of a bias that is not penalised.
+    max_iter : int
+        Iterations of the solver; the result is valid after any number, also 0.
+    max_time : float or None
+        Cap on the seconds spent.
+
+    Returns
+    -------
+    float
+        Infinity where the oracle is unbounded (``free=1`` and theta does not sum to zero).
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, an entry is not finite or `free` is neither 0 nor 1.
+    """
+    X, theta = _checked(X, theta, free)
+    size = float(np.max(np.abs(theta), initial=0.0))
+    if size == 0.0:
+        return 0.0
+    theta = theta / size
+    if free and abs(float(np.sum(theta))) > 1e-12 * float(np.sum(np.abs(theta))):
+        return np.inf
+    scaled = scale_rows(X, free)
+    if scaled.rows is None:
+        return float(scaled.lost @ np.abs(theta)) * scaled.scale * size
+    rows = scaled.rows
+    best = certify(scaled, start_envelope(rows, theta))
+    clock = _Clock(max_time)
+
+    def objective(f: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return -theta, np.zeros_like(theta)
+
+    start, gap = start_envelope(rows, theta), float(np.sum(best))
+    for envelope in _points(rows, objective, lambda f: 0.0, start, None, gap, gap, max_iter, clock):
+        best = np.minimum(best, certify(scaled, replace(envelope, theta=theta)))
+    return float(np.max(best)) * scaled.scale * size
 
 
-def _quadratic_maximum(Q, g, D, error):
-    p = len(g)
-    root = 1.0 / np.sqrt(D)
-    lam, V = eigh(Q * root[:, None] * root)
-    c = (V.T @ (g * root)) ** 2 / 4.0
-    total = float(np.sum(D)) if False else None
-    return lam, c
+def improve_dual(
+    X: np.ndarray,
+    y: np.ndarray,
+    s: np.ndarray,
+    loss: Loss,
+    beta: float,
+    theta: np.ndarray,
+    *,
+    free: int = 0,
+    intercept: bool = False,
+    max_iter: int = 40,
+    max_time: float | None = None,
+) -> DualProof:
+    """Find a dual point with a high proven bound, starting from `theta`.
 
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+    y, s : ndarray of shape (n,)
+        Targets and sample weights.
+    loss : Loss
+    beta : float
+        Price of a neuron of norm one.
+    theta : ndarray of shape (n,)
+        Start, for example minus the loss gradient of a good network; any vector is allowed.
+    free : {0, 1}
+        1 if the last column of `X` is the constant 1 of a bias that is not penalised.
+    intercept : bool
+        Whether the network has an output intercept that is not penalised.
+    max_iter : int
+        Iterations of the solver; the result is valid after any number, also 0.
+    max_time : float or None
+        Cap on the seconds spent.
 
-def _ball_maximum(Q, g, weights, cost, error):
-    """Upper bound of max u'Qu + g'u s.t. balls.  weights (p,) relative multipliers, cost = sum of balls' multipliers."""
-    p = len(g)
-    root = 1.0 / np.sqrt(weights)
-    lam, V = eigh(Q * root[:, None] * root, check_finite=False)
-    c = 0.25 * (V.T @ (g * root)) ** 2
-    low = max(float(lam[-1]), 0.0)
-    high = low + np.sqrt(float(np.sum(c)) / cost)
-    floor = low
-    for _ in range(100):
-        mid = 0.5 * (low + high)
-        if mid <= low or mid >= high:
-            break
-        if float(np.sum(c / (mid - lam) ** 2)) > cost:
-            low = mid
-        else:
-            high = mid
-    size = max(float(np.abs(lam).max()), high, 1e-300)
-    best = np.inf
-    for inflate in (1e-13, 1e-11, 1e-9, 1e-6):
-        mu = max(high, floor + inflate * size)
-        nu = float(np.sum(c / np.maximum(mu - lam, 1e-300)))
-        M = np.zeros((p + 1, p + 1))
-        M[:p, :p] = np.diag(mu * weights) - Q
-        try:
-            L = cholesky(M[:p, :p], lower=True, check_finite=False)
-        except LinAlgError:
-            continue
-        nu = 0.25 * float(np.sum(solve_triangular(L, g, lower=True, check_finite=False) ** 2))
-        delta = 0.0
-        best = min(best, mu * cost + nu)
-        break
+    Returns
+    -------
+    DualProof
+        Never worse than the scaled start.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, an entry is not finite, `free` is neither 0 nor 1 or beta <= 0.
+    """
+    X, theta = _checked(X, theta, free)
+    if not (np.isfinite(beta) and beta > 0.0):
+        raise ValueError(f"beta is {beta}: pass a positive number")
+    balanced = intercept or bool(free)
+    clock, scaled = _Clock(max_time), scale_rows(X, free)
+    price = beta / scaled.scale
+    zero = np.zeros(len(y))
+    best = DualProof(zero, 0.0, loss.dual(zero, y, s))
+
+    def better(envelope: Envelope) -> DualProof:
+        point = loss.balance(envelope.theta) if balanced else envelope.theta
+        return _scaled_proof(scaled, replace(envelope, theta=point), y, s, loss, beta, best)
+
+    for point in (theta, -loss.gradient(zero, y, s)):
+        best = better(start_envelope(scaled.rows, loss.balance(point) if balanced else point))
+    if scaled.rows is None:
+        return best
+    gap = loss.value(zero, y, s) - best.bound
+    if not gap > 0.0:
+        return best
+
+    def objective(f: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return loss.gradient(f, y, s), loss.hessian(f, y, s)
+
+    start = start_envelope(scaled.rows, best.theta)
+    prediction = _prediction(loss, best.theta, y, s)
+    for envelope in _points(
+        scaled.rows,
+        objective,
+        lambda f: loss.value(f, y, s),
+        start,
+        prediction,
+        price,
+        gap,
+        max_iter,
+        clock,
+        intercept=balanced,
+    ):
+        best = better(envelope)
     return best
 
 
-def evaluate(rows: Rows, env: Envelope):
-    out = []
-    n = len(rows.h)
-    for s, sign in enumerate((1.0, -1.0)):
-        th = sign * rows.h * env.theta
-        A, B = env.A[s], env.B[s]
-        c = _slopes_constant(th + np.abs(B), A)
-        Q = (rows.unit.T * A) @ rows.unit
-        g = rows.unit.T @ (th + B)
-        bw = env.balls[s] / env.balls[s].max()
-        val = _ball_maximum(Q, g, bw[rows.balls], float(bw.sum()), 0.0)
-        out.append(0.5 * (val + float(c.sum())))
-    return np.array(out)
+class _Clock:
+    """Counts the seconds since it was made against a cap."""
+
+    def __init__(self, max_time: float | None) -> None:
+        self.end = np.inf if max_time is None else time.perf_counter() + max_time
+
+    def over(self) -> bool:
+        return time.perf_counter() >= self.end
+
+
+def _checked(X: np.ndarray, theta: np.ndarray, free: int) -> tuple[np.ndarray, np.ndarray]:
+    X, theta = np.asarray(X, dtype=np.float64), np.asarray(theta, dtype=np.float64)
+    if X.ndim != 2 or theta.shape != X.shape[:1]:
+        raise ValueError(f"X has shape {X.shape} and theta {theta.shape}: pass (n, d) and (n,)")
+    if not (np.isfinite(X).all() and np.isfinite(theta).all()):
+        raise ValueError("X or theta has an entry that is not finite")
+    if free not in (0, 1):
+        raise ValueError(f"free is {free}: pass 0, or 1 for a free hidden bias")
+    if free and not (X.shape[1] > 0 and np.all(X[:, -1] == X[:1, -1]) and np.all(X[:, -1] != 0)):
+        raise ValueError("free=1 needs the constant column of the bias as the last column of X")
+    return X, theta
+
+
+def _prediction(loss: Loss, theta: np.ndarray, y: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """Return nearly the prediction whose negative loss gradient is theta (damped Newton)."""
+    f = np.zeros(len(y))
+    bound = 1.0 + float(np.max(np.abs(y))) + float(np.max(np.abs(theta / s)))
+    for _ in range(20):
+        bend = np.maximum(loss.hessian(f, y, s), 1e-3 * s)
+        move = -(loss.gradient(f, y, s) + theta) / bend
+        f = f + np.clip(move, -bound, bound)
+    return f
+
+
+def _points(
+    rows: Rows,
+    objective: Objective,
+    value: Callable[[np.ndarray], float],
+    start: Envelope,
+    prediction: np.ndarray | None,
+    price: float,
+    gap: float,
+    max_iter: int,
+    clock: _Clock,
+    *,
+    intercept: bool = False,
+) -> Iterator[Envelope]:
+    """Run the solver that suits the size until the iterations or the time are used up.
+
+    `prediction` is that of the start's theta; None keeps theta fixed.
+    """
+    fixed = prediction is None
+    mass = 1.0 if fixed else 0.3 * gap / price
+    order = (rows.unit.shape[1] + 1) * (rows.unit.shape[1] + 2)
+    if order <= _LARGEST_ORDER and len(rows.h) * order * order <= _LARGEST_WORK:
+        solver = interior_points(
+            rows,
+            objective,
+            0.0 if fixed else price,
+            mass,
+            20.0 * gap,
+            intercept=intercept,
+            fixed_mass=fixed,
+            max_iter=max_iter,
+        )
+    else:
+        solver = descent_points(
+            rows,
+            objective,
+            value,
+            start,
+            prediction,
+            price,
+            mass,
+            balanced=intercept,
+            rounds=-(-max_iter // 4),
+            stop=clock.over,
+        )
+    while not clock.over():
+        # many short BLAS calls: threads that wait for one another cost up to twenty times the work
+        # when the cores are shared
+        with threadpool_limits(limits=1, user_api="blas"):
+            envelope = next(solver, None)
+        if envelope is None:
+            return
+        yield envelope
+
+
+def _scaled_proof(
+    scaled: ScaledRows,
+    envelope: Envelope,
+    y: np.ndarray,
+    s: np.ndarray,
+    loss: Loss,
+    beta: float,
+    best: DualProof,
+) -> DualProof:
+    """Scale a dual point until it is feasible; return it if its bound beats `best`."""
+    theta = envelope.theta
+    if not np.isfinite(theta).all():
+        return best
+    oracle = float(np.max(certify(scaled, envelope))) * scaled.scale
+    t = loss.best_scale(theta, y, s, beta / oracle if oracle > 0.0 else np.inf)
+    bound = loss.dual(t * theta, y, s)
+    if not (np.isfinite(t) and bound > best.bound):
+        return best
+    return DualProof(t * theta, t * oracle, bound)

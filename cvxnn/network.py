@@ -167,7 +167,9 @@ class Network:
         from safetensors import SafetensorError, safe_open
 
         if not Path(path).is_file():
-            raise FileNotFoundError(f"no model file at {path}: pass the path given to --out or save")
+            raise FileNotFoundError(
+                f"no model file at {path}: pass the path given to --out or save"
+            )
         try:
             with safe_open(str(path), framework="numpy") as file:
                 header = file.metadata() or {}

@@ -232,10 +232,10 @@ def walk(
     for _ in range(max_cells):
         sign = np.where(mask, 1.0, -1.0)
         r, rho = project_cone(X, sign, X.T @ np.where(mask, z, 0.0), free)
-        u = _direction(X, z, r, rho, free)
-        if u is None:
+        found = neuron_of(X, z, r, free)
+        if found is None:
             break
-        value = float(z @ np.maximum(X @ u, 0.0))
+        value, u = found
         if value <= best[0] * (1.0 + 1e-13):
             if value > best[0]:
                 best = (value, u, mask, gate)
@@ -254,10 +254,10 @@ def walk(
     return best
 
 
-def _direction(
-    X: np.ndarray, z: np.ndarray, r: np.ndarray, rho: np.ndarray, free: int
-) -> np.ndarray | None:
-    """The unit neuron that a projection ``r`` stands for."""
+def neuron_of(
+    X: np.ndarray, z: np.ndarray, r: np.ndarray, free: int
+) -> tuple[float, np.ndarray] | None:
+    """Return the value ``z'(Xu)_+`` and the unit neuron u that a cone projection ``r`` stands for."""
     size = float(np.linalg.norm(r[: len(r) - free]))
     if size == 0.0:
         return None
@@ -265,7 +265,7 @@ def _direction(
     if free:
         u[-1] = 0.0
         u[-1] = best_bias((X @ u)[:, None], z[:, None])[0]
-    return u
+    return float(z @ np.maximum(X @ u, 0.0)), u
 
 
 def _inside(

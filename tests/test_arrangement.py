@@ -108,8 +108,22 @@ def test_golden_counts(golden):
 
 @pytest.mark.parametrize(
     ("n", "r", "count"),
-    [(3, 2, 6), (4, 2, 8), (5, 3, 22), (10, 3, 92), (8, 4, 128), (20, 5, 10072), (100, 3, 9902)]
-    + [(569, 2, 1138), (6, 6, 64), (9, 8, 510), (13, 9, 7594), (7, 1, 2), (1, 5, 2), (3, 7, 8)],
+    [
+        (3, 2, 6),
+        (4, 2, 8),
+        (5, 3, 22),
+        (10, 3, 92),
+        (8, 4, 128),
+        (20, 5, 10072),
+        (100, 3, 9902),
+        (569, 2, 1138),
+        (6, 6, 64),
+        (9, 8, 510),
+        (13, 9, 7594),
+        (7, 1, 2),
+        (1, 5, 2),
+        (3, 7, 8),
+    ],
 )
 def test_general_position(n, r, count):
     X = normal(n, r)
@@ -128,9 +142,18 @@ def test_count_bound():
 
 @pytest.mark.parametrize(
     ("X", "count"),
-    [(cube(2), 14), (cube(3), 104), (cube(4), 1882)]
-    + [(braid(4), 24), (braid(6), 720), (braid(7), 5040)]
-    + [(signed_braid(3), 48), (signed_braid(5), 3840), (resonance(3), 32), (resonance(4), 370)],
+    [
+        (cube(2), 14),
+        (cube(3), 104),
+        (cube(4), 1882),
+        (braid(4), 24),
+        (braid(6), 720),
+        (braid(7), 5040),
+        (signed_braid(3), 48),
+        (signed_braid(5), 3840),
+        (resonance(3), 32),
+        (resonance(4), 370),
+    ],
 )
 def test_reflections_and_threshold_functions(X, count):
     found = Arrangement.enumerate(X)

@@ -166,9 +166,7 @@ class _Newton:
         inner = state.t * self.beta + _dot(state.u[:, : data.kept], state.y)
         self.mu = float(np.sum(inner) + np.sum(rows)) / (groups + int(np.sum(self.cone)))
         self.slack = data.sign * (state.u @ data.X.T) - np.where(self.cone, state.s, 0.0)
-        self.stationarity = (
-            (data.mask * self.gradient) @ data.X - (data.sign * state.z) @ data.X
-        )
+        self.stationarity = (data.mask * self.gradient) @ data.X - (data.sign * state.z) @ data.X
         self.stationarity[:, : data.kept] -= state.y
         self.scaling = _Scaling(state.t, state.u[:, : data.kept], self.beta, state.y)
         ratio = np.where(self.cone, state.z / state.s, 0.0)

@@ -1,4 +1,4 @@
-"""Nesterov-Todd scalings of the three kinds of cone of :mod:`cvxnn.relaxation`.
+"""Nesterov-Todd scalings of the three kinds of cone of :mod:`cvxnn.bounds_interior`.
 
 For a point ``s`` and a multiplier ``z``, both inside a self-dual cone, there is one symmetric map
 ``W`` with ``W z = W^-1 s =: lambda``. In that frame the complementarity condition
@@ -110,8 +110,9 @@ class Semidefinite:
             _, sigma, vt = np.linalg.svd(b.T @ a)
             R = a @ vt.T / np.sqrt(sigma)
             self.R.append(R)
-            self.inverse.append(np.sqrt(sigma)[:, None] * vt
-                                @ solve_triangular(a, np.eye(len(a)), lower=True))
+            self.inverse.append(
+                np.sqrt(sigma)[:, None] * vt @ solve_triangular(a, np.eye(len(a)), lower=True)
+            )
             points.append(sigma)
         self.points = points
 

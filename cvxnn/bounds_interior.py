@@ -23,60 +23,18 @@ Nesterov, "Semidefinite relaxation and nonconvex quadratic optimization", 1998.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import LinAlgError, blas, cho_factor, cho_solve
 
-from .cones import Linear, Second, Semidefinite
-
-#: Value, gradient and diagonal Hessian of a convex function of the prediction, shape (n,).
-Objective = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+from .bounds_cones import Linear, Second, Semidefinite
+from .bounds_envelopes import Envelope, Objective, Rows
 
 #: A sample's constraints as maps of its (q, t, k, e): half-lines, then second-order cone.
 _LINES = np.array([[0.0, -1.0, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0], [-1.0, 0.0, 0.0, 1.0]])
 _CONE = np.array([[1.0, 0.0, 1.0, 0.0], [1.0, 0.0, -1.0, 0.0], [0.0, 0.0, 0.0, 2.0]])
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Scaled samples: row i of the data is ``h_i`` times ``unit_i``, with ``|unit_i'u| <= 1``.
-
-    Attributes
-    ----------
-    unit : ndarray of shape (n, p), no row zero
-    h : ndarray of shape (n,), zero where the sample sees no neuron
-    balls : ndarray of shape (p,) of int
-        Which ball a coordinate belongs to: the sum of squares over each is at most one.
-    """
-
-    unit: np.ndarray
-    h: np.ndarray
-    balls: np.ndarray
-
-    @property
-    def count(self) -> int:
-        """Number of balls."""
-        return int(self.balls.max()) + 1
-
-
-@dataclass(frozen=True)
-class Envelope:
-    """A dual point with its envelopes, one row per sign of the output weight.
-
-    Attributes
-    ----------
-    theta : ndarray of shape (n,)
-    A, B : ndarray of shape (2, n)
-    balls : ndarray of shape (2, balls)
-        Relative multipliers of the balls, positive.
-    """
-
-    theta: np.ndarray
-    A: np.ndarray
-    B: np.ndarray
-    balls: np.ndarray
 
 
 @dataclass
@@ -157,8 +115,12 @@ class _Problem:
 class _Newton:
     """The factorised Newton system at one point."""
 
-    def __init__(self, problem: _Problem, scaled: tuple[Linear, Second, Linear, Semidefinite],
-                 bend: np.ndarray) -> None:
+    def __init__(
+        self,
+        problem: _Problem,
+        scaled: tuple[Linear, Second, Linear, Semidefinite],
+        bend: np.ndarray,
+    ) -> None:
         self.problem, self.scaled = problem, scaled
         lines, second = scaled[0], scaled[1]
         n = len(bend)
@@ -166,7 +128,7 @@ class _Newton:
         H += _CONE.T @ second.square @ _CONE
         # coordinates of a sample: (q, t, k) of both signs, intercept, then e of both signs
         full = np.zeros((n, 9, 9))
-        self.at = [[0, 1, 2, 7], [3, 4, 5, 8]]
+        self.at = np.array([[0, 1, 2, 7], [3, 4, 5, 8]])
         for s in range(2):
             full[np.ix_(np.arange(n), self.at[s], self.at[s])] = H[s]
         self.via = np.zeros((n, 9))
@@ -178,22 +140,23 @@ class _Newton:
         self.inner = np.linalg.solve(self.corner, full[:, 7:, :7])
         matrix = self._sum(full[:, :7, :7] - self.outer @ self.inner)
         self._add_moments(matrix)
-        matrix = matrix[np.ix_(problem.keep, problem.keep)]
-        self.scale = 1.0 / np.sqrt(np.diag(matrix))
-        matrix *= self.scale[:, None]
-        matrix *= self.scale
-        self.matrix = matrix
-        try:
-            self.factor = cho_factor(matrix, lower=True, check_finite=False)
-        except LinAlgError:
-            ridge = matrix + 1e-11 * np.eye(len(matrix))
-            self.factor = cho_factor(ridge, lower=True, check_finite=False)
+        # only a curved loss couples the two signs
+        self.blocks = (
+            [problem.keep]
+            if bend.any() or problem.keep[-1] == 2 * problem.size
+            else [
+                problem.keep[problem.keep < problem.size],
+                problem.keep[problem.keep >= problem.size],
+            ]
+        )
+        self.factors = [_factor(matrix[np.ix_(block, block)]) for block in self.blocks]
 
     def _places(self) -> list[slice]:
         size, many = self.problem.size, self.problem.size - self.problem.p - 1
         ends = [0, many, size - 1, size]
-        both = [slice(s * size + ends[c], s * size + ends[c + 1])
-                for s in range(2) for c in range(3)]
+        both = [
+            slice(s * size + ends[c], s * size + ends[c + 1]) for s in range(2) for c in range(3)
+        ]
         return [*both, slice(2 * size, 2 * size + 1)]
 
     def _columns(self) -> list[np.ndarray]:
@@ -254,18 +217,35 @@ class _Newton:
             right[part] -= targets[2][s] @ problem.ball
             right[part] -= problem.twice * targets[3][s][problem.i, problem.j]
             right[(s + 1) * size - 1] += beta
-        rhs = -right[problem.keep] * self.scale
-        found = cho_solve(self.factor, rhs, check_finite=False)
-        found += cho_solve(self.factor, rhs - self.matrix @ found, check_finite=False)
         v = np.zeros(2 * size + 1)
-        v[problem.keep] = found * self.scale
+        for block, (scale, matrix, factor) in zip(self.blocks, self.factors, strict=True):
+            rhs = -right[block] * scale
+            found = cho_solve(factor, rhs, check_finite=False)
+            found += cho_solve(factor, rhs - matrix @ found, check_finite=False)
+            v[block] = found * scale
         move = problem.unpack(v)
         c = problem.samples(move)
         own = own[:, :, 0] + np.einsum(
-            "nij,nj->ni", self.inner,
-            np.concatenate([c[0, :, :3], c[1, :, :3], np.full((len(own), 1), move.shift)], axis=1))
+            "nij,nj->ni",
+            self.inner,
+            np.concatenate([c[0, :, :3], c[1, :, :3], np.full((len(own), 1), move.shift)], axis=1),
+        )
         move.e = -own.T
         return move
+
+
+def _factor(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, bool]]:
+    """Scale a positive definite matrix to unit diagonal and factorise it."""
+    scale = 1.0 / np.sqrt(np.diag(matrix))
+    matrix *= scale[:, None]
+    matrix *= scale
+    for ridge in (0.0, 1e-12, 1e-9):
+        try:
+            shifted = matrix if ridge == 0.0 else matrix + ridge * np.eye(len(matrix))
+            return scale, matrix, cho_factor(shifted, lower=True, check_finite=False)
+        except LinAlgError:
+            continue
+    raise LinAlgError("the Newton system is singular to working precision")
 
 
 def _envelope(theta: np.ndarray, z: _Cones) -> Envelope:
@@ -275,8 +255,16 @@ def _envelope(theta: np.ndarray, z: _Cones) -> Envelope:
 
 
 def interior_points(
-    rows: Rows, objective: Objective, beta: float, mass: float, *, intercept: bool,
-    fixed_mass: bool, max_iter: int, tol: float = 1e-6,
+    rows: Rows,
+    objective: Objective,
+    beta: float,
+    mass: float,
+    scale: float,
+    *,
+    intercept: bool,
+    fixed_mass: bool,
+    max_iter: int,
+    tol: float = 1e-6,
 ) -> Iterator[Envelope]:
     """Run the interior method and yield the multipliers of every iterate.
 
@@ -289,25 +277,35 @@ def interior_points(
         Price of the mass ``k`` of either sign.
     mass : float
         Mass of either sign at the start, or for good.
+    scale : float
+        Complementarity at the start, in units of the objective.
     intercept, fixed_mass : bool
         Whether a constant is added to the prediction; whether the mass stays as it is.
     max_iter : int
     tol : float
-        Stop when the complementarity is below this share of ``beta * mass``'s scale.
+        Stop when the complementarity is below this share of the one at the start.
     """
     problem = _Problem(rows, intercept, fixed_mass)
     x = problem.start(mass)
     slack = problem.slacks(x, problem.samples(x))
     degree = slack[0].size + slack[1].size // 3 + slack[2].size + 2 * (problem.p + 1)
-    mu = 2.0 * max(beta * mass, 1e-300) / degree
+    mu = scale / degree
     first = mu
     det = slack[1][..., :1] ** 2 - np.sum(slack[1][..., 1:] ** 2, axis=-1, keepdims=True)
-    z = (mu / slack[0], mu * slack[1] * [1.0, -1.0, -1.0] / det, mu / slack[2],
-         mu * np.linalg.inv(slack[3]))
+    z = (
+        mu / slack[0],
+        mu * slack[1] * [1.0, -1.0, -1.0] / det,
+        mu / slack[2],
+        mu * np.linalg.inv(slack[3]),
+    )
     for _ in range(max_iter):
         try:
-            scaled = (Linear(slack[0], z[0]), Second(slack[1], z[1]), Linear(slack[2], z[2]),
-                      Semidefinite(slack[3], z[3]))
+            scaled = (
+                Linear(slack[0], z[0]),
+                Second(slack[1], z[1]),
+                Linear(slack[2], z[2]),
+                Semidefinite(slack[3], z[3]),
+            )
             v = problem.samples(x)
             slope, bend = objective(problem.prediction(v, x.shift))
             system = _Newton(problem, scaled, bend)
@@ -316,17 +314,18 @@ def interior_points(
             return
         x = _Point(x.Z + length * dx.Z, x.e + length * dx.e, x.shift + length * dx.shift)
         slack = problem.slacks(x, problem.samples(x))
-        z = tuple(a + length * b for a, b in zip(z, dz, strict=True))  # type: ignore[assignment]
-        z = (*z[:3], 0.5 * (z[3] + z[3].transpose(0, 2, 1)))
+        moved = [a + length * b for a, b in zip(z, dz, strict=True)]
+        z = (moved[0], moved[1], moved[2], 0.5 * (moved[3] + moved[3].transpose(0, 2, 1)))
         mu = sum(float(np.sum(a * b)) for a, b in zip(slack, z, strict=True)) / degree
-        print('      mu',mu/first,length)
         yield _envelope(-objective(problem.prediction(problem.samples(x), x.shift))[0], z)
         if not 0.0 < mu or mu < tol * first:
             return
 
 
 def _direction(
-    system: _Newton, scaled: tuple[Linear, Second, Linear, Semidefinite], slope: np.ndarray,
+    system: _Newton,
+    scaled: tuple[Linear, Second, Linear, Semidefinite],
+    slope: np.ndarray,
     beta: float,
 ) -> tuple[float, _Point, _Cones, _Cones]:
     """Mehrotra's predictor and corrector; returns the step length and the step."""
@@ -334,16 +333,36 @@ def _direction(
     degree = scaled[0].s.size + scaled[1].s.size // 3 + scaled[2].s.size + 2 * (problem.p + 1)
     mu = sum(c.dot() for c in scaled) / degree
 
+    lines, second, balls, moments = scaled
+
     def step(targets: _Cones) -> tuple[_Point, _Cones, _Cones, float]:
         dx = system.solve(slope, beta, targets)
         ds = problem.slacks(dx, problem.samples(dx))
-        dz = tuple(c.multiplier(t, d) for c, t, d in zip(scaled, targets, ds, strict=True))
-        far = min(c.longest(a, b) for c, a, b in zip(scaled, ds, dz, strict=True))
-        return dx, ds, dz, far  # type: ignore[return-value]
+        dz = (
+            lines.multiplier(targets[0], ds[0]),
+            second.multiplier(targets[1], ds[1]),
+            balls.multiplier(targets[2], ds[2]),
+            moments.multiplier(targets[3], ds[3]),
+        )
+        far = min(
+            lines.longest(ds[0], dz[0]),
+            second.longest(ds[1], dz[1]),
+            balls.longest(ds[2], dz[2]),
+            moments.longest(ds[3], dz[3]),
+        )
+        return dx, ds, dz, far
 
-    dx, ds, dz, far = step(tuple(c.target(0.0, 0.0, 0.0) for c in scaled))  # type: ignore
-    far = min(1.0, far)
-    goal = mu * max((1.0 - far) ** 3, 1e-6)
-    dx, ds, dz, far = step(tuple(c.target(goal, a, b)  # type: ignore[arg-type]
-                                 for c, a, b in zip(scaled, ds, dz, strict=True)))
+    def targets(goal: float, ds: _Cones | None, dz: _Cones | None) -> _Cones:
+        a = ds or (0.0, 0.0, 0.0, 0.0)
+        b = dz or (0.0, 0.0, 0.0, 0.0)
+        return (
+            lines.target(goal, a[0], b[0]),
+            second.target(goal, a[1], b[1]),
+            balls.target(goal, a[2], b[2]),
+            moments.target(goal, a[3], b[3]),
+        )
+
+    dx, ds, dz, far = step(targets(0.0, None, None))
+    goal = mu * max((1.0 - min(1.0, far)) ** 3, 1e-6)
+    dx, ds, dz, far = step(targets(goal, ds, dz))
     return min(1.0, 0.97 * far), dx, ds, dz

@@ -1,0 +1,146 @@
+"""What a family of networks has to answer to be trained and judged.
+
+An architecture knows how to *train*: lift the data into a convex program, decode a solution into an
+explicit network; and how to *judge*: the cost (regulariser) of a network, and an oracle for the price
+of a dual variable. Training that needs several programs is a generator,
+
+    solution = yield Master(program, tol)
+
+which knows no solver; whoever drives it (`cvxnn.train`) chooses one. Adding an architecture is adding
+one file to this folder.
+
+Reference: Pilanci and Ergen, ICML 2020; two-layer networks as atomic norms: Bach, JMLR 2017.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..arrangement import Arrangement
+from ..certificate import Oracle
+from ..network import Network
+from ..program import Master, Problem, Program, Solution
+
+#: The values of `hidden_bias`, shared by all two-layer architectures.
+HIDDEN_BIAS = ("penalized", "free", None)
+
+
+@dataclass
+class Progress:
+    """One line of a training's history.
+
+    Parameters
+    ----------
+    objective : float
+        Of the best network so far, at the scale of sums.
+    search_gap : float
+    width : int
+    patterns : int
+        Blocks in the current program.
+    network : Network or None
+        The best network so far.
+    """
+
+    objective: float
+    search_gap: float
+    width: int
+    patterns: int
+    network: Network | None = None
+
+
+@dataclass
+class Effort:
+    """How hard to train: shared by all architectures.
+
+    Parameters
+    ----------
+    tol : float
+        Stop when the search gap is at most this.
+    max_iter : int
+        Rounds of growing, or solver iterations per hundred where nothing grows.
+    random_state : numpy.random.Generator
+    history : list of Progress
+        Filled while training.
+    """
+
+    tol: float
+    max_iter: int
+    random_state: np.random.Generator
+    history: list[Progress] = field(default_factory=list)
+
+
+Training = Generator[Master | Progress, Solution | None, Network]
+
+
+class Architecture(ABC):
+    """A family of networks together with its convex form."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
+        """Return the patterns to train with, or None where they grow during training."""
+
+    @abstractmethod
+    def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
+        """Return the convex program of the networks with the given patterns."""
+
+    @abstractmethod
+    def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
+        """Return the explicit network of a solution of :meth:`lift`'s program."""
+
+    @abstractmethod
+    def cost(self, network: Network) -> float:
+        """Return R, the regulariser of a network after balancing its layers."""
+
+    @abstractmethod
+    def oracle(self, problem: Problem, arrangement: Arrangement | None) -> Oracle:
+        """Return the oracle that certificates of this problem use."""
+
+    @abstractmethod
+    def train(
+        self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
+    ) -> Training:
+        """Train: yield a :class:`Master` for every program to solve and a :class:`Progress` after
+        every round; return the network."""
+
+    @abstractmethod
+    def unit_neurons(
+        self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray
+    ) -> np.ndarray:
+        """Return the outputs (k, n) of neurons of cost at most one with weights ``U`` (k, d + 1).
+
+        ``U`` is arbitrary; the architecture scales it. Used by the conformance tests.
+        """
+
+    def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: float) -> Network:
+        """Return a network of this family from plain weights; not every family can.
+
+        Raises
+        ------
+        ValueError
+            If plain weights do not determine a network of this family.
+        """
+        raise ValueError(
+            f"plain weights do not determine a {self.name} network: pass a cvxnn Network"
+        )
+
+
+def check_hidden_bias(hidden_bias: Any) -> None:
+    """Raise ValueError unless `hidden_bias` is one of the three choices."""
+    if hidden_bias not in HIDDEN_BIAS:
+        raise ValueError(
+            f"hidden_bias={hidden_bias!r} is unknown: pass 'penalized' (the default), 'free' or None"
+        )
+
+
+def design_matrix(problem: Problem, hidden_bias: str | None) -> np.ndarray:
+    """Return X with a column of ones if neurons have a bias, shape (n, d) or (n, d + 1)."""
+    if hidden_bias is None:
+        return problem.X
+    return np.column_stack([problem.X, np.ones(len(problem.X))])

@@ -1,0 +1,175 @@
+r"""Two-layer gated ReLU networks with one output.
+
+The gates are fixed vectors g_j; a neuron passes ``x'w_j`` where its gate is open. The network
+``f(x) = sum_j 1[x'g_j >= 0] (x'w_j) a_j + c`` with weight decay has the same optimal value as
+
+    minimise   L( sum_j D_j X w_j + c ) + beta * sum_j ||w_j||,      D_j = diag(1[X g_j >= 0]),
+
+a group lasso without any cone: exact for these gates, whatever their number. Its dual constraint,
+``||X'D_j Z|| <= beta`` for all j, costs one matrix product, so certificates are exact too; they hold
+against networks with the listed gates (scope ``patterns``). With all patterns of the data as gates the
+optimum is a lower bound of the ReLU network's.
+
+References: Mishkin, Sahiner and Pilanci, "Fast convex optimization for two-layer ReLU networks", ICML
+2022, section 3; Pilanci and Ergen, ICML 2020.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..arrangement import Arrangement, patterns_of
+from ..certificate import Oracle, Price, search_gap
+from ..network import Affine, Gated, Network
+from ..operators import Masked
+from ..penalties import GroupL2
+from ..program import Master, Problem, Program, Solution
+from .base import Architecture, Effort, Progress, Training, check_hidden_bias, design_matrix
+
+#: Gates drawn by ``patterns="auto"`` and refused beyond by ``patterns="all"``.
+AUTO_GATES, ALL_GATES = 500, 50_000
+
+
+class GateOracle(Oracle):
+    """Exact pricing over listed gates: ``max_j ||X'D_j Z||``."""
+
+    def __init__(self, problem: Problem, operator: Masked) -> None:
+        super().__init__(problem)
+        self.operator = operator
+
+    def price(self, Z: np.ndarray) -> Price:
+        G = self.operator.adjoint(Z)
+        value = float(np.max(np.linalg.norm(G, axis=1), initial=0.0))
+        return Price(value * (1.0 + 1e-12), "patterns", value)
+
+
+@dataclass(frozen=True)
+class GatedReLU(Architecture):
+    """Two-layer gated ReLU networks with one output.
+
+    Parameters
+    ----------
+    hidden_bias : {"penalized", None}, default="penalized"
+        Whether neurons and gates see a column of ones.
+    patterns : {"auto", "all"}, int or ndarray of shape (gates, d), default="auto"
+        How many Gaussian gates to draw ("auto": 500, duplicates removed); "all" takes one gate in
+        every cell of the data; an array gives the gates themselves.
+    """
+
+    name: ClassVar[str] = "gated_relu"
+
+    hidden_bias: str | None = "penalized"
+    patterns: str | int | np.ndarray = "auto"
+
+    def _design(self, problem: Problem) -> np.ndarray:
+        check_hidden_bias(self.hidden_bias)
+        if self.hidden_bias == "free":
+            raise ValueError(
+                "gated networks have no free hidden bias: a gate would leave it unpenalised on part "
+                "of the data; pass hidden_bias='penalized' or None"
+            )
+        return design_matrix(problem, self.hidden_bias)
+
+    def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement:
+        X = self._design(problem)
+        if isinstance(self.patterns, np.ndarray):
+            if self.patterns.ndim != 2 or self.patterns.shape[1] != X.shape[1]:
+                raise ValueError(
+                    f"gates must have shape (gates, {X.shape[1]}), got {self.patterns.shape}"
+                )
+            return Arrangement.from_gates(X, self.patterns)
+        if self.patterns == "all":
+            return Arrangement.enumerate(X, limit=ALL_GATES)
+        if isinstance(self.patterns, str) and self.patterns != "auto":
+            raise ValueError(
+                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all', a number or an array"
+            )
+        number = AUTO_GATES if self.patterns == "auto" else int(self.patterns)
+        if number < 1:
+            raise ValueError(f"patterns={number} is too few: pass at least 1 gate, or 'auto'")
+        seed = int(random_state.integers(2**31 - 1))
+        return Arrangement.sample(X, number, random_state=seed)
+
+    def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
+        return Program(
+            self._operator(problem, arrangement),
+            problem.loss,
+            problem.y,
+            problem.weights,
+            problem.beta,
+            GroupL2(),
+            intercept=problem.intercept,
+        )
+
+    def _operator(self, problem: Problem, arrangement: Arrangement) -> Masked:
+        X = self._design(problem)
+        bits = np.packbits(patterns_of(X, arrangement.gates), axis=1)
+        return Masked(X, bits)
+
+    def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
+        """``w_j / sqrt(||w_j||)`` and ``sqrt(||w_j||)``; groups at zero are left out."""
+        W, d = np.asarray(solution.W, dtype=np.float64), problem.X.shape[1]
+        norms = np.linalg.norm(W, axis=1)
+        kept = norms > 1e-10 * np.sum(norms)
+        W, G, root = W[kept], arrangement.gates[kept], np.sqrt(norms[kept])
+        columns = (W / root[:, None]).T
+        bias = self.hidden_bias is not None
+        zeros = np.zeros(int(np.sum(kept)))
+        layer = Gated(
+            np.ascontiguousarray(G.T[:d]),
+            G.T[d] if bias else zeros,
+            np.ascontiguousarray(columns[:d]),
+            columns[d] if bias else zeros,
+        )
+        network = Network((layer, Affine(root[:, None], np.zeros(1))))
+        if not problem.intercept:
+            return network
+        c = problem.loss.intercept(network(problem.X), problem.y, problem.weights)
+        return Network((layer, Affine(root[:, None], np.array([c]))))
+
+    def cost(self, network: Network) -> float:
+        """``sum_j ||(w_j, b_j)|| |a_j|``; gates are fixed and cost nothing."""
+        first, last = network.layers[0], network.layers[-1]
+        if not (isinstance(first, Gated) and isinstance(last, Affine)):
+            raise ValueError(f"{network!r} is not a gated network: pass Gated, Affine")
+        square = np.sum(first.weight**2, axis=0) + first.bias**2
+        return float(np.sqrt(square) @ np.abs(last.weight[:, 0]))
+
+    def oracle(self, problem: Problem, arrangement: Arrangement | None) -> GateOracle:
+        if arrangement is None:
+            raise ValueError("a gated network is judged against its gates: pass an arrangement")
+        return GateOracle(problem, self._operator(problem, arrangement))
+
+    def gates_of(self, network: Network) -> np.ndarray:
+        """Return the gates of a network, shape (gates, d) or (gates, d + 1) with a bias."""
+        first = network.layers[0]
+        assert isinstance(first, Gated)
+        if self.hidden_bias is None:
+            return first.gates.T
+        return np.column_stack([first.gates.T, first.gate_bias])
+
+    def unit_neurons(
+        self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray
+    ) -> np.ndarray:
+        assert arrangement is not None
+        X = self._design(problem)
+        U = U[:, : X.shape[1]] / np.linalg.norm(U[:, : X.shape[1]], axis=1)[:, None]
+        masks = patterns_of(X, arrangement.gates)
+        return masks[np.arange(len(U)) % len(masks)] * (U @ X.T)
+
+    def train(
+        self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
+    ) -> Training:
+        assert arrangement is not None
+        solution = yield Master(self.lift(problem, arrangement), effort.tol)
+        assert solution is not None
+        network = self.decode(problem, arrangement, solution)
+        value = problem.value(network(problem.X), self.cost(network))
+        Z = problem.residual(network(problem.X))
+        gap = search_gap(problem, value, Z, oracle.price(Z).found)
+        effort.history.append(Progress(value, gap, network.width, len(arrangement), network))
+        yield effort.history[-1]
+        return network

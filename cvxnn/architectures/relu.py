@@ -1,0 +1,369 @@
+r"""Two-layer ReLU networks with one output.
+
+The network ``f(x) = sum_j a_j (x'w_j + b_j)_+ + c`` with weight decay,
+
+    minimise   sum_i s_i loss(f(x_i), y_i) + beta/2 * sum_j (||w_j||^2 + b_j^2 + a_j^2),
+
+has the same optimal value, at every width above a finite one, as the convex program over the patterns
+``D_1 ... D_P`` of the data (X with a column of ones where there is a bias),
+
+    minimise   L( sum_i D_i X (u_i - v_i) + c ) + beta * sum_i (||u_i|| + ||v_i||)
+    subject to (2 D_i - I) X u_i >= 0,   (2 D_i - I) X v_i >= 0,
+
+because a neuron and its scale meet in the product of norms, which weight decay turns into a norm. A
+nonzero u becomes the neuron ``w = u / sqrt(||u||), a = sqrt(||u||)``; v likewise with ``a < 0``.
+
+Where the patterns cannot be listed they grow: solve the program on the current patterns, price neurons
+against its dual variable, add the best, drop the zeros, until no neuron prices out (column generation,
+which is Frank-Wolfe with all its atoms re-optimised). Local descent on a few dozen neurons finds the
+first patterns. With ``hidden_bias="free"`` the b_j carry no penalty; the norms are then over w alone.
+
+References: Pilanci and Ergen, "Neural networks are convex regularizers", ICML 2020; Bach, JMLR 2017,
+section 4 (growing networks); Mishkin, Sahiner and Pilanci, ICML 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..arrangement import Arrangement, TooManyPatterns, count_bound
+from ..certificate import search_gap
+from ..constraints import ReLUCones
+from ..descent import descend, start
+from ..network import Affine, Network
+from ..operators import Masked
+from ..oracles import CellOracle, Design, NeuronOracle, SearchOracle
+from ..penalties import GroupL2
+from ..pricing import Neurons
+from ..program import Master, Problem, Program, Solution
+from .base import Architecture, Effort, Progress, Training, check_hidden_bias, design_matrix
+
+#: `patterns="auto"` enumerates up to this many patterns, and up to this many bits of patterns.
+AUTO_PATTERNS, AUTO_BITS = 3000, 2_000_000
+#: Roundings tried on a solution, finest first: relative norm to drop, distance to merge.
+ROUNDINGS = ((1e-14, 0.0), (1e-9, 1e-9), (1e-8, 1e-8), (1e-7, 1e-7), (1e-6, 1e-6), (1e-5, 1e-5))
+ROUNDINGS += ((1e-4, 1e-4), (1e-3, 1e-3))
+#: `patterns="all"` refuses beyond this many.
+ALL_PATTERNS = 50_000
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """Signed patterns of a restricted program, with a start for each.
+
+    Parameters
+    ----------
+    masks : bool ndarray of shape (blocks, n)
+    signs : ndarray of shape (blocks,)
+    W : ndarray of shape (blocks, r)
+        Weights to start from, in the coordinates of the design.
+    """
+
+    masks: np.ndarray
+    signs: np.ndarray
+    W: np.ndarray
+
+    def keys(self) -> list[bytes]:
+        """Pattern and sign as bytes: equal keys are the same block."""
+        bits = np.packbits(self.masks, axis=1)
+        sides = zip(bits, self.signs, strict=True)
+        return [b.tobytes() + (b"+" if s > 0 else b"-") for b, s in sides]
+
+    def join(self, other: Blocks) -> Blocks:
+        """Append the blocks of another, adding up the starts of equal ones; zero patterns go."""
+        masks = np.concatenate([self.masks, other.masks])
+        both = Blocks(
+            masks,
+            np.concatenate([self.signs, other.signs]),
+            np.concatenate([self.W, other.W]),
+        )
+        first: dict[bytes, int] = {}
+        W = both.W.copy()
+        for i, key in enumerate(both.keys()):
+            if key in first:
+                W[first[key]] += both.W[i]
+            elif np.any(both.masks[i]):
+                first[key] = i
+        kept = list(first.values())
+        return Blocks(both.masks[kept], both.signs[kept], W[kept])
+
+    def take(self, kept: np.ndarray, W: np.ndarray) -> Blocks:
+        """Keep some blocks, with new weights for all."""
+        return Blocks(self.masks[kept], self.signs[kept], W[kept])
+
+
+@dataclass(frozen=True)
+class ReLU(Architecture):
+    """Two-layer ReLU networks with one output.
+
+    Parameters
+    ----------
+    hidden_bias : {"penalized", "free", None}, default="penalized"
+        A bias per neuron that is penalised with its weights, one that is not (which also frees
+        the output's constant), or none.
+    patterns : {"auto", "all"} or int, default="auto"
+        "auto" enumerates all patterns when that is cheap and grows them otherwise; "all" insists on
+        enumeration; a number trains on that many sampled patterns, with scope ``patterns``.
+    """
+
+    name: ClassVar[str] = "relu"
+
+    hidden_bias: str | None = "penalized"
+    patterns: str | int = "auto"
+
+    def design(self, problem: Problem) -> Design:
+        """Return the design matrix of the neurons in its row space."""
+        check_hidden_bias(self.hidden_bias)
+        full = design_matrix(problem, self.hidden_bias)
+        return Design.reduce(full, 1 if self.hidden_bias == "free" else 0)
+
+    def problem_of(self, problem: Problem) -> Problem:
+        """A free hidden bias frees the output's constant too: say so in the problem."""
+        if self.hidden_bias != "free" or problem.intercept:
+            return problem
+        return Problem(
+            problem.X, problem.y, problem.weights, problem.loss, problem.beta, intercept=True
+        )
+
+    def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
+        X = self.design(problem).X
+        if isinstance(self.patterns, str) and self.patterns not in ("auto", "all"):
+            raise ValueError(
+                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all' or a number of patterns"
+            )
+        if self.patterns == "all":
+            return Arrangement.enumerate(X, limit=ALL_PATTERNS)
+        if self.patterns == "auto":
+            limit = min(AUTO_PATTERNS, max(64, AUTO_BITS // max(1, len(X))))
+            # Degenerate data may have fewer cells than the bound; only near misses are worth trying.
+            if count_bound(len(X), X.shape[1]) > 20 * limit:
+                return None
+            try:
+                return Arrangement.enumerate(X, limit=limit)
+            except TooManyPatterns:
+                return None
+        if int(self.patterns) < 1:
+            raise ValueError(f"patterns={self.patterns} is too few: pass at least 1, or 'auto'")
+        seed = int(random_state.integers(2**31 - 1))
+        return Arrangement.sample(X, int(self.patterns), random_state=seed)
+
+    def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
+        """The program with all listed patterns: first the u blocks, then the v blocks."""
+        return self._program(problem, self.design(problem), self._both_signs(arrangement))
+
+    def _both_signs(self, arrangement: Arrangement) -> Blocks:
+        masks = arrangement.masks()
+        signs = np.repeat([1.0, -1.0], len(masks))
+        zeros = np.zeros((2 * len(masks), arrangement.gates.shape[1]))
+        return Blocks(np.concatenate([masks, masks]), signs, zeros)
+
+    def _program(self, problem: Problem, design: Design, blocks: Blocks) -> Program:
+        problem = self.problem_of(problem)
+        bits = np.packbits(blocks.masks, axis=1)
+        return Program(
+            Masked(design.X, bits, blocks.signs),
+            problem.loss,
+            problem.y,
+            problem.weights,
+            problem.beta,
+            GroupL2(design.free),
+            ReLUCones(design.X, bits, design.free),
+            problem.intercept,
+        )
+
+    def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
+        blocks = self._both_signs(arrangement)
+        return self._network(problem, self.design(problem), blocks.signs, solution.W)
+
+    def _network(
+        self, problem: Problem, design: Design, signs: np.ndarray, W: np.ndarray
+    ) -> Network:
+        """The smallest of a few roundings whose objective is not worse than 1e-10 relative.
+
+        Rounding drops groups at zero and merges neurons that point the same way up to the
+        solver's accuracy.
+        """
+        problem = self.problem_of(problem)
+        norms = design.norms(W)
+        best, least = None, float("inf")
+        for cut, tol in ROUNDINGS:
+            kept = norms > cut * np.sum(norms)
+            network = self._plain(problem, design, *_merge(W[kept], signs[kept], design.free, tol))
+            value = problem.value(network(problem.X), self.cost(network))
+            if value <= least + 1e-10 * abs(least):
+                best, least = network, min(value, least)
+        assert best is not None
+        return best
+
+    def _plain(
+        self, problem: Problem, design: Design, W: np.ndarray, signs: np.ndarray
+    ) -> Network:
+        """Balance the layers, and give the output its best constant."""
+        full = W @ design.basis.T
+        root = np.sqrt(design.norms(W))
+        full, a = full / root[:, None], signs * root
+        d = problem.X.shape[1]
+        bias = np.zeros(len(full)) if self.hidden_bias is None else full[:, d]
+        network = Network.two_layer(np.ascontiguousarray(full[:, :d].T), bias, a)
+        if not problem.intercept:
+            return network
+        c = problem.loss.intercept(network(problem.X), problem.y, problem.weights)
+        return Network.two_layer(np.ascontiguousarray(full[:, :d].T), bias, a, c)
+
+    def cost(self, network: Network) -> float:
+        """``sum_j ||(w_j, b_j)|| |a_j|``, weight decay after the best rescaling of each neuron."""
+        first, last = network.layers[0], network.layers[-1]
+        if not (
+            isinstance(first, Affine) and isinstance(last, Affine) and len(network.layers) == 3
+        ):
+            raise ValueError(
+                f"{network!r} is not a two-layer ReLU network: pass Affine, ReLU, Affine"
+            )
+        square = np.sum(first.weight**2, axis=0)
+        if self.hidden_bias == "penalized":
+            square = square + first.bias**2
+        if self.hidden_bias is None and np.any(first.bias != 0):
+            raise ValueError(
+                "the network has hidden biases: pass hidden_bias='penalized' or 'free', not None"
+            )
+        return float(np.sqrt(square) @ np.abs(last.weight[:, 0]))
+
+    def oracle(self, problem: Problem, arrangement: Arrangement | None) -> NeuronOracle:
+        problem, design = self.problem_of(problem), self.design(problem)
+        if arrangement is None or (not arrangement.complete and not isinstance(self.patterns, int)):
+            return SearchOracle(problem, design)
+        return CellOracle(problem, design, arrangement)
+
+    def unit_neurons(
+        self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray
+    ) -> np.ndarray:
+        full = design_matrix(problem, self.hidden_bias)
+        U = U[:, : full.shape[1]]
+        penalised = U[:, :-1] if self.hidden_bias == "free" else U
+        return np.maximum(full @ (U / np.linalg.norm(penalised, axis=1)[:, None]).T, 0.0).T
+
+    def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: float) -> Network:
+        return Network.two_layer(W1, b1, w2, c)
+
+    def train(
+        self, problem: Problem, arrangement: Arrangement | None, oracle: object, effort: Effort
+    ) -> Training:
+        assert isinstance(oracle, NeuronOracle)
+        problem, design = self.problem_of(problem), self.design(problem)
+        empty = self._network(problem, design, np.zeros(0), design.X[:0])
+        blocks = self._first_blocks(problem, design, oracle, effort)
+        best, value, gap, idle = empty, problem.null_value(), 1.0, 0
+        for _ in range(effort.max_iter):
+            network = empty
+            if len(blocks.signs):
+                program = self._program(problem, design, blocks)
+                tol = max(0.1 * min(gap, max(effort.tol, 1e-9)), 1e-10)
+                solution = yield Master(program, tol, blocks.W, best)
+                assert solution is not None
+                network = self._network(problem, design, blocks.signs, solution.W)
+                blocks = _active(program, solution, blocks, design)
+            now = problem.value(network(problem.X), self.cost(network))
+            idle = 0 if now < value * (1.0 - 1e-9) else idle + 1
+            if now <= value:
+                best, value = network, now
+            Z = problem.residual(network(problem.X))
+            for gap, found in self._price(problem, oracle, Z, blocks, now, effort):
+                if gap > effort.tol:
+                    break
+            effort.history.append(Progress(value, gap, best.width, len(blocks.signs), best))
+            yield effort.history[-1]
+            fresh = self._fresh(problem, blocks, found)
+            if gap <= effort.tol or len(fresh.signs) == 0 or idle >= 4:
+                break
+            blocks = blocks.join(fresh)
+        return best
+
+    def _first_blocks(
+        self, problem: Problem, design: Design, oracle: NeuronOracle, effort: Effort
+    ) -> Blocks:
+        """Patterns to begin with: those that local descent ends in, or the best-priced listed ones."""
+        none = Blocks(np.zeros((0, len(problem.y)), dtype=bool), np.zeros(0), design.X[:0])
+        listed = isinstance(oracle, CellOracle) and oracle.scope == "patterns"
+        if listed or not np.any(design.X):
+            return none
+        X, y, s, loss = design.X, problem.y, problem.weights, problem.loss
+        width = int(min(60, max(8, 2 * len(y))))
+        U, a = start(X, y, width, design.free, effort.random_state)
+        U, a, _ = descend(
+            X, y, s, loss, problem.beta, U, a, intercept=problem.intercept, free=design.free
+        )
+        size = design.norms(U) * np.abs(a)
+        kept = size > 1e-4 * np.max(size, initial=0.0)
+        inside = Blocks((X @ U.T > 0).T, np.sign(a), U * np.abs(a)[:, None])
+        return none.join(inside.take(kept, inside.W))
+
+    def _price(
+        self,
+        problem: Problem,
+        oracle: NeuronOracle,
+        Z: np.ndarray,
+        blocks: Blocks,
+        objective: float,
+        effort: Effort,
+    ) -> Iterator[tuple[float, Neurons]]:
+        """Search gaps with neurons that prove them, from searches of growing effort."""
+        for level in range(3):
+            found = oracle.neurons(Z, blocks.W, effort.random_state, level)
+            yield search_gap(problem, objective, Z, max(found.best, problem.beta)), found
+
+    def _fresh(self, problem: Problem, blocks: Blocks, found: Neurons, most: int = 40) -> Blocks:
+        """The blocks of found neurons that price out and are not in the program yet."""
+        known = set(blocks.keys())
+        out = np.flatnonzero(found.values > problem.beta * (1.0 + 1e-10))[:most]
+        masks, signs = found.masks[out], found.signs[out]
+        fresh = Blocks(masks, signs, np.zeros((len(out), blocks.W.shape[1])))
+        new = np.array([key not in known for key in fresh.keys()], dtype=bool)
+        return fresh.take(new, fresh.W)
+
+
+def _active(program: Program, solution: Solution, blocks: Blocks, design: Design) -> Blocks:
+    """The blocks that carry the solution, one of each bundle of collinear ones.
+
+    An interior point never has exact zeros. A block is at zero if its norm, as a share of the
+    largest, is below the slack of its dual constraint, as a share of beta. A neuron on the border
+    of several cells comes back as equal directions in several blocks; the largest stays.
+    """
+    W = np.asarray(solution.W)
+    G = program.constraint.price(program.operator.adjoint(solution.Z), solution.multipliers)
+    norms = design.norms(W)
+    slack = 1.0 - np.minimum(design.norms(G) / program.beta, 1.0)
+    kept = np.flatnonzero(norms > np.max(norms, initial=0.0) * np.maximum(slack, 1e-7))
+    groups = _collinear(W[kept], blocks.signs[kept], design.free, 1e-3)
+    largest = [kept[group[int(np.argmax(norms[kept[group]]))]] for group in groups]
+    sums = np.array([W[kept[group]].sum(axis=0) for group in groups]).reshape(-1, W.shape[1])
+    return Blocks(blocks.masks[largest], blocks.signs[largest], sums)
+
+
+def _collinear(
+    W: np.ndarray, signs: np.ndarray, free: int, tol: float
+) -> list[np.ndarray]:
+    """Group the rows of ``W`` by sign and direction; every row has a positive norm."""
+    size = np.linalg.norm(W[:, : W.shape[1] - free], axis=1)
+    directions = W / size[:, None]
+    left = np.argsort(-size, kind="stable")
+    groups = []
+    while len(left):
+        lead = left[0]
+        apart = np.max(np.abs(directions[left] - directions[lead]), axis=1)
+        same = (apart <= tol * np.max(np.abs(directions[lead]))) & (signs[left] == signs[lead])
+        groups.append(left[same])
+        left = left[~same]
+    return groups
+
+
+def _merge(
+    W: np.ndarray, signs: np.ndarray, free: int, tol: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add up neurons of the same sign that point the same way: same function, same cost."""
+    groups = _collinear(W, signs, free, tol)
+    merged = np.array([W[group].sum(axis=0) for group in groups]).reshape(-1, W.shape[1])
+    return merged, np.array([signs[group[0]] for group in groups])

@@ -1,0 +1,257 @@
+r"""The judge: how far can any network of the family be below this one?
+
+For a network with predictions f and cost R, and *any* dual variable Z, weak duality says
+
+    -L*(-t Z)  <=  P*  <=  L(f) + beta R,     0 <= t <= beta / M(Z),
+
+where ``M(Z)`` is the largest correlation of Z with the output of a neuron of unit cost, and P* the
+optimum over networks of every width. The judge recomputes all of it in NumPy float64 from three
+functions of the architecture (predict, cost, oracle). It uses nothing a solver says, so it judges
+networks trained by anything.
+
+What a certificate claims is as strong as the oracle that bounded M, its *scope*:
+
+- ``global``: the oracle was exact; the bound holds for every network of the family, of any width;
+- ``bounded``: likewise for every network, through an upper bound of M that may be loose;
+- ``patterns``: only for networks with the listed activation patterns or gates.
+
+The `search_gap` replaces M by the best neuron that a search found. It says how good the network looks
+to a strong opponent, and is never called a proof.
+
+References: Pilanci and Ergen, ICML 2020, section 3 (the dual); Sahiner et al., "Unraveling attention
+via convex duality" and the Burer-Monteiro paper, ICML 2022-23, theorem 3.4 (stationary points).
+"""
+
+from __future__ import annotations
+
+import html
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from .network import Network
+from .program import Problem
+
+Scope = Literal["global", "bounded", "patterns"]
+
+
+@dataclass(frozen=True)
+class Price:
+    """What an oracle answers for a dual variable.
+
+    Parameters
+    ----------
+    value : float
+        At least ``M(Z)`` over everything the scope names.
+    scope : {"global", "bounded", "patterns"}
+    found : float
+        The price of the best neuron found: at most ``M(Z)``.
+    """
+
+    value: float
+    scope: Scope
+    found: float
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """A lower bound with the dual variable that proves it.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (n,)
+        Feasible dual variable.
+    bound : float
+        ``-L*(-Z)``, at the scale of sums.
+    scope : {"global", "bounded", "patterns"}
+    """
+
+    Z: np.ndarray
+    bound: float
+    scope: Scope
+
+
+class Oracle(ABC):
+    """Bounds the price of a dual variable for one problem; made by an architecture."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+    @abstractmethod
+    def price(self, Z: np.ndarray) -> Price:
+        """Bound ``M(Z)`` for ``Z`` of shape (n,)."""
+
+    def found(self, Z: np.ndarray, network: Network) -> float:
+        """Return the price of the best neuron that a thorough search finds."""
+        return self.price(Z).found
+
+    def prove(self, Z: np.ndarray, *, max_iter: int, max_time: float) -> Proof:
+        """Return the best lower bound that starts from ``Z``; the default only scales it."""
+        price = self.price(Z)
+        scaled, bound = scale(self.problem, Z, price.value)
+        return Proof(scaled, bound, price.scope)
+
+
+class Judged(Protocol):
+    """The part of an architecture that the judge needs."""
+
+    def cost(self, network: Network) -> float: ...
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """How good a network is, and how good any network could be.
+
+    Parameters
+    ----------
+    objective : float
+        Of this network, per sample: ``(1 / sum s) sum_i s_i loss_i + alpha * R``.
+    lower_bound : float
+        Proven, per sample: no network in the scope is below it.
+    gap : float
+        ``(objective - lower_bound) / objective``.
+    scope : {"global", "bounded", "patterns"}
+        What the bound holds against; see :mod:`cvxnn.certificate`.
+    search_gap : float
+        The gap if the best neuron found by search were the best there is. Not a proof.
+    width : int
+        Number of neurons.
+    alpha : float
+        Strength of the penalty the objective was taken at.
+    """
+
+    objective: float
+    lower_bound: float
+    gap: float
+    scope: Scope
+    search_gap: float
+    width: int
+    alpha: float
+
+    def sentence(self) -> str:
+        """Say in words what the bound holds against."""
+        return {
+            "global": "no network of any width can be below",
+            "bounded": "no network of any width can be below",
+            "patterns": "no network with the same activation patterns can be below",
+        }[self.scope]
+
+    def __str__(self) -> str:
+        neurons = "1 neuron" if self.width == 1 else f"{self.width} neurons"
+        exact = {"global": "exact", "bounded": "proven, may be loose", "patterns": "patterns only"}
+        return (
+            f"objective {self.objective:.8g}, {self.sentence()} {self.lower_bound:.8g} "
+            f"(gap {percent(self.gap)}, {self.scope}: {exact[self.scope]}); "
+            f"search gap {self.search_gap:.1e}; {neurons}"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "objective": f"{self.objective:.8g}",
+            f"lower bound ({self.scope})": f"{self.lower_bound:.8g}",
+            "gap": percent(self.gap),
+            "search gap (no proof)": f"{self.search_gap:.1e}",
+            "neurons": str(self.width),
+            "alpha": f"{self.alpha:g}",
+        }
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>"
+            for k, v in rows.items()
+        )
+        caption = html.escape(f"{self.sentence()} {self.lower_bound:.8g}".capitalize())
+        return f"<table><caption>{caption}</caption><tbody>{cells}</tbody></table>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+
+def percent(gap: float) -> str:
+    """Write a relative gap so that small ones do not read as zero."""
+    return f"{100 * gap:.3g} %" if gap >= 1e-4 else f"{gap:.1e}"
+
+
+def scale(problem: Problem, Z: np.ndarray, price: float) -> tuple[np.ndarray, float]:
+    """Return the multiple of ``Z`` of largest dual value among those a price allows, and the value.
+
+    Parameters
+    ----------
+    price : float
+        An upper bound of ``M(Z)``.
+    """
+    limit = problem.beta / price if price > 0 else float("inf")
+    t = problem.loss.best_scale(Z, problem.y, problem.weights, limit)
+    return t * Z, problem.loss.dual(t * Z, problem.y, problem.weights)
+
+
+def search_gap(problem: Problem, objective: float, Z: np.ndarray, found: float) -> float:
+    """Return the relative gap to the dual value of ``Z`` scaled by the best price *found*."""
+    return relative_gap(objective, scale(problem, Z, found)[1])
+
+
+def relative_gap(objective: float, bound: float) -> float:
+    """Return ``(objective - bound) / |objective|``, at least 0, and 0 when both vanish."""
+    difference = max(0.0, objective - bound)
+    return difference / abs(objective) if difference > 0.0 else 0.0
+
+
+def judge(
+    network: Network,
+    problem: Problem,
+    architecture: Judged,
+    oracle: Oracle,
+    *,
+    duals: tuple[np.ndarray, ...] = (),
+    max_iter: int = 300,
+    max_time: float = float("inf"),
+) -> Certificate:
+    """Certify a network.
+
+    Parameters
+    ----------
+    network : Network
+    problem : Problem
+    architecture : object with ``cost(network)``
+    oracle : Oracle
+    duals : tuple of ndarrays of shape (n,)
+        Dual variables to try besides the network's own residual (of a better network, say).
+    max_iter : int
+        Iteration budget of bounds that can be tightened (scope ``bounded``).
+    max_time : float
+        Cap in seconds on the same; with a finite cap results may depend on the machine.
+
+    Returns
+    -------
+    Certificate
+    """
+    f = network(problem.X)
+    objective = problem.value(f, architecture.cost(network))
+    candidates = [*duals, problem.residual(f)]
+    # Without a network the best constant remains: Z = 0 is always feasible.
+    zero = np.zeros_like(problem.y)
+    best = Proof(zero, problem.loss.dual(zero, problem.y, problem.weights), "global")
+    nearest, scope = float("inf"), None
+    for i, Z in enumerate(candidates):
+        if i == len(candidates) - 1 and i > 0 and scope == "bounded":
+            # Tightening is expensive; a better network's dual has been tightened already.
+            nearest = min(nearest, search_gap(problem, objective, Z, oracle.found(Z, network)))
+            continue
+        proof = oracle.prove(Z, max_iter=max_iter, max_time=max_time)
+        nearest = min(nearest, search_gap(problem, objective, Z, oracle.found(Z, network)))
+        scope = proof.scope
+        best = proof if proof.bound >= best.bound else best
+    # A margin for the rounding of the sums above, on the safe side.
+    bound = best.bound - 1e-13 * (abs(best.bound) + abs(objective))
+    total = problem.total_weight
+    gap = relative_gap(objective, bound)
+    return Certificate(
+        objective=objective / total,
+        lower_bound=bound / total,
+        gap=gap,
+        scope=scope or best.scope,
+        search_gap=min(nearest, gap),
+        width=network.width,
+        alpha=problem.beta / total,
+    )

@@ -1,0 +1,196 @@
+"""Oracles for ReLU neurons on one design matrix: exact over listed cells, or search and bound.
+
+Both answer for ``M(Z) = max |Z'(Xu)_+|`` over neurons of unit cost. :class:`CellOracle` goes through
+the cells of an arrangement: in a cell the price is the norm of the projection of ``X'D Z`` onto the
+cell's cone, the unprojected norm bounds it, and cells whose bound is below the best price so far are
+skipped. :class:`SearchOracle` is for arrangements too large to list: neurons come from local search,
+proofs from the matrix bound of :mod:`cvxnn.bounds`.
+
+References: Pilanci and Ergen, ICML 2020, section 3; :mod:`cvxnn.pricing`, :mod:`cvxnn.bounds`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from .arrangement import Arrangement
+from .bounds import improve_dual, oracle_bound
+from .certificate import Oracle, Price, Proof, Scope
+from .constraints import project_cone
+from .network import Affine, Network
+from .pricing import Neurons, neuron_of, search
+from .program import Problem
+
+#: Seed of the searches inside oracles: a certificate is the same every time it is asked for.
+SEED = 0
+#: Share by which computed bounds are raised, for the rounding of sums of n terms in float64.
+ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """The design matrix of the neurons, in the coordinates of its row space.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, r)
+        Data, with a column of ones where neurons have a bias, times `basis`.
+    basis : ndarray of shape (d, r)
+        Orthonormal columns; a free bias keeps its own coordinate, the last.
+    free : int
+        Trailing unpenalised coordinates; with one, dual variables must sum to zero.
+    """
+
+    X: np.ndarray
+    basis: np.ndarray
+    free: int = 0
+
+    @classmethod
+    def reduce(cls, full: np.ndarray, free: int) -> Design:
+        """Reduce a matrix to its row space, which changes no pattern, cone or norm."""
+        kept = full[:, : full.shape[1] - free]
+        _, size, Vt = np.linalg.svd(kept, full_matrices=False)
+        floor = max(kept.shape) * np.finfo(float).eps * np.max(size, initial=0.0)
+        rank = int(np.sum(size > floor))
+        basis = np.zeros((full.shape[1], rank + free))
+        basis[: kept.shape[1], :rank] = Vt[:rank].T
+        if free:
+            basis[-1, -1] = 1.0
+        return cls(full @ basis, basis, free)
+
+    def norms(self, W: np.ndarray) -> np.ndarray:
+        """The norms of the penalised coordinates of rows ``W`` (k, r)."""
+        return np.linalg.norm(W[:, : W.shape[1] - self.free], axis=1)
+
+
+class NeuronOracle(Oracle):
+    """An oracle for neurons on one design matrix that also proposes neurons."""
+
+    scope: Scope
+
+    def __init__(self, problem: Problem, design: Design) -> None:
+        super().__init__(problem)
+        self.design, self.X, self.free = design, design.X, design.free
+        penalised = self.X[:, : self.X.shape[1] - self.free]
+        #: A free bias never needs to be larger: beyond it all samples are on, or all off.
+        self.reach = float(np.max(np.linalg.norm(penalised, axis=1), initial=0.0))
+
+    @abstractmethod
+    def neurons(
+        self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, effort: int
+    ) -> Neurons:
+        """Propose neurons with a high price for ``Z``; `effort` 0, 1, 2 ... searches harder."""
+
+
+class CellOracle(NeuronOracle):
+    """Exact pricing over the cells of an arrangement (``global`` if it is complete)."""
+
+    def __init__(self, problem: Problem, design: Design, arrangement: Arrangement) -> None:
+        super().__init__(problem, design)
+        self.arrangement = arrangement
+        self.masks = arrangement.masks()
+        self.scope = "global" if arrangement.complete else "patterns"
+        self._last: tuple[np.ndarray, Price] | None = None
+
+    def _cells(self, Z: np.ndarray, floor: float, limit: int) -> tuple[float, list[tuple]]:
+        """Price cells in the order of their unprojected norms.
+
+        Returns an upper bound of the price over all cells, and per priced cell
+        ``(value, direction, sign, cell)``. Stops below `floor` or after `limit` cells.
+        """
+        G = (self.masks * Z) @ self.X
+        k = G.shape[1] - self.free
+        norms = np.linalg.norm(G[:, :k], axis=1) + self.reach * np.sum(np.abs(G[:, k:]), axis=1)
+        best, bound, rows = 0.0, 0.0, []
+        for done, j in enumerate(np.argsort(-norms, kind="stable")):
+            if norms[j] <= max(best, floor) or done >= limit:
+                bound = max(bound, float(norms[j]))
+                break
+            sign = np.where(self.masks[j], 1.0, -1.0)
+            for side in (1.0, -1.0):
+                r, _ = project_cone(self.X, sign, side * G[j], self.free)
+                bound = max(
+                    bound,
+                    float(np.linalg.norm(r[:k]) + self.reach * np.sum(np.abs(r[k:]))),
+                )
+                found = neuron_of(self.X, side * Z, r, self.free)
+                if found is not None:
+                    rows.append((found[0], found[1], side, j))
+                    best = max(best, found[0])
+        return bound, rows
+
+    def price(self, Z: np.ndarray) -> Price:
+        if self._last is not None and np.array_equal(self._last[0], Z):
+            return self._last[1]
+        bound, rows = self._cells(Z, 0.0, 1 << 62)
+        # What merging nearly parallel rows may have hidden, by the Lipschitz constant of M in X.
+        slack = self.arrangement.resolution * float(np.abs(Z) @ np.linalg.norm(self.X, axis=1))
+        found = max([row[0] for row in rows], default=0.0)
+        price = Price(bound * (1.0 + ROUNDING) + slack, self.scope, found)
+        self._last = (Z, price)
+        return price
+
+    def neurons(
+        self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, effort: int
+    ) -> Neurons:
+        limit = len(self.masks) if effort else 200
+        _, rows = self._cells(Z, self.problem.beta * (1.0 - 1e-9), limit)
+        rows = sorted(rows, key=lambda row: (-row[0], row[3], row[2]))[:64]
+        cells = np.array([row[3] for row in rows], dtype=int)
+        return Neurons(
+            np.array([row[0] for row in rows]),
+            np.array([row[1] for row in rows]).reshape(-1, self.X.shape[1]),
+            np.array([row[2] for row in rows]),
+            self.masks[cells],
+            self.arrangement.gates[cells],
+        )
+
+
+class SearchOracle(NeuronOracle):
+    """Local search for neurons, and the matrix bound over all patterns for proofs."""
+
+    scope = "bounded"
+
+    def found(self, Z: np.ndarray, network: Network) -> float:
+        first = network.layers[0]
+        assert isinstance(first, Affine)
+        full = np.column_stack([first.weight.T, first.bias])[:, : len(self.design.basis)]
+        starts = full @ self.design.basis
+        return self.neurons(Z, starts, np.random.default_rng(SEED), 1).best
+
+    def price(self, Z: np.ndarray) -> Price:
+        value = oracle_bound(self.X, Z, free=self.free)
+        found = self.neurons(Z, self.X[:0], np.random.default_rng(SEED), 0).best
+        return Price(value, self.scope, found)
+
+    def prove(self, Z: np.ndarray, *, max_iter: int, max_time: float) -> Proof:
+        problem = self.problem
+        proof = improve_dual(
+            self.X,
+            problem.y,
+            problem.weights,
+            problem.loss,
+            problem.beta,
+            Z,
+            free=self.free,
+            intercept=problem.intercept,
+            max_iter=max_iter,
+            max_time=None if max_time == float("inf") else max_time,
+        )
+        return Proof(proof.theta, proof.bound, self.scope)
+
+    def neurons(
+        self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, effort: int
+    ) -> Neurons:
+        return search(
+            self.X,
+            Z,
+            starts=starts,
+            n_random=64 * 2**effort,
+            n_polish=24 * 2**effort,
+            free=self.free,
+            random_state=random_state,
+        )
