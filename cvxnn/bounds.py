@@ -57,6 +57,11 @@ from .losses import Loss
 _LARGEST_ORDER, _LARGEST_WORK = 3800, 8e10
 
 
+# Many short BLAS calls: threads that wait for one another cost up to twenty times the work when the
+# cores are shared.
+_one_thread = threadpool_limits.wrap(limits=1, user_api="blas")
+
+
 @dataclass(frozen=True)
 class DualProof:
     """A feasible dual point and what it proves.
@@ -76,6 +81,7 @@ class DualProof:
     bound: float
 
 
+@_one_thread
 def oracle_bound(
     X: np.ndarray,
     theta: np.ndarray,
@@ -130,6 +136,7 @@ def oracle_bound(
     return float(np.max(best)) * scaled.scale * size
 
 
+@_one_thread
 def improve_dual(
     X: np.ndarray,
     y: np.ndarray,
@@ -268,14 +275,17 @@ def _points(
     `prediction` is that of the start's theta; None keeps theta fixed.
     """
     fixed = prediction is None
+    # neurons are measured in units of a likely mass, which keeps huge and tiny data in range
     mass = 1.0 if fixed else 0.3 * gap / price
+    rows = replace(rows, h=rows.h * mass)
+    price *= mass
     order = (rows.unit.shape[1] + 1) * (rows.unit.shape[1] + 2)
     if order <= _LARGEST_ORDER and len(rows.h) * order * order <= _LARGEST_WORK:
         solver = interior_points(
             rows,
             objective,
             0.0 if fixed else price,
-            mass,
+            1.0,
             20.0 * gap,
             intercept=intercept,
             fixed_mass=fixed,
@@ -289,19 +299,16 @@ def _points(
             start,
             prediction,
             price,
-            mass,
+            1.0,
             balanced=intercept,
             rounds=-(-max_iter // 4),
             stop=clock.over,
         )
     while not clock.over():
-        # many short BLAS calls: threads that wait for one another cost up to twenty times the work
-        # when the cores are shared
-        with threadpool_limits(limits=1, user_api="blas"):
-            envelope = next(solver, None)
+        envelope = next(solver, None)
         if envelope is None:
             return
-        yield envelope
+        yield replace(envelope, A=envelope.A / mass, B=envelope.B / mass)
 
 
 def _scaled_proof(

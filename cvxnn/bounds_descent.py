@@ -8,8 +8,11 @@ an augmented Lagrangian. The largest eigenvalue within F is smoothed by a barrie
     min_{m > lambda_max} m + 1/4 g'(m W - Q)^-1 g - eps log det(m W - Q),
 
 whose derivatives are the moments ``u = 1/2 (m W - Q)^-1 g`` and ``U = u u' + eps (m W - Q)^-1`` of
-the relaxed neuron. A step of L-BFGS costs ``O(n p^2 + p^3)``. Feasibility is not this module's
-business: the caller proves a bound for whatever point it is handed.
+the relaxed neuron. The envelopes are parametrised by what they are at an optimum: where ``w > 0``,
+``B = 0`` and ``A = a w``; where ``w < 0``, ``(|B|, -A)`` is ``|w|`` times a point of the simplex
+and c = 0. That removes the kinks of c, on which a first-order method stalls. A step of L-BFGS costs
+``O(n p^2 + p^3)``. Feasibility is not this module's business: the caller proves a bound for
+whatever point it is handed.
 
 Reference: Nocedal and Wright, Numerical Optimization, chapters 7 and 17; Boyd and Vandenberghe,
 Convex Optimization, section 11.2 (the barrier).
@@ -18,6 +21,7 @@ Convex Optimization, section 11.2 (the barrier).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import eigh
@@ -25,50 +29,91 @@ from scipy.optimize import minimize
 
 from .bounds_envelopes import Envelope, Objective, Rows
 
-_SIGNS = np.array([[1.0], [-1.0]])
 #: Steps of L-BFGS in a round, and the factor of the smoothing from one round to the next.
-_STEPS, _COOLING = 40, 0.4
+_STEPS, _COOLING = 100, 0.5
 
 
-def envelope_value(
-    rows: Rows, w: np.ndarray, A: np.ndarray, B: np.ndarray, tilt: np.ndarray, eps: float
-) -> tuple[float, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Return the smoothed bound of one sign and its gradients in (w, A, B, tilt).
+@dataclass(frozen=True)
+class _Side:
+    """Smoothed bound of one sign of the output weight, its derivatives and its envelopes.
+
+    ``w`` (n,), ``shape`` (3, n) and ``tilt`` (balls,) are the derivatives in the arguments of
+    :func:`_side` of these names; ``A`` and ``B`` (n,) are the envelopes.
+    """
+
+    value: float
+    w: np.ndarray
+    shape: np.ndarray
+    tilt: np.ndarray
+    A: np.ndarray
+    B: np.ndarray
+
+
+def _side(
+    rows: Rows, w: np.ndarray, shape: np.ndarray, tilt: np.ndarray, eps: float, soft: float
+) -> _Side:
+    """Evaluate one sign of the output weight.
 
     Parameters
     ----------
     rows : Rows
     w : ndarray of shape (n,)
         Dual point times ``h``, with the sign.
-    A, B : ndarray of shape (n,)
+    shape : ndarray of shape (3, n)
+        Logarithm of the upper envelope's curvature; two logits of the lower envelope.
     tilt : ndarray of shape (balls,)
         Logarithms of the balls' relative multipliers.
-    eps : float
-        Weight of the smoothing barrier.
+    eps, soft : float
+        Weight of the eigenvalue's barrier; width in which ``|w|`` is smoothed.
+    """
+    # w = plus - minus, smooth where w changes its sign and with it the kind of envelope
+    size = np.sqrt(w * w + soft * soft)
+    plus, minus = 0.5 * (size + w), 0.5 * (size - w)
+    a = np.exp(np.clip(shape[0], -30.0, 30.0))
+    r = np.minimum(0.5 / a, 1.0)
+    logits = np.clip(np.concatenate([shape[1:], np.zeros((1, len(w)))]), -30.0, 30.0)
+    part = np.exp(logits) / np.sum(np.exp(logits), axis=0)
+    A, B = plus * a - minus * part[2], minus * (part[0] - part[1])
+    top, t, q, tilted = _smooth_maximum(rows, A, w + B, tilt, eps)
+    constant = r - a * r * r
+    d_plus, d_minus = a * q + constant, t * (part[0] - part[1]) - q * part[2]
+    forces = minus * np.stack([t, -t, -q])
+    logit = part * (forces - np.sum(part * forces, axis=0))
+    d_w = t + 0.5 * (d_plus * (1.0 + w / size) - d_minus * (1.0 - w / size))
+    return _Side(
+        0.5 * (top + float(plus @ constant)),
+        0.5 * d_w,
+        0.5 * np.concatenate([(plus * a * (q - r * r))[None], logit[:2]]),
+        0.5 * tilted,
+        A,
+        B,
+    )
+
+
+def _smooth_maximum(
+    rows: Rows, A: np.ndarray, linear: np.ndarray, tilt: np.ndarray, eps: float
+) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the smoothed maximum of ``sum A_i t_i^2 + linear_i t_i`` with its derivatives.
+
+    The derivatives are in `linear` (the moments t), in `A` (the moments q) and in `tilt`.
     """
     ratio = np.exp(np.clip(tilt, -15.0, 15.0))
     weight, cost = ratio[rows.balls], float(np.sum(ratio))
     root = 1.0 / np.sqrt(weight)
     Q = (rows.unit.T * A) @ rows.unit
     lam, V = eigh(Q * root[:, None] * root, check_finite=False)
-    g = V.T @ ((rows.unit.T @ (w + B)) * root)
+    g = V.T @ ((rows.unit.T @ linear) * root)
     m = _multiplier(lam, 0.25 * g * g, cost, eps)
     gap = m - lam
     value = m * cost + 0.25 * float(np.sum(g * g / gap)) - eps * float(np.sum(np.log(gap / eps)))
     value -= eps * float(np.sum(np.log(weight)))
     V = V * root[:, None]
     u = 0.5 * V @ (g / gap)
-    spread = rows.unit @ (V / np.sqrt(gap))
     t = rows.unit @ u
+    spread = rows.unit @ (V / np.sqrt(gap))
     q = t * t + eps * np.einsum("ij,ij->i", spread, spread)
     second = u * u + eps * np.sum(V * V / gap, axis=1)
-    full = m * ratio * (1.0 - np.bincount(rows.balls, second))
-    excess = w + np.abs(B)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        r = np.where(A > 0, np.clip(excess / (2.0 * A), 0.0, 1.0), (excess > A).astype(float))
-    r = np.where(np.isfinite(r), r, 0.0)
-    value += float(np.sum(r * (excess - A * r)))
-    return 0.5 * value, (0.5 * (t + r), 0.5 * (q - r * r), 0.5 * (t + np.sign(B) * r), 0.5 * full)
+    return value, t, q, m * ratio * (1.0 - np.bincount(rows.balls, second))
 
 
 def _multiplier(lam: np.ndarray, c: np.ndarray, cost: float, eps: float) -> float:
@@ -124,56 +169,67 @@ def descent_points(
     """
     n, many = len(rows.h), rows.count
     fixed = prediction is None
-    size = max(float(np.max(np.abs(start.A))), 1e-300)
-    kappa, rho, shift = np.full(2, mass), 10.0 * mass / beta, 0.0
-    slope, bend = objective(np.zeros(n) if prediction is None else prediction)
+    kappa, rho, shift = np.full(2, mass), 2.0 * mass / beta, 0.0
+    _, bend = objective(np.zeros(n) if prediction is None else prediction)
     sigma = 1.0 / max(float(np.sum(bend)), 1e-300)
-    eps = 0.1 * beta / rows.unit.shape[1]
+    eps = beta / rows.unit.shape[1]
     unit = max(float(np.max(np.abs(prediction))), 1e-300) if prediction is not None else 1.0
+    soft = 2.0 * float(np.mean(np.abs(rows.h * start.theta))) + 1e-300
 
-    def split(v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        A, B = size * v[: 2 * n].reshape(2, n), size * v[2 * n : 4 * n].reshape(2, n)
-        return A, B, v[4 * n : 4 * n + 2 * many].reshape(2, many), unit * v[4 * n + 2 * many :]
+    def split(v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        ends = [6 * n, 6 * n + 2 * many]
+        shapes = v[: ends[0]].reshape(2, 3, n)
+        return shapes, v[ends[0] : ends[1]].reshape(2, many), unit * v[ends[1] :]
+
+    def values(v: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[_Side]]:
+        shapes, tilt, f = split(v)
+        slope, bend = (-start.theta, np.zeros(n)) if fixed else objective(f)
+        sides = [
+            _side(rows, sign * rows.h * -slope, shapes[k], tilt[k], eps, soft)
+            for k, sign in enumerate((1.0, -1.0))
+        ]
+        return slope, bend, sides
 
     def cost(v: np.ndarray) -> tuple[float, np.ndarray]:
-        A, B, tilt, f = split(v)
-        slope, bend = (-start.theta, np.zeros(n)) if fixed else objective(f)
-        w = _SIGNS * (rows.h * -slope)
-        parts = [envelope_value(rows, w[k], A[k], B[k], tilt[k], eps) for k in range(2)]
-        over = np.array([p[0] for p in parts]) - beta
+        f = split(v)[2]
+        slope, bend, sides = values(v)
+        over = np.array([side.value for side in sides]) - beta
         force = np.ones(2) if fixed else np.maximum(kappa + rho * over, 0.0)
-        grads = [
-            np.stack([p[1][c] * a for p, a in zip(parts, force, strict=True)]) for c in range(4)
-        ]
-        head = np.r_[size * grads[1].ravel(), size * grads[2].ravel(), grads[3].ravel()]
+        head = [a * side.shape.ravel() for a, side in zip(force, sides, strict=True)]
+        head += [a * side.tilt for a, side in zip(force, sides, strict=True)]
         if fixed:
-            return float(np.sum(over)), head
-        total = -float(np.sum(slope))
-        pull = shift + sigma * total if balanced else 0.0
+            return float(np.sum(over)), np.concatenate(head)
+        pull = shift - sigma * float(np.sum(slope)) if balanced else 0.0
         value = float(np.sum(force**2)) / (2.0 * rho) - loss_value(f) + float(f @ slope)
-        value += (pull**2 - shift**2) / (2.0 * sigma) if balanced else 0.0
-        outer = np.sum(grads[0] * _SIGNS, axis=0) * rows.h + pull
-        return value, np.r_[head, unit * bend * (f - outer)]
+        value += pull**2 / (2.0 * sigma) if balanced else 0.0
+        outer = rows.h * (force[0] * sides[0].w - force[1] * sides[1].w) + pull
+        return value, np.concatenate([*head, unit * bend * (f - outer)])
 
-    v = np.r_[start.A.ravel() / size, start.B.ravel() / size, np.log(start.balls).ravel()]
+    flat = np.log(0.5 * rows.unit.shape[1] ** 0.5) * np.ones(n)
+    v = np.concatenate(
+        [np.tile(np.concatenate([flat, np.full(2 * n, -2.0)]), 2), np.log(start.balls).ravel()]
+    )
     if prediction is not None:
-        v = np.r_[v, prediction / unit]
+        v = np.concatenate([v, prediction / unit])
 
     def stopped(intermediate_result: object) -> None:
         if stop():
             raise StopIteration
 
     for _ in range(rounds):
-        if stop():
-            return
         options = {"maxiter": _STEPS, "maxcor": 20, "maxfun": 2 * _STEPS, "ftol": 0.0}
         v = minimize(cost, v, jac=True, method="L-BFGS-B", callback=stopped, options=options).x
-        A, B, tilt, f = split(v)
-        theta = start.theta if fixed else -objective(f)[0]
+        slope, _, sides = values(v)
         if not fixed:
-            w = _SIGNS * (rows.h * theta)
-            over = [envelope_value(rows, w[k], A[k], B[k], tilt[k], eps)[0] for k in range(2)]
-            kappa = np.maximum(kappa + rho * (np.array(over) - beta), 0.0)
-            shift += sigma * float(np.sum(theta)) if balanced else 0.0
-        eps *= _COOLING
-        yield Envelope(theta, A, B, np.exp(np.clip(tilt, -15.0, 15.0)))
+            over = np.array([side.value for side in sides]) - beta
+            kappa = np.maximum(kappa + rho * over, 0.0)
+            shift -= sigma * float(np.sum(slope)) if balanced else 0.0
+        eps, soft = eps * _COOLING, soft * _COOLING
+        yield Envelope(
+            -slope,
+            np.stack([side.A for side in sides]),
+            np.stack([side.B for side in sides]),
+            np.exp(np.clip(split(v)[1], -15.0, 15.0)),
+        )
+        if stop():
+            return

@@ -21,7 +21,7 @@ from .losses import Loss
 
 
 def start(
-    X: np.ndarray, y: np.ndarray, width: int, free: int, random_state: np.random.Generator
+    X: np.ndarray, y: np.ndarray, s: np.ndarray, width: int, free: int, random_state: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw balanced random neurons whose joint output is about a third of the targets' size.
 
@@ -33,8 +33,8 @@ def start(
     d = X.shape[1]
     U = random_state.standard_normal((width, d))
     U /= np.maximum(np.linalg.norm(U[:, : d - free], axis=1, keepdims=True), 1e-300)
-    rows = float(np.sqrt(np.mean(np.sum(X * X, axis=1))))
-    size = float(np.sqrt(np.mean(y * y)))
+    rows = float(np.sqrt(np.average(np.sum(X * X, axis=1), weights=s)))
+    size = float(np.sqrt(np.average(y * y, weights=s)))
     strength = 0.3 * size / (rows * np.sqrt(width)) if rows > 0 else 0.0
     a = np.where(np.arange(width) % 2 == 0, 1.0, -1.0) * np.sqrt(strength)
     return U * np.sqrt(strength), a

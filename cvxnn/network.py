@@ -81,9 +81,7 @@ class Network:
     layers: tuple[Layer, ...]
 
     @classmethod
-    def two_layer(
-        cls, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, intercept: float = 0.0
-    ) -> Network:
+    def two_layer(cls, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, intercept: float = 0.0) -> Network:
         """Build ``x -> sum_j w2_j max(x'W1_j + b1_j, 0) + intercept``.
 
         Parameters
@@ -167,9 +165,7 @@ class Network:
         from safetensors import SafetensorError, safe_open
 
         if not Path(path).is_file():
-            raise FileNotFoundError(
-                f"no model file at {path}: pass the path given to --out or save"
-            )
+            raise FileNotFoundError(f"no model file at {path}: pass the path given to --out or save")
         try:
             with safe_open(str(path), framework="numpy") as file:
                 header = file.metadata() or {}
@@ -196,7 +192,5 @@ class Network:
             network, metadata = cls(tuple(layers)), json.loads(header["metadata"])
             network(np.zeros((1, network.n_features)))
         except (KeyError, AttributeError, IndexError, json.JSONDecodeError) as error:
-            raise ValueError(
-                f"{path} lacks parts of a network ({error}): save the model again"
-            ) from error
+            raise ValueError(f"{path} lacks parts of a network ({error}): save the model again") from error
         return network, metadata

@@ -50,11 +50,16 @@ class Design:
 
     @classmethod
     def reduce(cls, full: np.ndarray, free: int) -> Design:
-        """Reduce a matrix to its row space, which changes no pattern, cone or norm."""
+        """Reduce a matrix to its row space, which changes no pattern, cone or norm.
+
+        A matrix of full column rank is left in its own coordinates.
+        """
         kept = full[:, : full.shape[1] - free]
         _, size, Vt = np.linalg.svd(kept, full_matrices=False)
         floor = max(kept.shape) * np.finfo(float).eps * np.max(size, initial=0.0)
         rank = int(np.sum(size > floor))
+        if rank == kept.shape[1]:
+            return cls(full, np.eye(full.shape[1]), free)
         basis = np.zeros((full.shape[1], rank + free))
         basis[: kept.shape[1], :rank] = Vt[:rank].T
         if free:
@@ -77,6 +82,13 @@ class NeuronOracle(Oracle):
         penalised = self.X[:, : self.X.shape[1] - self.free]
         #: A free bias never needs to be larger: beyond it all samples are on, or all off.
         self.reach = float(np.max(np.linalg.norm(penalised, axis=1), initial=0.0))
+
+    def neurons_of(self, network: Network) -> np.ndarray:
+        """Return the hidden weights of a network in the coordinates of the design, (m, r)."""
+        first = network.layers[0]
+        assert isinstance(first, Affine)
+        full = np.column_stack([first.weight.T, first.bias])[:, : len(self.design.basis)]
+        return full @ self.design.basis
 
     @abstractmethod
     def neurons(
@@ -155,11 +167,8 @@ class SearchOracle(NeuronOracle):
     scope = "bounded"
 
     def found(self, Z: np.ndarray, network: Network) -> float:
-        first = network.layers[0]
-        assert isinstance(first, Affine)
-        full = np.column_stack([first.weight.T, first.bias])[:, : len(self.design.basis)]
-        starts = full @ self.design.basis
-        return self.neurons(Z, starts, np.random.default_rng(SEED), 1).best
+        starts = self.neurons_of(network)
+        return self.neurons(Z, starts, np.random.default_rng(SEED), 2).best
 
     def price(self, Z: np.ndarray) -> Price:
         value = oracle_bound(self.X, Z, free=self.free)
@@ -185,12 +194,30 @@ class SearchOracle(NeuronOracle):
     def neurons(
         self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, effort: int
     ) -> Neurons:
+        found = self._search(Z, starts, 64 * 2**effort, 24 * 2**effort, random_state)
+        for _ in range(2 * effort):
+            # Hop: the best local maxima of a rugged function have good ones around them.
+            around = found.directions[:16]
+            noise = random_state.standard_normal((8, *around.shape)) / np.sqrt(around.shape[1])
+            size = np.linalg.norm(around, axis=1)[None, :, None]
+            hops = (around[None] + 0.3 * size * noise).reshape(-1, around.shape[1])
+            found = found.join(self._search(Z, hops, 16, 24, random_state))
+        return found
+
+    def _search(
+        self,
+        Z: np.ndarray,
+        starts: np.ndarray,
+        n_random: int,
+        n_polish: int,
+        random_state: np.random.Generator,
+    ) -> Neurons:
         return search(
             self.X,
             Z,
             starts=starts,
-            n_random=64 * 2**effort,
-            n_polish=24 * 2**effort,
+            n_random=n_random,
+            n_polish=n_polish,
             free=self.free,
             random_state=random_state,
         )

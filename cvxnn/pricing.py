@@ -57,6 +57,19 @@ class Neurons:
         """The largest value found; 0 if there is none."""
         return max(0.0, float(np.max(self.values))) if len(self.values) else 0.0
 
+    def join(self, other: Neurons) -> Neurons:
+        """Return the neurons of both, best first; the same pattern and sign only once."""
+        values = np.concatenate([self.values, other.values])
+        signs = np.concatenate([self.signs, other.signs])
+        masks = np.concatenate([self.masks, other.masks])
+        directions = np.concatenate([self.directions, other.directions])
+        gates = np.concatenate([self.gates, other.gates])
+        keys = np.column_stack([np.packbits(masks, axis=1), (signs > 0).astype(np.uint8)])
+        order = np.argsort(-values, kind="stable")
+        _, first = np.unique(keys[order], axis=0, return_index=True)
+        kept = order[np.sort(first)]
+        return Neurons(values[kept], directions[kept], signs[kept], masks[kept], gates[kept])
+
 
 def search(
     X: np.ndarray,
@@ -254,9 +267,7 @@ def walk(
     return best
 
 
-def neuron_of(
-    X: np.ndarray, z: np.ndarray, r: np.ndarray, free: int
-) -> tuple[float, np.ndarray] | None:
+def neuron_of(X: np.ndarray, z: np.ndarray, r: np.ndarray, free: int) -> tuple[float, np.ndarray] | None:
     """Return the value ``z'(Xu)_+`` and the unit neuron u that a cone projection ``r`` stands for."""
     size = float(np.linalg.norm(r[: len(r) - free]))
     if size == 0.0:

@@ -68,16 +68,20 @@ class Problem:
         alpha: float,
         intercept: bool,
     ) -> Problem:
-        """Build a problem from the per-sample strength ``alpha``; zero-weight rows are dropped.
+        """Build a problem from the per-sample strength ``alpha``, in canonical form.
 
-        A row of weight zero must not take part in anything, not even in the arrangement.
+        Rows of weight zero are dropped: they must not take part in anything, not even in the
+        arrangement. Equal rows become one with the sum of their weights, and rows are sorted, so
+        that neither repetition nor order can change a result.
         """
         X, y = to_numpy(X), to_numpy(y)
         s = np.ones(len(X)) if weights is None else to_numpy(weights)
-        kept = s > 0
-        if not np.all(kept):
-            X, y, s = X[kept], y[kept], s[kept]
-        return cls(X, y, s, loss, float(alpha * np.sum(s)), intercept)
+        beta = float(alpha * np.sum(s))
+        # adding 0.0 makes -0.0 and 0.0 the same row
+        table = np.column_stack([X, y])[s > 0] + 0.0
+        rows, place = np.unique(table, axis=0, return_inverse=True)
+        s = np.bincount(np.ravel(place), weights=s[s > 0], minlength=len(rows))
+        return cls(np.ascontiguousarray(rows[:, :-1]), rows[:, -1].copy(), s, loss, beta, intercept)
 
     @property
     def total_weight(self) -> float:
@@ -151,9 +155,7 @@ class Program:
 
     def dual(self, Z: Array, multipliers: np.ndarray | None = None) -> float:
         """Return ``-L*(-Z)`` if Z is dual feasible, else ``-inf``."""
-        if self.intercept and abs(float(np.sum(to_numpy(Z)))) > 1e-9 * float(
-            np.sum(np.abs(to_numpy(Z)))
-        ):
+        if self.intercept and abs(float(np.sum(to_numpy(Z)))) > 1e-9 * float(np.sum(np.abs(to_numpy(Z)))):
             return -float("inf")
         if self.price(Z, multipliers) > self.beta * (1.0 + 1e-12):
             return -float("inf")

@@ -91,9 +91,7 @@ def get_architecture(
         return architecture
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         names = ", ".join(map(repr, ARCHITECTURES))
-        raise ValueError(
-            f"unknown architecture {architecture!r}: pass one of {names}, or an Architecture"
-        )
+        raise ValueError(f"unknown architecture {architecture!r}: pass one of {names}, or an Architecture")
     return ARCHITECTURES[architecture](hidden_bias=hidden_bias, patterns=patterns)  # type: ignore[call-arg]
 
 
@@ -262,9 +260,7 @@ def _certify(
     judged = oracle.problem
     dual = judged.residual(network(judged.X))
     try:
-        certificate = judge(
-            network, judged, architecture, oracle, max_iter=bound_iter, max_time=max_time
-        )
+        certificate = judge(network, judged, architecture, oracle, max_iter=bound_iter, max_time=max_time)
     except KeyboardInterrupt:
         certificate = judge(network, judged, architecture, oracle, max_iter=0)
     return certificate, dual

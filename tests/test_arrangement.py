@@ -203,11 +203,7 @@ def test_rank_deficient():
 
 
 @settings(derandomize=True, deadline=None, max_examples=15)
-@given(
-    hnp.arrays(
-        np.int8, st.tuples(st.integers(1, 6), st.integers(1, 4)), elements=st.integers(-2, 2)
-    )
-)
+@given(hnp.arrays(np.int8, st.tuples(st.integers(1, 6), st.integers(1, 4)), elements=st.integers(-2, 2)))
 def test_small_integers_agree_with_linear_programs(X):
     X = X.astype(float)
     found, expected = Arrangement.enumerate(X), lp_patterns(X)

@@ -7,10 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from cvxnn.bounds import DualProof, improve_dual, oracle_bound
 from cvxnn.bounds_envelopes import Envelope, certify, scale_rows
 from cvxnn.losses import get_loss
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield
+
 
 SQUARED, LOGISTIC = get_loss("squared_error"), get_loss("log_loss")
 
@@ -117,9 +125,7 @@ def test_no_network_beats_the_dual_bound(seed, n, d, free, classes, intercept, s
     X, y, s, theta = problem(seed, n, d, free, classes)
     loss = LOGISTIC if classes else SQUARED
     beta = 10.0 ** np.random.default_rng(seed).uniform(-1.5, 0.5)
-    proof = improve_dual(
-        X, y, s, loss, beta, theta, free=free, intercept=intercept, max_iter=stop
-    )
+    proof = improve_dual(X, y, s, loss, beta, theta, free=free, intercept=intercept, max_iter=stop)
     best = network_objective(
         X, y, s, loss, beta, free=free, intercept=intercept or bool(free), starts=2, seed=seed
     )
@@ -148,7 +154,7 @@ def test_every_stop_is_valid_and_no_worse_than_the_start(loss, free):
 
 
 def circle_optimum(X, y, s, beta, count=1440):
-    """Training optimum over the neurons of a fine grid of angles, both signs (coordinate descent)."""
+    """Training optimum over the neurons of a fine grid of angles, both signs."""
     phi = np.linspace(0, 2 * np.pi, count, endpoint=False)
     H = np.maximum(X @ np.stack([np.cos(phi), np.sin(phi)]), 0.0)
     H = np.hstack([H, -H])
@@ -158,8 +164,14 @@ def circle_optimum(X, y, s, beta, count=1440):
         r = H @ v - y
         return 0.5 * s @ r**2 + beta * v.sum(), Hs.T @ r + beta
 
-    found = minimize(cost, np.zeros(2 * count), jac=True, method="L-BFGS-B",
-                     bounds=[(0, None)] * (2 * count), options={"maxiter": 2000})
+    found = minimize(
+        cost,
+        np.zeros(2 * count),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(0, None)] * (2 * count),
+        options={"maxiter": 2000},
+    )
     return found.fun
 
 
@@ -178,7 +190,7 @@ def test_the_bound_scales_with_the_data(scale, free):
     X, y, s, theta = problem(6, 25, 3, free)
     theta = SQUARED.balance(theta) if free else theta
     Z = X.copy()
-    Z[:, : 3] *= scale
+    Z[:, :3] *= scale
     expected = oracle_bound(X, theta, free=free)
     assert oracle_bound(Z, theta, free=free) == pytest.approx(scale * expected, rel=1e-4)
     assert oracle_bound(X, scale * theta, free=free) == pytest.approx(scale * expected, rel=1e-4)
@@ -190,8 +202,15 @@ def test_the_bound_scales_with_the_data(scale, free):
 
 @pytest.mark.parametrize(
     "X",
-    [np.zeros((3, 2)), np.ones((1, 1)), np.zeros((4, 0)), np.ones((5, 3)), np.eye(3, 7),
-     1e200 * np.ones((2, 2)), 1e-200 * np.ones((2, 2))],
+    [
+        np.zeros((3, 2)),
+        np.ones((1, 1)),
+        np.zeros((4, 0)),
+        np.ones((5, 3)),
+        np.eye(3, 7),
+        1e200 * np.ones((2, 2)),
+        1e-200 * np.ones((2, 2)),
+    ],
     ids=["zero", "one", "empty", "same rows", "wide", "huge", "tiny"],
 )
 @pytest.mark.parametrize("free", [0, 1])

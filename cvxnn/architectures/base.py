@@ -110,9 +110,7 @@ class Architecture(ABC):
         every round; return the network."""
 
     @abstractmethod
-    def unit_neurons(
-        self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray
-    ) -> np.ndarray:
+    def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
         """Return the outputs (k, n) of neurons of cost at most one with weights ``U`` (k, d + 1).
 
         ``U`` is arbitrary; the architecture scales it. Used by the conformance tests.
@@ -126,9 +124,7 @@ class Architecture(ABC):
         ValueError
             If plain weights do not determine a network of this family.
         """
-        raise ValueError(
-            f"plain weights do not determine a {self.name} network: pass a cvxnn Network"
-        )
+        raise ValueError(f"plain weights do not determine a {self.name} network: pass a cvxnn Network")
 
 
 def check_hidden_bias(hidden_bias: Any) -> None:

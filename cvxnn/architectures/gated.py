@@ -77,9 +77,7 @@ class GatedReLU(Architecture):
         X = self._design(problem)
         if isinstance(self.patterns, np.ndarray):
             if self.patterns.ndim != 2 or self.patterns.shape[1] != X.shape[1]:
-                raise ValueError(
-                    f"gates must have shape (gates, {X.shape[1]}), got {self.patterns.shape}"
-                )
+                raise ValueError(f"gates must have shape (gates, {X.shape[1]}), got {self.patterns.shape}")
             return Arrangement.from_gates(X, self.patterns)
         if self.patterns == "all":
             return Arrangement.enumerate(X, limit=ALL_GATES)
@@ -151,9 +149,7 @@ class GatedReLU(Architecture):
             return first.gates.T
         return np.column_stack([first.gates.T, first.gate_bias])
 
-    def unit_neurons(
-        self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray
-    ) -> np.ndarray:
+    def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
         assert arrangement is not None
         X = self._design(problem)
         U = U[:, : X.shape[1]] / np.linalg.norm(U[:, : X.shape[1]], axis=1)[:, None]

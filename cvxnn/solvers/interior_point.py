@@ -253,9 +253,7 @@ class _Scaling:
         x0, x1 = -self.lam0, -self.lam1
         if affine is not None:
             dt, du, dy = affine
-            v0, v1 = _jordan(
-                *_rotate(self.w0, -self.w1, dt, du), *_rotate(self.w0, self.w1, 0.0 * dt, dy)
-            )
+            v0, v1 = _jordan(*_rotate(self.w0, -self.w1, dt, du), *_rotate(self.w0, self.w1, 0.0 * dt, dy))
             v0, v1 = target - v0, -v1
             head = (self.lam0 * v0 - _dot(self.lam1, v1)) / self.det
             x0 = x0 + head
@@ -273,9 +271,7 @@ class _Scaling:
 class _System:
     """``(blockdiag(N) + M' diag(h) M) du = rhs`` with ``M = [sigma_g D_g X]``, and an intercept."""
 
-    def __init__(
-        self, data: _Data, blocks: np.ndarray, curvature: np.ndarray, intercept: bool
-    ) -> None:
+    def __init__(self, data: _Data, blocks: np.ndarray, curvature: np.ndarray, intercept: bool) -> None:
         self.data, self.h, self.intercept = data, curvature, intercept
         groups, n = data.mask.shape
         d = data.X.shape[1]
@@ -316,9 +312,7 @@ class _System:
         if self.by_samples:
             return cho_solve(self.factor, v, check_finite=False)
         # (1/h + M N^-1 M')^-1 = h - h M (N + M' h M)^-1 M' h
-        back = np.matmul(
-            self.inverse_root, ((self.data.mask * (self.h * v)) @ self.data.X)[:, :, None]
-        )
+        back = np.matmul(self.inverse_root, ((self.data.mask * (self.h * v)) @ self.data.X)[:, :, None])
         inner = cho_solve(self.factor, back.reshape(-1), check_finite=False).reshape(back.shape)
         du = np.matmul(self.inverse_root.transpose(0, 2, 1), inner)[:, :, 0]
         return self.h * (v - self._forward(du))

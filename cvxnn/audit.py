@@ -1,0 +1,250 @@
+"""Certify anybody's network: how far is it from the best possible one?
+
+A network trained by something else is read into plain weights and judged like our own. Its own residual
+is a dual variable, but of a network that is not optimal a poor one; so the training problem is solved
+here too, and the dual variable of the optimum gives the lower bound. The answer is then the distance to
+the best network, not the distance to what can be concluded from a bad one.
+
+Weight decay is counted after the best rescaling of every neuron, ``sum_j ||w_j|| |a_j|``, which changes
+no prediction and only favours the network that is judged.
+
+References: Pilanci and Ergen, ICML 2020; :mod:`cvxnn.certificate`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import _check_sample_weight, check_X_y
+
+from .architectures import Architecture
+from .architectures.gated import GatedReLU
+from .arrays import to_numpy
+from .certificate import Certificate, judge
+from .estimators import check_alpha
+from .losses import get_loss
+from .network import Affine, Gated, Network
+from .program import Problem
+from .train import BOUND_ITER, get_architecture, train
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A foreign network in plain weights, and what its own training penalised.
+
+    Parameters
+    ----------
+    network : Network
+    hidden_bias : {"penalized", "free", None}
+    intercept : bool
+    loss : str
+        The loss it was trained with, as far as the object tells.
+    classes : ndarray of shape (2,) or None
+    """
+
+    network: Network
+    hidden_bias: str | None
+    intercept: bool
+    loss: str = "squared_error"
+    classes: np.ndarray | None = None
+
+
+def certify(
+    network: Any,
+    X: Any,
+    y: Any,
+    *,
+    alpha: float,
+    loss: str = "auto",
+    architecture: str | Architecture = "relu",
+    hidden_bias: str | None = "auto",
+    fit_intercept: bool | str = "auto",
+    sample_weight: Any = None,
+    patterns: Any = "auto",
+    tol: float = 1e-6,
+    max_iter: int = 100,
+    max_time: float | None = None,
+    random_state: int = 0,
+) -> Certificate:
+    """Certify a trained network against all networks of its family.
+
+    Parameters
+    ----------
+    network : Network, tuple, torch.nn.Sequential or scikit-learn MLP
+        A :class:`Network`; weights ``(W1, b1, W2, b2)`` in scikit-learn's convention with ``W1`` (d, m),
+        ``b1`` (m,) or None, ``W2`` (m, 1), ``b2`` (1,) or None; ``Sequential(Linear, ReLU, Linear)``; a
+        fitted ``MLPRegressor`` or binary ``MLPClassifier`` with one hidden ReLU layer; or a fitted
+        estimator of this package.
+    X : array-like of shape (n, d)
+    y : array-like of shape (n,)
+        Targets; labels of two classes for ``log_loss``.
+    alpha : float
+        Strength of the weight decay per sample (a scikit-learn MLP's own is ``mlp.alpha / n``).
+    loss : str, default="auto"
+        "auto" takes what the object was trained with, and "squared_error" where it does not say.
+    architecture : str or Architecture, default="relu"
+    hidden_bias : {"auto", "penalized", "free", None}, default="auto"
+        How the judged objective treats hidden biases. "auto": "free" for scikit-learn (whose weight decay
+        leaves them out), "penalized" for other networks with biases, else None.
+    fit_intercept : bool or "auto", default="auto"
+        Whether the output's constant is free; "auto" says so if the network has one.
+    sample_weight : array-like of shape (n,), default=None
+    patterns : default="auto"
+        As in :class:`cvxnn.ConvexNetRegressor`: decides the scope of the certificate.
+    tol, max_iter, max_time, random_state
+        Of the training that finds the best network.
+
+    Returns
+    -------
+    Certificate
+
+    Raises
+    ------
+    ValueError
+        If the network is not of the family, or does not fit the data.
+    TypeError
+        If the object cannot be read as a network.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.array([[1.0], [2.0], [-1.0]])
+    >>> net = (np.array([[1.0]]), None, np.array([[0.5]]), None)
+    >>> round(certify(net, X, np.array([1.0, 2.0, 0.0]), alpha=0.1).gap, 3)
+    0.489
+    """
+    check_alpha(alpha)
+    reading = read_network(network)
+    name = reading.loss if loss == "auto" else loss
+    chosen = get_loss(name)
+    X, y = check_X_y(X, y, dtype=np.float64, y_numeric=not chosen.classification)
+    if X.shape[1] != reading.network.n_features:
+        raise ValueError(
+            f"the network takes {reading.network.n_features} features, X has {X.shape[1]}: "
+            "pass the data it was trained on"
+        )
+    y = _targets(y, chosen.classification or reading.classes is not None, reading.classes)
+    if sample_weight is not None:
+        sample_weight = _check_sample_weight(sample_weight, X, np.float64, ensure_non_negative=True)
+    bias = reading.hidden_bias if hidden_bias == "auto" else hidden_bias
+    free = reading.intercept if fit_intercept == "auto" else bool(fit_intercept)
+    if not free and reading.network.intercept != 0.0 and bias != "free":
+        raise ValueError("the network's output has a constant: pass fit_intercept=True")
+    gated = isinstance(reading.network.layers[0], Gated)
+    if gated and architecture == "relu":
+        architecture = "gated_relu"
+    judge_of = get_architecture(architecture, bias, patterns)
+    if gated and isinstance(judge_of, GatedReLU):
+        judge_of = GatedReLU(bias, judge_of.gates_of(reading.network))
+    problem = Problem.from_alpha(X, y, sample_weight, chosen, alpha, free)
+    judge_of.cost(reading.network)  # refuses a network of another family before any work
+    trained = train(
+        problem,
+        judge_of,
+        tol=tol,
+        max_iter=max_iter,
+        max_time=max_time,
+        random_state=random_state,
+        bound_iter=0,
+    )
+    arrangement = judge_of.arrange(problem, np.random.default_rng(random_state))
+    oracle = judge_of.oracle(problem, arrangement)
+    cap = float("inf") if max_time is None else max_time
+    return judge(
+        reading.network,
+        oracle.problem,
+        judge_of,
+        oracle,
+        duals=(trained.dual,),
+        max_iter=BOUND_ITER,
+        max_time=cap,
+    )
+
+
+def _targets(y: np.ndarray, labels: bool, classes: np.ndarray | None) -> np.ndarray:
+    """Code two classes as -1 and +1; numbers stay."""
+    if not labels:
+        return np.asarray(y, dtype=np.float64)
+    known = np.unique(y) if classes is None else classes
+    if len(known) != 2:
+        raise ValueError(f"y has {len(known)} classes: certify judges two, or a regression")
+    if not np.all(np.isin(y, known)):
+        raise ValueError(f"y holds labels other than the network's classes {known.tolist()}")
+    return np.where(y == known[1], 1.0, -1.0)
+
+
+def read_network(network: Any) -> Reading:
+    """Read a network of this package, of arrays, of torch or of scikit-learn.
+
+    Raises
+    ------
+    TypeError
+        If the object is none of these.
+    ValueError
+        If it is, but not a two-layer ReLU network with one output.
+    """
+    if hasattr(network, "network_") and isinstance(network.network_, Network):
+        return _from_estimator(network)
+    if isinstance(network, Network):
+        first = network.layers[0]
+        assert isinstance(first, Affine | Gated)
+        return Reading(network, "penalized" if np.any(first.bias) else None, network.intercept != 0.0)
+    if isinstance(network, tuple | list) and len(network) == 4:
+        return _from_arrays(*network)
+    if hasattr(network, "coefs_") and hasattr(network, "intercepts_"):
+        return _from_sklearn(network)
+    if hasattr(network, "state_dict") and hasattr(network, "children"):
+        return _from_torch(network)
+    raise TypeError(
+        f"cannot read a network from {type(network).__name__}: pass a cvxnn Network, arrays "
+        "(W1, b1, W2, b2), torch.nn.Sequential(Linear, ReLU, Linear) or a fitted scikit-learn MLP"
+    )
+
+
+def _from_estimator(estimator: Any) -> Reading:
+    architecture = get_architecture(estimator.architecture, estimator.hidden_bias, estimator.patterns)
+    bias = getattr(architecture, "hidden_bias", estimator.hidden_bias)
+    free = bool(estimator.fit_intercept) or bias == "free"
+    classes = getattr(estimator, "classes_", None)
+    return Reading(estimator.network_, bias, free, estimator.loss, classes)
+
+
+def _from_arrays(W1: Any, b1: Any, W2: Any, b2: Any) -> Reading:
+    first, last = np.atleast_2d(to_numpy(W1)), to_numpy(W2)
+    last = last[:, None] if last.ndim == 1 else last
+    if last.ndim != 2 or last.shape[0] != first.shape[1]:
+        raise ValueError(f"W1 {first.shape} and W2 {last.shape} do not fit: pass W1 (d, m) and W2 (m, 1)")
+    if last.shape[1] != 1:
+        raise ValueError(f"the network has {last.shape[1]} outputs: certify judges one output")
+    bias = np.zeros(first.shape[1]) if b1 is None else np.ravel(to_numpy(b1))
+    c = np.zeros(1) if b2 is None else np.ravel(to_numpy(b2))
+    if bias.shape != (first.shape[1],) or c.shape != (1,):
+        raise ValueError(f"b1 {bias.shape} and b2 {c.shape} do not fit: pass b1 (m,) and b2 (1,)")
+    if not all(np.all(np.isfinite(v)) for v in (first, bias, last, c)):
+        raise ValueError("the network's weights are not all finite: it has diverged; train it again")
+    network = Network.two_layer(first, bias, last[:, 0], float(c[0]))
+    return Reading(network, None if b1 is None else "penalized", b2 is not None)
+
+
+def _from_sklearn(mlp: Any) -> Reading:
+    if len(mlp.coefs_) != 2 or mlp.activation != "relu":
+        raise ValueError(
+            f"the MLP has {len(mlp.coefs_) - 1} hidden layers with activation {mlp.activation!r}: "
+            "pass one with a single hidden layer and activation='relu'"
+        )
+    plain = _from_arrays(mlp.coefs_[0], mlp.intercepts_[0], mlp.coefs_[1], mlp.intercepts_[1])
+    classes = getattr(mlp, "classes_", None)
+    loss = "squared_error" if classes is None else "log_loss"
+    return Reading(plain.network, "free", True, loss, classes)
+
+
+def _from_torch(module: Any) -> Reading:
+    layers = [type(child).__name__ for child in module.children()]
+    if layers != ["Linear", "ReLU", "Linear"]:
+        raise ValueError(f"the torch module has the layers {layers}: pass Sequential(Linear, ReLU, Linear)")
+    first, _, last = module.children()
+    b1 = None if first.bias is None else to_numpy(first.bias)
+    b2 = None if last.bias is None else to_numpy(last.bias)
+    return _from_arrays(to_numpy(first.weight).T, b1, to_numpy(last.weight).T, b2)

@@ -1,0 +1,410 @@
+"""scikit-learn estimators: `fit` returns a small network and a certificate.
+
+    minimise   (1 / sum_i s_i) * sum_i s_i loss(f(x_i), y_i) + alpha * R(f),
+
+with R the weight decay ``1/2 sum_j (||w_j||^2 + b_j^2 + a_j^2)`` over the neurons of a two-layer network
+of any width, at the scale of scikit-learn's Lasso. There is no learning rate, no epoch and no restart:
+`alpha` is the one number to choose. Inputs are never rescaled, since that would change the penalty; put
+a ``StandardScaler`` in a pipeline.
+
+Reference: Pilanci and Ergen, ICML 2020; scikit-learn's developer guide for the conventions.
+"""
+
+from __future__ import annotations
+
+import numbers
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from .architectures import Architecture
+from .certificate import Certificate
+from .losses import get_loss
+from .network import Network
+from .program import Problem, Status
+from .train import Moment, get_architecture, train
+
+
+class _ConvexNet(BaseEstimator):
+    """What the two estimators share."""
+
+    network_: Network
+    certificate_: Certificate
+    history_: list[Moment]
+    n_iter_: int
+
+    def __init__(
+        self,
+        alpha: float = 1e-3,
+        *,
+        architecture: str | Architecture = "relu",
+        loss: str = "squared_error",
+        patterns: Any = "auto",
+        hidden_bias: str | None = "penalized",
+        fit_intercept: bool = True,
+        tol: float = 1e-5,
+        max_iter: int = 100,
+        max_time: float | None = None,
+        random_state: Any = 0,
+        verbose: int | bool = 0,
+    ) -> None:
+        self.alpha = alpha
+        self.architecture = architecture
+        self.loss = loss
+        self.patterns = patterns
+        self.hidden_bias = hidden_bias
+        self.fit_intercept = fit_intercept
+        self.tol = tol
+        self.max_iter = max_iter
+        self.max_time = max_time
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _check_parameters(self) -> None:
+        check_alpha(self.alpha)
+        for name, least in (("tol", 0.0), ("max_iter", 1), ("max_time", 0.0)):
+            value = getattr(self, name)
+            if name == "max_time" and value is None:
+                continue
+            real = numbers.Integral if name == "max_iter" else numbers.Real
+            if not isinstance(value, real) or isinstance(value, bool) or not value >= least:
+                kind = "an integer" if name == "max_iter" else "a number"
+                raise ValueError(f"{name}={value!r} must be {kind} of at least {least:g}")
+
+    def _fit(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        sample_weight: Any,
+        callback: Callable[[Moment], None] | None = None,
+    ) -> None:
+        """Train on checked data; targets are numbers, -1 and +1 for classes."""
+        weights = None
+        if sample_weight is not None:
+            weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+            if not np.any(weights > 0):
+                raise ValueError("all sample weights are zero: give at least one sample a weight")
+        architecture = get_architecture(self.architecture, self.hidden_bias, self.patterns)
+        problem = Problem.from_alpha(
+            X, y, weights, get_loss(self.loss), float(self.alpha), bool(self.fit_intercept)
+        )
+        trained = train(
+            problem,
+            architecture,
+            tol=float(self.tol),
+            max_iter=int(self.max_iter),
+            max_time=self.max_time,
+            random_state=int(check_random_state(self.random_state).randint(2**31 - 1)),
+            callback=callback or (print_moment if self.verbose else None),
+        )
+        self.network_ = trained.network
+        self.certificate_ = trained.certificate
+        self.history_ = trained.history
+        self.n_iter_ = trained.n_iter
+        if trained.status is not Status.optimal:
+            warnings.warn(
+                f"{trained.status.value} The certificate holds: {trained.certificate}",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def _output(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        return self.network_(X)
+
+
+class ConvexNetRegressor(RegressorMixin, _ConvexNet):
+    """A two-layer network for regression, trained to certified global optimality.
+
+    Minimises ``(1 / sum s) sum_i s_i loss(f(x_i), y_i) + alpha * R(f)`` over networks of every width.
+
+    Parameters
+    ----------
+    alpha : float, default=1e-3
+        Strength of the weight decay, > 0, at the scale of scikit-learn's Lasso.
+    architecture : {"relu", "gated_relu"} or Architecture, default="relu"
+        The family of networks. With an object, `patterns` and `hidden_bias` are the object's.
+    loss : {"squared_error"}, default="squared_error"
+        Half the squared error.
+    patterns : {"auto", "all"} or int, default="auto"
+        Activation patterns: grown until none improves (or all of them, where that is cheap), all,
+        or a number of sampled ones.
+    hidden_bias : {"penalized", "free", None}, default="penalized"
+        Bias of the hidden neurons.
+    fit_intercept : bool, default=True
+        Whether the output has an unpenalised constant. A free hidden bias always brings one.
+    tol : float, default=1e-5
+        Training stops when the search gap is at most this.
+    max_iter : int, default=100
+        Rounds of growing patterns.
+    max_time : float or None, default=None
+        Seconds of training. Results that stop on it depend on the machine.
+    random_state : int, RandomState or None, default=0
+        Seed of starts and searches. The default gives the same network every time.
+    verbose : int, default=0
+        1 prints a line per round.
+
+    Attributes
+    ----------
+    network_ : Network
+        The explicit network.
+    certificate_ : Certificate
+        Objective, proven lower bound, gap and scope.
+    history_ : list of Moment
+        Seconds, objective, bound, search gap and width after every round.
+    n_iter_ : int
+        Rounds taken.
+    n_features_in_ : int
+        Number of features seen in fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if X had string column names.
+
+    References
+    ----------
+    Pilanci and Ergen, "Neural networks are convex regularizers", ICML 2020.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cvxnn import ConvexNetRegressor
+    >>> X = np.linspace(-1, 1, 20)[:, None]
+    >>> model = ConvexNetRegressor(alpha=1e-3).fit(X, np.abs(X[:, 0]))
+    >>> model.certificate_.scope
+    'global'
+    """
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ConvexNetRegressor:
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        y : array-like of shape (n,)
+        sample_weight : array-like of shape (n,), default=None
+            Nonnegative; weight 2 is the same as repeating a sample.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If data or parameters cannot be used; the message says what to pass instead.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If `tol` was not reached; network and certificate are valid.
+        """
+        self._check_parameters()
+        if get_loss(self.loss).classification:
+            raise ValueError(f"loss={self.loss!r} is for classes: use ConvexNetClassifier")
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True)
+        self._fit(X, np.asarray(y, dtype=np.float64), sample_weight)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the network's output, shape (n,), for ``X`` of shape (n, d)."""
+        return self._output(X)
+
+
+def _has_probabilities(estimator: Any) -> bool:
+    if get_loss(estimator.loss).name != "log_loss":
+        raise AttributeError("probabilities need loss='log_loss'")
+    return True
+
+
+class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
+    """A two-layer network for two classes, trained to certified global optimality.
+
+    Minimises ``(1 / sum s) sum_i s_i loss(f(x_i), y_i) + alpha * R(f)`` over networks of every width,
+    with the classes coded as -1 and +1.
+
+    Parameters
+    ----------
+    alpha : float, default=1e-3
+        Strength of the weight decay, > 0, at the scale of scikit-learn's Lasso.
+    architecture : {"relu", "gated_relu"} or Architecture, default="relu"
+        The family of networks. With an object, `patterns` and `hidden_bias` are the object's.
+    loss : {"log_loss", "squared_error"}, default="log_loss"
+        Logistic loss, or half the squared error to -1 and +1.
+    patterns : {"auto", "all"} or int, default="auto"
+        Activation patterns: grown until none improves (or all of them, where that is cheap), all,
+        or a number of sampled ones.
+    hidden_bias : {"penalized", "free", None}, default="penalized"
+        Bias of the hidden neurons.
+    fit_intercept : bool, default=True
+        Whether the output has an unpenalised constant. A free hidden bias always brings one.
+    tol : float, default=1e-5
+        Training stops when the search gap is at most this.
+    max_iter : int, default=100
+        Rounds of growing patterns.
+    max_time : float or None, default=None
+        Seconds of training. Results that stop on it depend on the machine.
+    random_state : int, RandomState or None, default=0
+        Seed of starts and searches. The default gives the same network every time.
+    verbose : int, default=0
+        1 prints a line per round.
+
+    Attributes
+    ----------
+    network_ : Network
+        The explicit network.
+    certificate_ : Certificate
+        Objective, proven lower bound, gap and scope.
+    history_ : list of Moment
+        Seconds, objective, bound, search gap and width after every round.
+    classes_ : ndarray of shape (2,)
+        The classes; positive outputs mean the second.
+    n_iter_ : int
+        Rounds taken.
+    n_features_in_ : int
+        Number of features seen in fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if X had string column names.
+
+    References
+    ----------
+    Pilanci and Ergen, "Neural networks are convex regularizers", ICML 2020.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from cvxnn import ConvexNetClassifier
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> X = (X[:, :2] - X[:, :2].mean(axis=0)) / X[:, :2].std(axis=0)
+    >>> clf = ConvexNetClassifier(alpha=1e-2, hidden_bias=None).fit(X, y)
+    >>> clf.certificate_.gap < 1e-4
+    True
+    """
+
+    classes_: np.ndarray
+
+    def __init__(
+        self,
+        alpha: float = 1e-3,
+        *,
+        architecture: str | Architecture = "relu",
+        loss: str = "log_loss",
+        patterns: Any = "auto",
+        hidden_bias: str | None = "penalized",
+        fit_intercept: bool = True,
+        tol: float = 1e-5,
+        max_iter: int = 100,
+        max_time: float | None = None,
+        random_state: Any = 0,
+        verbose: int | bool = 0,
+    ) -> None:
+        super().__init__(
+            alpha,
+            architecture=architecture,
+            loss=loss,
+            patterns=patterns,
+            hidden_bias=hidden_bias,
+            fit_intercept=fit_intercept,
+            tol=tol,
+            max_iter=max_iter,
+            max_time=max_time,
+            random_state=random_state,
+            verbose=verbose,
+        )
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ConvexNetClassifier:
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        y : array-like of shape (n,)
+            Labels of two classes.
+        sample_weight : array-like of shape (n,), default=None
+            Nonnegative; weight 2 is the same as repeating a sample.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If data or parameters cannot be used; the message says what to pass instead.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If `tol` was not reached; network and certificate are valid.
+        """
+        self._check_parameters()
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        check_classification_targets(y)
+        if type_of_target(y, input_name="y") != "binary":
+            raise ValueError(
+                "Only binary classification is supported. The type of the target is "
+                f"{type_of_target(y)}: pass two classes, or wrap the estimator in "
+                "sklearn.multiclass.OneVsRestClassifier"
+            )
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        seen = codes if sample_weight is None else codes[np.ravel(sample_weight) > 0]
+        if len(np.unique(seen)) < 2:
+            raise ValueError(
+                "y has one class only (among samples of positive weight): pass samples of both classes"
+            )
+        self._fit(X, 2.0 * codes - 1.0, sample_weight)
+        return self
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return the network's output, shape (n,); positive means ``classes_[1]``."""
+        return self._output(X)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the class of each sample, shape (n,)."""
+        return self.classes_[(self._output(X) > 0).astype(int)]
+
+    @available_if(_has_probabilities)
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return class probabilities, shape (n, 2); with ``loss="log_loss"`` only."""
+        f = self._output(X)
+        odds = np.exp(-np.abs(f))
+        p = np.where(f >= 0, 1.0 / (1.0 + odds), odds / (1.0 + odds))
+        return np.column_stack([1.0 - p, p])
+
+    @available_if(_has_probabilities)
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Return the logarithm of :meth:`predict_proba`, without losing small probabilities."""
+        f = self._output(X)
+        return -np.column_stack([np.logaddexp(0.0, f), np.logaddexp(0.0, -f)])
+
+
+def check_alpha(alpha: Any) -> None:
+    """Raise ValueError unless `alpha` is a positive finite number."""
+    if not isinstance(alpha, numbers.Real) or isinstance(alpha, bool) or not np.isfinite(alpha):
+        raise ValueError(f"alpha={alpha!r} must be a finite number > 0")
+    if alpha <= 0:
+        raise ValueError(
+            f"alpha={alpha!r} must be > 0: without weight decay the training problem has no "
+            "certificate; pass a small value such as 1e-6"
+        )
+
+
+def print_moment(moment: Moment) -> None:
+    """Print one line of a training's history."""
+    bound = f"{moment.bound:.7g}" if moment.bound else "-"
+    print(
+        f"{moment.seconds:8.2f} s  objective {moment.objective:.8g}  bound {bound}  "
+        f"search gap {moment.search_gap:.1e}  {moment.width} neurons"
+    )
