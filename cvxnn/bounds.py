@@ -54,12 +54,15 @@ from .bounds_interior import interior_points
 from .losses import Loss
 
 #: Largest Newton system, and samples times its order squared, that the interior method is given.
-_LARGEST_ORDER, _LARGEST_WORK = 3800, 8e10
+_LARGEST_ORDER, _LARGEST_WORK = 3800, 1e10
 
 
 # Many short BLAS calls: threads that wait for one another cost up to twenty times the work when the
 # cores are shared.
 _one_thread = threadpool_limits.wrap(limits=1, user_api="blas")
+
+# A solver may meet infinities at the ends of the float range; what is not finite is dropped.
+_quiet = np.errstate(all="ignore")
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class DualProof:
 
 
 @_one_thread
+@_quiet
 def oracle_bound(
     X: np.ndarray,
     theta: np.ndarray,
@@ -130,13 +134,14 @@ def oracle_bound(
     def objective(f: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return -theta, np.zeros_like(theta)
 
-    start, gap = start_envelope(rows, theta), float(np.sum(best))
-    for envelope in _points(rows, objective, lambda f: 0.0, start, None, gap, gap, max_iter, clock):
+    gap = float(np.sum(best))
+    for envelope in _points(rows, objective, lambda f: 0.0, theta, None, gap, gap, max_iter, clock):
         best = np.minimum(best, certify(scaled, replace(envelope, theta=theta)))
     return float(np.max(best)) * scaled.scale * size
 
 
 @_one_thread
+@_quiet
 def improve_dual(
     X: np.ndarray,
     y: np.ndarray,
@@ -205,13 +210,12 @@ def improve_dual(
     def objective(f: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return loss.gradient(f, y, s), loss.hessian(f, y, s)
 
-    start = start_envelope(scaled.rows, best.theta)
     prediction = _prediction(loss, best.theta, y, s)
     for envelope in _points(
         scaled.rows,
         objective,
         lambda f: loss.value(f, y, s),
-        start,
+        best.theta,
         prediction,
         price,
         gap,
@@ -261,7 +265,7 @@ def _points(
     rows: Rows,
     objective: Objective,
     value: Callable[[np.ndarray], float],
-    start: Envelope,
+    theta: np.ndarray,
     prediction: np.ndarray | None,
     price: float,
     gap: float,
@@ -272,7 +276,7 @@ def _points(
 ) -> Iterator[Envelope]:
     """Run the solver that suits the size until the iterations or the time are used up.
 
-    `prediction` is that of the start's theta; None keeps theta fixed.
+    `prediction` is the one that belongs to `theta`; None keeps theta fixed.
     """
     fixed = prediction is None
     # neurons are measured in units of a likely mass, which keeps huge and tiny data in range
@@ -296,7 +300,7 @@ def _points(
             rows,
             objective,
             value,
-            start,
+            theta,
             prediction,
             price,
             1.0,

@@ -130,11 +130,95 @@ def _multiplier(lam: np.ndarray, c: np.ndarray, cost: float, eps: float) -> floa
     return high
 
 
+class _Lagrangian:
+    """The augmented Lagrangian and its multipliers.
+
+    The variables are, for each sign, `shape` (3, n) and then `tilt` (balls,) of :func:`_side`, and
+    last the prediction in units of `unit` (absent when theta is fixed).
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        objective: Objective,
+        loss_value: Callable[[np.ndarray], float],
+        theta: np.ndarray | None,
+        prediction: np.ndarray,
+        beta: float,
+        mass: float,
+        balanced: bool,
+    ) -> None:
+        self.rows, self.objective, self.loss_value = rows, objective, loss_value
+        self.theta, self.beta, self.balanced = theta, beta, balanced
+        self.kappa, self.rho, self.shift = np.full(2, mass), 2.0 * mass / beta, 0.0
+        slope, bend = objective(prediction)
+        self.sigma = 1.0 / max(float(np.sum(bend)), 1e-300)
+        self.eps = beta / rows.unit.shape[1]
+        dual = -slope if theta is None else theta
+        self.soft = 2.0 * float(np.mean(np.abs(rows.h * dual))) + 1e-300
+        self.unit = max(float(np.max(np.abs(prediction))), 1e-300)
+        n, p = rows.unit.shape
+        shape = np.full((3, n), -2.0)
+        shape[0] = np.log(0.5 * p**0.5)  # the envelope of a neuron spread over all directions
+        parts = [shape.ravel(), shape.ravel(), np.zeros(2 * rows.count)]
+        self.start = np.concatenate(
+            parts if theta is not None else [*parts, prediction / self.unit]
+        )
+
+    def split(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the shapes (2, 3, n), the tilts (2, balls) and the prediction."""
+        n, many = len(self.rows.h), self.rows.count
+        ends = [6 * n, 6 * n + 2 * many]
+        shapes = v[: ends[0]].reshape(2, 3, n)
+        return shapes, v[ends[0] : ends[1]].reshape(2, many), self.unit * v[ends[1] :]
+
+    def sides(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[_Side]]:
+        """Return theta, the loss's curvature and both signs of the output weight."""
+        shapes, tilt, f = self.split(v)
+        if self.theta is None:
+            slope, bend = self.objective(f)
+        else:
+            slope, bend = -self.theta, np.zeros_like(self.theta)
+        sides = [
+            _side(self.rows, sign * self.rows.h * -slope, shapes[k], tilt[k], self.eps, self.soft)
+            for k, sign in enumerate((1.0, -1.0))
+        ]
+        return -slope, bend, sides
+
+    def cost(self, v: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the value and the gradient; with theta fixed, of the sum of both bounds."""
+        f = self.split(v)[2]
+        theta, bend, sides = self.sides(v)
+        over = np.array([side.value for side in sides]) - self.beta
+        fixed = self.theta is not None
+        force = np.ones(2) if fixed else np.maximum(self.kappa + self.rho * over, 0.0)
+        head = [a * side.shape.ravel() for a, side in zip(force, sides, strict=True)]
+        head += [a * side.tilt for a, side in zip(force, sides, strict=True)]
+        if fixed:
+            return float(np.sum(over)), np.concatenate(head)
+        pull = self.shift + self.sigma * float(np.sum(theta)) if self.balanced else 0.0
+        value = float(force @ force) / (2.0 * self.rho) - self.loss_value(f) - float(f @ theta)
+        value += pull**2 / (2.0 * self.sigma) if self.balanced else 0.0
+        outer = self.rows.h * (force[0] * sides[0].w - force[1] * sides[1].w) + pull
+        return value, np.concatenate([*head, self.unit * bend * (f - outer)])
+
+    def update(self, v: np.ndarray) -> Envelope:
+        """Update multipliers and smoothing after a round; return the point it ended at."""
+        theta, _, sides = self.sides(v)
+        if self.theta is None:
+            over = np.array([side.value for side in sides]) - self.beta
+            self.kappa = np.maximum(self.kappa + self.rho * over, 0.0)
+            self.shift += self.sigma * float(np.sum(theta)) if self.balanced else 0.0
+        self.eps, self.soft = self.eps * _COOLING, self.soft * _COOLING
+        A, B = np.stack([side.A for side in sides]), np.stack([side.B for side in sides])
+        return Envelope(theta, A, B, np.exp(np.clip(self.split(v)[1], -15.0, 15.0)))
+
+
 def descent_points(
     rows: Rows,
     objective: Objective,
     loss_value: Callable[[np.ndarray], float],
-    start: Envelope,
+    theta: np.ndarray,
     prediction: np.ndarray | None,
     beta: float,
     mass: float,
@@ -152,9 +236,10 @@ def descent_points(
         Gradient and diagonal Hessian of the loss at a prediction of shape (n,).
     loss_value : callable
         Value of the loss at a prediction.
-    start : Envelope
+    theta : ndarray of shape (n,)
+        The dual point to start from.
     prediction : ndarray of shape (n,) or None
-        Prediction whose negative loss gradient is the start's theta; None keeps theta fixed and
+        Prediction whose negative loss gradient is `theta`; None keeps theta fixed and
         minimises the bound of both signs.
     beta : float
         Largest allowed bound (ignored when theta is fixed).
@@ -167,69 +252,28 @@ def descent_points(
     stop : callable
         True when the time is used up; asked at every step.
     """
-    n, many = len(rows.h), rows.count
     fixed = prediction is None
-    kappa, rho, shift = np.full(2, mass), 2.0 * mass / beta, 0.0
-    _, bend = objective(np.zeros(n) if prediction is None else prediction)
-    sigma = 1.0 / max(float(np.sum(bend)), 1e-300)
-    eps = beta / rows.unit.shape[1]
-    unit = max(float(np.max(np.abs(prediction))), 1e-300) if prediction is not None else 1.0
-    soft = 2.0 * float(np.mean(np.abs(rows.h * start.theta))) + 1e-300
-
-    def split(v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        ends = [6 * n, 6 * n + 2 * many]
-        shapes = v[: ends[0]].reshape(2, 3, n)
-        return shapes, v[ends[0] : ends[1]].reshape(2, many), unit * v[ends[1] :]
-
-    def values(v: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[_Side]]:
-        shapes, tilt, f = split(v)
-        slope, bend = (-start.theta, np.zeros(n)) if fixed else objective(f)
-        sides = [
-            _side(rows, sign * rows.h * -slope, shapes[k], tilt[k], eps, soft)
-            for k, sign in enumerate((1.0, -1.0))
-        ]
-        return slope, bend, sides
-
-    def cost(v: np.ndarray) -> tuple[float, np.ndarray]:
-        f = split(v)[2]
-        slope, bend, sides = values(v)
-        over = np.array([side.value for side in sides]) - beta
-        force = np.ones(2) if fixed else np.maximum(kappa + rho * over, 0.0)
-        head = [a * side.shape.ravel() for a, side in zip(force, sides, strict=True)]
-        head += [a * side.tilt for a, side in zip(force, sides, strict=True)]
-        if fixed:
-            return float(np.sum(over)), np.concatenate(head)
-        pull = shift - sigma * float(np.sum(slope)) if balanced else 0.0
-        value = float(np.sum(force**2)) / (2.0 * rho) - loss_value(f) + float(f @ slope)
-        value += pull**2 / (2.0 * sigma) if balanced else 0.0
-        outer = rows.h * (force[0] * sides[0].w - force[1] * sides[1].w) + pull
-        return value, np.concatenate([*head, unit * bend * (f - outer)])
-
-    flat = np.log(0.5 * rows.unit.shape[1] ** 0.5) * np.ones(n)
-    v = np.concatenate(
-        [np.tile(np.concatenate([flat, np.full(2 * n, -2.0)]), 2), np.log(start.balls).ravel()]
+    problem = _Lagrangian(
+        rows,
+        objective,
+        loss_value,
+        theta if fixed else None,
+        np.zeros_like(theta) if prediction is None else prediction,
+        beta,
+        mass,
+        balanced,
     )
-    if prediction is not None:
-        v = np.concatenate([v, prediction / unit])
 
     def stopped(intermediate_result: object) -> None:
         if stop():
             raise StopIteration
 
+    v = problem.start
+    options = {"maxiter": _STEPS, "maxcor": 20, "maxfun": 2 * _STEPS, "ftol": 0.0}
     for _ in range(rounds):
-        options = {"maxiter": _STEPS, "maxcor": 20, "maxfun": 2 * _STEPS, "ftol": 0.0}
-        v = minimize(cost, v, jac=True, method="L-BFGS-B", callback=stopped, options=options).x
-        slope, _, sides = values(v)
-        if not fixed:
-            over = np.array([side.value for side in sides]) - beta
-            kappa = np.maximum(kappa + rho * over, 0.0)
-            shift -= sigma * float(np.sum(slope)) if balanced else 0.0
-        eps, soft = eps * _COOLING, soft * _COOLING
-        yield Envelope(
-            -slope,
-            np.stack([side.A for side in sides]),
-            np.stack([side.B for side in sides]),
-            np.exp(np.clip(split(v)[1], -15.0, 15.0)),
-        )
+        v = minimize(
+            problem.cost, v, jac=True, method="L-BFGS-B", callback=stopped, options=options
+        ).x
+        yield problem.update(v)
         if stop():
             return

@@ -143,11 +143,15 @@ def certify(scaled: ScaledRows, envelope: Envelope) -> np.ndarray:
     if rows is None:
         return np.full(2, lost)
     w = _SIGNS * (rows.h * theta)
+    unit = float(np.max(np.abs(w)))
+    if unit == 0.0:
+        return np.full(2, lost)
+    w = w / unit  # no square may underflow in a proof
     # |x_i'u| <= h_i: all negative terms dropped
     plain = np.sum(np.maximum(w, 0.0), axis=1)
     out = np.empty(2)
     for k in range(2):
-        A, B = envelope.A[k], envelope.B[k]
+        A, B = envelope.A[k] / unit, envelope.B[k] / unit
         c = _constants(w[k] + np.abs(B), A)
         Q = (rows.unit.T * A) @ rows.unit
         linear = w[k] + B
@@ -160,7 +164,7 @@ def certify(scaled: ScaledRows, envelope: Envelope) -> np.ndarray:
         top = _quadratic(0.5 * (Q + Q.T), rows.unit.T @ linear, rows.balls, envelope.balls[k])
         out[k] = 0.5 * (top + float(np.sum(c))) + 2.0 * rounding
     out = np.where(np.isfinite(out), np.minimum(out, plain), plain)
-    return out * (1.0 + 1e-10) + lost
+    return out * (1.0 + 1e-10) * unit + lost
 
 
 def _constants(excess: np.ndarray, A: np.ndarray) -> np.ndarray:

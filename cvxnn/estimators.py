@@ -75,7 +75,7 @@ class _ConvexNet(BaseEstimator):
             if name == "max_time" and value is None:
                 continue
             real = numbers.Integral if name == "max_iter" else numbers.Real
-            if not isinstance(value, real) or isinstance(value, bool) or not value >= least:
+            if not isinstance(value, real) or isinstance(value, bool) or not float(value) >= least:
                 kind = "an integer" if name == "max_iter" else "a number"
                 raise ValueError(f"{name}={value!r} must be {kind} of at least {least:g}")
 
@@ -392,9 +392,9 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
 
 def check_alpha(alpha: Any) -> None:
     """Raise ValueError unless `alpha` is a positive finite number."""
-    if not isinstance(alpha, numbers.Real) or isinstance(alpha, bool) or not np.isfinite(alpha):
+    if not isinstance(alpha, numbers.Real) or isinstance(alpha, bool) or not np.isfinite(float(alpha)):
         raise ValueError(f"alpha={alpha!r} must be a finite number > 0")
-    if alpha <= 0:
+    if float(alpha) <= 0:
         raise ValueError(
             f"alpha={alpha!r} must be > 0: without weight decay the training problem has no "
             "certificate; pass a small value such as 1e-6"

@@ -140,7 +140,8 @@ class CellOracle(NeuronOracle):
         bound, rows = self._cells(Z, 0.0, 1 << 62)
         # What merging nearly parallel rows may have hidden, by the Lipschitz constant of M in X.
         slack = self.arrangement.resolution * float(np.abs(Z) @ np.linalg.norm(self.X, axis=1))
-        found = max([row[0] for row in rows], default=0.0)
+        # Of listed patterns only: a free bias may have left them.
+        found = min(max([row[0] for row in rows], default=0.0), bound)
         price = Price(bound * (1.0 + ROUNDING) + slack, self.scope, found)
         self._last = (Z, price)
         return price

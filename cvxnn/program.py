@@ -20,7 +20,7 @@ Reference: Rockafellar, Convex Analysis, section 31; Pilanci and Ergen, ICML 202
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -206,7 +206,7 @@ class Program:
         return cp.Problem(cp.Minimize(objective), self.constraint.to_cvxpy(W)), W
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """How a solver's run ended; each member is the message shown to the user."""
 
     optimal = "The duality gap is below tol."

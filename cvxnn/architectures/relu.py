@@ -45,8 +45,7 @@ from .base import Architecture, Effort, Progress, Training, check_hidden_bias, d
 #: `patterns="auto"` enumerates up to this many patterns, and up to this many bits of patterns.
 AUTO_PATTERNS, AUTO_BITS = 3000, 2_000_000
 #: Roundings tried on a solution, finest first: relative norm to drop, distance to merge.
-ROUNDINGS = ((1e-14, 0.0), (1e-9, 1e-9), (1e-8, 1e-8), (1e-7, 1e-7), (1e-6, 1e-6), (1e-5, 1e-5))
-ROUNDINGS += ((1e-4, 1e-4), (1e-3, 1e-3))
+ROUNDINGS = ((1e-14, 0.0), *((10.0**-k, 10.0**-k) for k in range(9, 2, -1)))
 #: `patterns="all"` refuses beyond this many.
 ALL_PATTERNS = 50_000
 

@@ -105,15 +105,21 @@ class Loss(ABC):
             The largest scale at which the dual variable is feasible; may be ``inf``.
         """
         limit = min(limit, 1e12)
-        # 1 is the scale at which Z = -grad L(f) is in the domain; beyond it the domain may end.
-        candidates = [0.0, min(limit, 1.0), limit]
-        found = minimize_scalar(
-            lambda t: min(self.conjugate(-t * Z, y, s), 1e300),
-            bounds=(0.0, limit if limit < 1e6 else 2.0),
-            method="bounded",
-            options={"xatol": 1e-12},
-        )
-        candidates.append(float(np.clip(found.x, 0.0, limit)))
+
+        def loss_at(t: float) -> float:
+            return self.conjugate(-t * Z, y, s)
+
+        # The domain is an interval from 0; a search must not start beyond its end, where all is inf.
+        end = limit
+        if not np.isfinite(loss_at(end)):
+            inside = 1.0 if limit > 1.0 and np.isfinite(loss_at(1.0)) else 0.0
+            while end - inside > 1e-13 * end:
+                middle = 0.5 * (inside + end)
+                inside, end = (middle, end) if np.isfinite(loss_at(middle)) else (inside, middle)
+            end = inside
+        found = minimize_scalar(loss_at, bounds=(0.0, end), method="bounded", options={"xatol": 1e-12})
+        # 1 is the scale at which Z = -grad L(f) is in the domain.
+        candidates = [0.0, min(limit, 1.0), end, float(np.clip(found.x, 0.0, end))]
         return max(candidates, key=lambda t: self.dual(t * Z, y, s))
 
     def intercept(self, f: np.ndarray, y: np.ndarray, s: np.ndarray) -> float:

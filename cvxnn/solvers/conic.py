@@ -67,7 +67,10 @@ class Conic(Solver):
             y, s = to_numpy(program.target), to_numpy(program.weights)
             offset = program.loss.intercept(f, y, s)
             return Candidate(state.W, offset, program.residual(f + offset), state.multipliers)
-        return Candidate(state.W, state.offset, program.residual(f), state.multipliers)
+        # Unpenalised coordinates need multipliers more exact than a general solver's: leave them open.
+        exact = isinstance(program.penalty, GroupL2) and program.penalty.free > 0
+        multipliers = None if exact else state.multipliers
+        return Candidate(state.W, state.offset, program.residual(f), multipliers)
 
 
 def _solve(program: Program) -> State:

@@ -43,6 +43,8 @@ from .base import Candidate, Solver
 
 #: Fraction of the way to the boundary of the cones that a step may go.
 TO_BOUNDARY = 0.99
+#: Rounds of iterative refinement at most; each costs two products and two triangular solves.
+REFINEMENTS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,9 +173,8 @@ class _Newton:
         self.scaling = _Scaling(state.t, state.u[:, : data.kept], self.beta, state.y)
         ratio = np.where(self.cone, state.z / state.s, 0.0)
         self.ratio = ratio
-        blocks = np.matmul(data.X.T[None] * ratio[:, None, :], data.X)
-        blocks[:, : data.kept, : data.kept] += self.scaling.blocks()
-        self.system = _System(data, blocks, curvature, self.intercept)
+        roots = _roots(data, ratio, self.scaling.blocks())
+        self.system = _System(data, roots, curvature, self.intercept)
 
     def direction(self, sigma: float, affine: _Move | None) -> _Move:
         """Solve for the direction that aims at ``sigma * mu``, corrected by the affine one."""
@@ -187,11 +188,42 @@ class _Newton:
         )
         rhs = -self.stationarity + (data.sign * (kappa - self.ratio * self.slack)) @ data.X
         rhs[:, :k] += tail
-        du, dc = self.system.solve(rhs, -float(np.sum(self.gradient)) if self.intercept else 0.0)
+        du, dc = self.solve(rhs, -float(np.sum(self.gradient)) if self.intercept else 0.0)
         dt = scaling.slack(head, du[:, :k])
         dy = tail - scaling.reduce(du[:, :k])
         ds = np.where(self.cone, data.sign * (du @ data.X.T) + self.slack, 0.0)
         return _Move(du, dt, dc, ds, dy, kappa - self.ratio * ds)
+
+    def solve(self, rhs: np.ndarray, total: float) -> tuple[np.ndarray, float]:
+        """Solve the reduced system, refined against products that were not factored.
+
+        Near the solution the weights z/s of tight rows exceed all others by many orders, and the
+        factorisation loses digits that the products below still have.
+        """
+        du, dc = self.system.solve(rhs, total)
+        worst = float("inf")
+        for _ in range(REFINEMENTS):
+            left, left_total = self.multiply(du, dc)
+            r, e = rhs - left, (total - left_total) if self.intercept else 0.0
+            now = float(np.max(np.abs(r), initial=0.0)) + abs(e)
+            if not now < 0.5 * worst:
+                break
+            best, worst = (du, dc), now
+            du_more, dc_more = self.system.solve(r, e)
+            du, dc = du + du_more, dc + dc_more
+        else:
+            return du, dc
+        return best
+
+    def multiply(self, du: np.ndarray, dc: float) -> tuple[np.ndarray, float]:
+        """The reduced system times ``(du, dc)``: its group rows and its intercept row."""
+        data, k = self.state.data, self.state.data.kept
+        rows = du @ data.X.T
+        q = self.system.h * (np.einsum("gn,gn->n", data.mask, rows) + dc)
+        # sign squares away in A' diag(z/s) A
+        out = (data.mask * q + self.ratio * rows) @ data.X
+        out[:, :k] += self.scaling.reduce(du[:, :k])
+        return out, float(np.sum(q))
 
     def max_step(self, move: _Move) -> float:
         """The largest step that keeps every slack and dual in its cone."""
@@ -269,64 +301,85 @@ class _Scaling:
 
 
 class _System:
-    """``(blockdiag(N) + M' diag(h) M) du = rhs`` with ``M = [sigma_g D_g X]``, and an intercept."""
+    """``(blockdiag(N) + M' diag(h) M) du + M' h dc = rhs`` with ``M = [sigma_g D_g X]``.
 
-    def __init__(self, data: _Data, blocks: np.ndarray, curvature: np.ndarray, intercept: bool) -> None:
+    The second row, with an intercept, is ``1'h (M du + dc) = total``.
+    """
+
+    def __init__(self, data: _Data, roots: np.ndarray, curvature: np.ndarray, intercept: bool) -> None:
         self.data, self.h, self.intercept = data, curvature, intercept
         groups, n = data.mask.shape
-        d = data.X.shape[1]
-        # Equilibrated, because a group at zero and a group at a kink differ by many orders.
-        scale = 1.0 / np.sqrt(np.einsum("gii->gi", blocks))
-        scaled = blocks * scale[:, :, None] * scale[:, None, :]
-        scaled += 1e-15 * np.eye(d)
-        root = np.linalg.cholesky(scaled)
-        self.inverse_root = np.linalg.inv(root) * scale[:, None, :]
-        self.by_samples = n <= groups * d
+        size = groups * data.X.shape[1]
+        self.upper, self.lower = roots, roots.transpose(0, 2, 1)
+        # rows of G: R_g^-T X' D_g, so that G'G = sum_g D_g X N_g^-1 X' D_g
+        G = np.linalg.solve(self.lower, data.X.T[None]) * data.mask[:, None, :]
+        G = G.reshape(size, n)
+        self.by_samples = n <= size
         if self.by_samples:
-            # rows of G: R_g X' D_g, so that G'G = sum_g D_g X N_g^-1 X' D_g
-            G = np.matmul(self.inverse_root, data.X.T) * data.mask[:, None, :]
-            G = G.reshape(groups * d, n)
             matrix = G.T @ G
             matrix[np.diag_indices(n)] += 1.0 / curvature
             self.factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
-        else:
-            # M R' has orthonormal-like columns, which keeps the small system well conditioned
-            G = np.matmul(self.inverse_root, data.X.T) * data.mask[:, None, :]
-            G = G.reshape(groups * d, n) * np.sqrt(curvature)
-            matrix = G @ G.T
-            matrix[np.diag_indices(groups * d)] += 1.0
-            self.factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+            if intercept:
+                self.ones = cho_solve(self.factor, np.ones(n), check_finite=False)
+            return
+        # In the coordinates R_g du_g; the intercept is one more unknown, with no block of its own.
+        G = G * np.sqrt(curvature)
         if intercept:
-            self.ones = self._weighted(np.ones(n))
-            self.ones_sum = float(np.sum(self.ones))
+            G = np.concatenate([G, np.sqrt(curvature)[None]])
+        matrix = G @ G.T
+        matrix[np.arange(size), np.arange(size)] += 1.0
+        self.factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
 
     def _inverse_blocks(self, v: np.ndarray) -> np.ndarray:
-        half = np.matmul(self.inverse_root, v[:, :, None])
-        return np.matmul(self.inverse_root.transpose(0, 2, 1), half)[:, :, 0]
+        half = np.linalg.solve(self.lower, v[:, :, None])
+        return np.linalg.solve(self.upper, half)[:, :, 0]
 
-    def _forward(self, v: np.ndarray) -> np.ndarray:
-        return np.einsum("gn,gn->n", self.data.mask, v @ self.data.X.T)
-
-    def _weighted(self, v: np.ndarray) -> np.ndarray:
-        """``(diag(1/h) + M N^-1 M')^-1 v``, the multiplier q of the predictions."""
+    def solve(self, rhs: np.ndarray, total: float) -> tuple[np.ndarray, float]:
+        """Return ``du`` (groups, d) and ``dc``, the change of the intercept."""
         if self.by_samples:
-            return cho_solve(self.factor, v, check_finite=False)
-        # (1/h + M N^-1 M')^-1 = h - h M (N + M' h M)^-1 M' h
-        back = np.matmul(self.inverse_root, ((self.data.mask * (self.h * v)) @ self.data.X)[:, :, None])
-        inner = cho_solve(self.factor, back.reshape(-1), check_finite=False).reshape(back.shape)
-        du = np.matmul(self.inverse_root.transpose(0, 2, 1), inner)[:, :, 0]
-        return self.h * (v - self._forward(du))
-
-    def solve(self, rhs: np.ndarray, rhs_intercept: float) -> tuple[np.ndarray, float]:
-        """Return ``du`` (groups, d) and the change of the intercept."""
-        reduced = self._forward(self._inverse_blocks(rhs))
-        q = self._weighted(reduced)
-        dc = 0.0
+            return self._solve_samples(rhs, total)
+        half = np.linalg.solve(self.lower, rhs[:, :, None]).reshape(-1)
         if self.intercept:
-            dc = (rhs_intercept - float(np.sum(q))) / self.ones_sum
+            half = np.append(half, total)
+        x = cho_solve(self.factor, half, check_finite=False)
+        dc = float(x[-1]) if self.intercept else 0.0
+        x = x[: rhs.size].reshape(*rhs.shape, 1)
+        return np.linalg.solve(self.upper, x)[:, :, 0], dc
+
+    def _solve_samples(self, rhs: np.ndarray, total: float) -> tuple[np.ndarray, float]:
+        """By the multiplier ``q = h (M du + dc)`` of the predictions: n unknowns."""
+        data, dc = self.data, 0.0
+        reduced = np.einsum("gn,gn->n", data.mask, self._inverse_blocks(rhs) @ data.X.T)
+        q = cho_solve(self.factor, reduced, check_finite=False)
+        if self.intercept:
+            dc = (total - float(np.sum(q))) / float(np.sum(self.ones))
             q = q + dc * self.ones
-        back = (self.data.mask * q) @ self.data.X
-        return self._inverse_blocks(rhs - back), dc
+        return self._inverse_blocks(rhs - (data.mask * q) @ data.X), dc
+
+
+def _roots(data: _Data, ratio: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+    """Triangular roots ``R_g' R_g = N_g``, accurate although few rows outweigh all others.
+
+    The weights z/s of tight rows grow without bound. Summed into a Gram matrix they would wipe out the
+    digits of everything else; so the heaviest rows of every group are kept as rows, and joined
+    to the Cholesky factor of the rest by a QR factorisation, which squares nothing.
+    """
+    groups, n = ratio.shape
+    d = data.X.shape[1]
+    few = min(n, 2 * d)
+    heavy = np.argpartition(-ratio, few - 1, axis=1)[:, :few] if few else np.zeros((groups, 0), int)
+    rows = np.sqrt(np.take_along_axis(ratio, heavy, axis=1))[:, :, None] * data.X[heavy]
+    rest = ratio.copy()
+    np.put_along_axis(rest, heavy, 0.0, axis=1)
+    gram = np.matmul(data.X.T[None] * rest[:, None, :], data.X)
+    gram[:, : data.kept, : data.kept] += blocks
+    diagonal = np.einsum("gii->gi", gram)
+    # A free coordinate gets its weight from rows alone; all of them may be among the heavy.
+    floor = 1e-14 * (diagonal.max(axis=1) + np.sum(rows**2, axis=(1, 2)))[:, None]
+    scale = np.sqrt(np.maximum(diagonal, floor))
+    scaled = gram / (scale[:, :, None] * scale[:, None, :]) + 1e-14 * np.eye(d)
+    lower = np.linalg.cholesky(scaled) * scale[:, :, None]
+    return np.linalg.qr(np.concatenate([rows, lower.transpose(0, 2, 1)], axis=1), mode="r")
 
 
 def _data(program: Program) -> _Data:
