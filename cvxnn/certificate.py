@@ -234,10 +234,8 @@ def judge(
     best = Proof(zero, problem.loss.dual(zero, problem.y, problem.weights), "global")
     nearest, scope = float("inf"), None
     for i, Z in enumerate(candidates):
-        if i == len(candidates) - 1 and i > 0 and scope == "bounded":
-            # Tightening is expensive; a better network's dual has been tightened already.
-            nearest = min(nearest, search_gap(problem, objective, Z, oracle.found(Z, network)))
-            continue
+        if i > 0 and scope == "bounded":
+            break  # tightening and searching are expensive; a given dual is the better start
         proof = oracle.prove(Z, max_iter=max_iter, max_time=max_time)
         nearest = min(nearest, search_gap(problem, objective, Z, oracle.found(Z, network)))
         scope = proof.scope

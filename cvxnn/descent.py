@@ -93,7 +93,8 @@ def descend(
 
     first = np.concatenate([U.ravel(), a, [c]])
     options = {"maxiter": max_iter, "maxfun": 2 * max_iter, "ftol": 1e-10, "gtol": 1e-12}
-    found = minimize(objective, first, jac=True, method="L-BFGS-B", options=options).x
+    with np.errstate(over="ignore", invalid="ignore"):  # a line search may try absurd steps
+        found = minimize(objective, first, jac=True, method="L-BFGS-B", options=options).x
     if not np.all(np.isfinite(found)):
         found = first
     end = found[: m * d].reshape(m, d)

@@ -92,8 +92,10 @@ class Masked(Operator):
         xp = array_namespace(self.X)
         out = xp.zeros_like(self.X[:, 0])
         for part in self._chunks():
-            # vecdot reduces the mask without a second array of the size of the chunk
-            out = out + xp.vecdot(self._mask(part), W[part, :] @ self.X.T, axis=0)
+            # vecdot reduces the mask without a second array of the size of the chunk; the standard
+            # only allows its last axes
+            mask = xp.matrix_transpose(self._mask(part))
+            out = out + xp.vecdot(mask, self.X @ xp.matrix_transpose(W[part, :]))
         return out
 
     def adjoint(self, Z: Array) -> Array:

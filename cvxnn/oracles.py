@@ -57,7 +57,7 @@ class Design:
         kept = full[:, : full.shape[1] - free]
         _, size, Vt = np.linalg.svd(kept, full_matrices=False)
         floor = max(kept.shape) * np.finfo(float).eps * np.max(size, initial=0.0)
-        rank = int(np.sum(size > floor))
+        rank = max(1, int(np.sum(size > floor)))  # one coordinate even where all data are zero
         if rank == kept.shape[1]:
             return cls(full, np.eye(full.shape[1]), free)
         basis = np.zeros((full.shape[1], rank + free))
@@ -195,7 +195,7 @@ class SearchOracle(NeuronOracle):
     def neurons(
         self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, effort: int
     ) -> Neurons:
-        found = self._search(Z, starts, 64 * 2**effort, 24 * 2**effort, random_state)
+        found = self._search(Z, starts, 128 * 2**effort, 64 * 2**effort, random_state)
         for _ in range(2 * effort):
             # Hop: the best local maxima of a rugged function have good ones around them.
             around = found.directions[:16]

@@ -57,6 +57,11 @@ class Neurons:
         """The largest value found; 0 if there is none."""
         return max(0.0, float(np.max(self.values))) if len(self.values) else 0.0
 
+    def keys(self) -> list[bytes]:
+        """Pattern and sign as bytes, the same as those of a restricted program's blocks."""
+        bits = np.packbits(self.masks, axis=1)
+        return [b.tobytes() + (b"+" if s > 0 else b"-") for b, s in zip(bits, self.signs, strict=True)]
+
     def join(self, other: Neurons) -> Neurons:
         """Return the neurons of both, best first; the same pattern and sign only once."""
         values = np.concatenate([self.values, other.values])

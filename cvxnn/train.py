@@ -174,7 +174,8 @@ def train(
     if network is None:
         network = _nothing(problem, architecture)
     left = max(1.0, deadline - time.perf_counter())
-    certificate, dual = _certify(network, problem, architecture, oracle, bound_iter, left)
+    dual = _dual(network, oracle.problem, effort)
+    certificate = _certify(network, dual, architecture, oracle, bound_iter, left)
     line = effort.history[-1] if effort.history else Progress(0.0, 1.0, network.width, 0)
     objective = certificate.objective * problem.total_weight
     final = Progress(objective, certificate.search_gap, network.width, line.patterns)
@@ -248,19 +249,38 @@ def _nothing(problem: Problem, architecture: Architecture) -> Network:
     return architecture.adopt(np.zeros((d, 0)), np.zeros(0), np.zeros(0), c)
 
 
+def _dual(network: Network, problem: Problem, effort: Effort) -> np.ndarray:
+    """The dual variable of the best round, or the network's residual where no round ended."""
+    rounds = [line for line in effort.history if line.Z is not None]
+    if not rounds:
+        return problem.residual(network(problem.X))
+    best = min(rounds, key=lambda line: line.search_gap)
+    assert best.Z is not None
+    return best.Z
+
+
 def _certify(
     network: Network,
-    problem: Problem,
+    dual: np.ndarray,
     architecture: Architecture,
     oracle: Oracle,
     bound_iter: int,
     max_time: float,
-) -> tuple[Certificate, np.ndarray]:
-    """Judge, with a second Ctrl-C falling back to an untightened (still valid) bound."""
-    judged = oracle.problem
-    dual = judged.residual(network(judged.X))
+) -> Certificate:
+    """Judge; another Ctrl-C while the bound is tightened gives the untightened, valid bound."""
+
+    def verdict(budget: int) -> Certificate:
+        return judge(
+            network,
+            oracle.problem,
+            architecture,
+            oracle,
+            duals=(dual,),
+            max_iter=budget,
+            max_time=max_time,
+        )
+
     try:
-        certificate = judge(network, judged, architecture, oracle, max_iter=bound_iter, max_time=max_time)
+        return verdict(bound_iter)
     except KeyboardInterrupt:
-        certificate = judge(network, judged, architecture, oracle, max_iter=0)
-    return certificate, dual
+        return verdict(0)

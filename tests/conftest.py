@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)
+settings.load_profile("repeatable")
 
 _GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "reference" / "golden.json"
 

@@ -44,6 +44,8 @@ class Progress:
         Blocks in the current program.
     network : Network or None
         The best network so far.
+    Z : ndarray of shape (n,) or None
+        The dual variable of the round.
     """
 
     objective: float
@@ -51,6 +53,7 @@ class Progress:
     width: int
     patterns: int
     network: Network | None = None
+    Z: np.ndarray | None = None
 
 
 @dataclass

@@ -164,8 +164,8 @@ class GatedReLU(Architecture):
         assert solution is not None
         network = self.decode(problem, arrangement, solution)
         value = problem.value(network(problem.X), self.cost(network))
-        Z = problem.residual(network(problem.X))
+        Z = np.asarray(solution.Z)
         gap = search_gap(problem, value, Z, oracle.price(Z).found)
-        effort.history.append(Progress(value, gap, network.width, len(arrangement), network))
+        effort.history.append(Progress(value, gap, network.width, len(arrangement), network, Z))
         yield effort.history[-1]
         return network

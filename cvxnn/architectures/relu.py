@@ -46,6 +46,8 @@ from .base import Architecture, Effort, Progress, Training, check_hidden_bias, d
 AUTO_PATTERNS, AUTO_BITS = 3000, 2_000_000
 #: Roundings tried on a solution, finest first: relative norm to drop, distance to merge.
 ROUNDINGS = ((1e-14, 0.0), *((10.0**-k, 10.0**-k) for k in range(9, 2, -1)))
+#: Neurons of one sign closer than this share a block at first; it shrinks where that stops paying.
+MERGE = 0.2
 #: `patterns="all"` refuses beyond this many.
 ALL_PATTERNS = 50_000
 
@@ -244,30 +246,59 @@ class ReLU(Architecture):
         empty = self._network(problem, design, np.zeros(0), design.X[:0])
         blocks = self._first_blocks(problem, design, oracle, effort)
         best, value, gap, idle = empty, problem.null_value(), 1.0, 0
+        merge, sharpness = MERGE, 0.01
         for _ in range(effort.max_iter):
-            network = empty
+            network, Z = empty, problem.residual(empty(problem.X))
             if len(blocks.signs):
                 program = self._program(problem, design, blocks)
-                tol = max(0.1 * min(gap, max(effort.tol, 1e-9)), 1e-10)
+                tol = max(sharpness * max(min(gap, 0.01), effort.tol), 1e-10)
                 solution = yield Master(program, tol, blocks.W, best)
                 assert solution is not None
                 network = self._network(problem, design, blocks.signs, solution.W)
-                blocks = _active(program, solution, blocks, design)
+                # Rounding moves the residual to first order; the solver's dual variable is sharper.
+                blocks, Z = _active(program, solution, blocks, design, merge), np.asarray(solution.Z)
             now = problem.value(network(problem.X), self.cost(network))
-            idle = 0 if now < value * (1.0 - 1e-9) else idle + 1
+            # Bold merging keeps programs small; where it stops paying it gives way.
+            if now > value * (1.0 - min(1e-6, 0.01 * effort.tol)):
+                merge, idle = 0.1 * merge, idle + 1
             if now <= value:
                 best, value = network, now
-            Z = problem.residual(network(problem.X))
             for gap, found in self._price(problem, oracle, Z, blocks, network, now, effort):
                 if gap > effort.tol:
                     break
-            effort.history.append(Progress(value, gap, best.width, len(blocks.signs), best))
+            effort.history.append(Progress(value, gap, best.width, len(blocks.signs), best, Z))
             yield effort.history[-1]
             fresh = self._fresh(problem, blocks, found)
-            if gap <= effort.tol or len(fresh.signs) == 0 or idle >= 4:
+            if gap <= effort.tol or idle >= 10:
                 break
+            if len(fresh.signs) == 0:
+                # Nothing prices out: what is left of the gap is the program's own.
+                sharpness *= 0.01
             blocks = blocks.join(fresh)
         return best
+
+    def _ended(
+        self, problem: Problem, design: Design, U: np.ndarray, a: np.ndarray, max_iter: int
+    ) -> Blocks:
+        """The blocks in which local descent from the neurons ``(U, a)`` ends."""
+        X, y, s = design.X, problem.y, problem.weights
+        U, a, _ = descend(
+            X,
+            y,
+            s,
+            problem.loss,
+            problem.beta,
+            U,
+            a,
+            intercept=problem.intercept,
+            free=design.free,
+            max_iter=max_iter,
+        )
+        size = design.norms(U) * np.abs(a)
+        kept = size > 1e-4 * np.max(size, initial=0.0)
+        inside = Blocks((X @ U.T > 0).T, np.sign(a), U * np.abs(a)[:, None])
+        none = Blocks(inside.masks[:0], inside.signs[:0], inside.W[:0])
+        return none.join(inside.take(kept, inside.W))
 
     def _first_blocks(
         self, problem: Problem, design: Design, oracle: NeuronOracle, effort: Effort
@@ -277,14 +308,11 @@ class ReLU(Architecture):
         listed = isinstance(oracle, CellOracle) and oracle.scope == "patterns"
         if listed or not np.any(design.X):
             return none
-        X, y, s, loss = design.X, problem.y, problem.weights, problem.loss
-        width = int(min(60, max(8, 2 * len(y))))
-        U, a = start(X, y, s, width, design.free, effort.random_state)
-        U, a, _ = descend(X, y, s, loss, problem.beta, U, a, intercept=problem.intercept, free=design.free)
-        size = design.norms(U) * np.abs(a)
-        kept = size > 1e-4 * np.max(size, initial=0.0)
-        inside = Blocks((X @ U.T > 0).T, np.sign(a), U * np.abs(a)[:, None])
-        return none.join(inside.take(kept, inside.W))
+        width = int(min(60, max(8, 2 * len(problem.y))))
+        U, a = start(
+            design.X, problem.y, problem.weights, width, design.free, effort.random_state
+        )
+        return self._ended(problem, design, U, a, 150)
 
     def _price(
         self,
@@ -305,7 +333,7 @@ class ReLU(Architecture):
             found = oracle.neurons(Z, starts, rng, level)
             yield search_gap(problem, objective, Z, max(found.best, problem.beta)), found
 
-    def _fresh(self, problem: Problem, blocks: Blocks, found: Neurons, most: int = 40) -> Blocks:
+    def _fresh(self, problem: Problem, blocks: Blocks, found: Neurons, most: int = 100) -> Blocks:
         """The blocks of found neurons that price out and are not in the program yet."""
         known = set(blocks.keys())
         out = np.flatnonzero(found.values > problem.beta * (1.0 + 1e-10))[:most]
@@ -315,7 +343,7 @@ class ReLU(Architecture):
         return fresh.take(new, fresh.W)
 
 
-def _active(program: Program, solution: Solution, blocks: Blocks, design: Design) -> Blocks:
+def _active(program: Program, solution: Solution, blocks: Blocks, design: Design, merge: float) -> Blocks:
     """The blocks that carry the solution, one of each bundle of collinear ones.
 
     An interior point never has exact zeros. A block is at zero if its norm, as a share of the
@@ -327,7 +355,7 @@ def _active(program: Program, solution: Solution, blocks: Blocks, design: Design
     norms = design.norms(W)
     slack = 1.0 - np.minimum(design.norms(G) / program.beta, 1.0)
     kept = np.flatnonzero(norms > np.max(norms, initial=0.0) * np.maximum(slack, 1e-7))
-    groups = _collinear(W[kept], blocks.signs[kept], design.free, 1e-3)
+    groups = _collinear(W[kept], blocks.signs[kept], design.free, merge)
     largest = [kept[group[int(np.argmax(norms[kept[group]]))]] for group in groups]
     sums = np.array([W[kept[group]].sum(axis=0) for group in groups]).reshape(-1, W.shape[1])
     return Blocks(blocks.masks[largest], blocks.signs[largest], sums)

@@ -136,7 +136,7 @@ class Loss(ABC):
 
         width = 1.0 + float(np.max(np.abs(f))) + float(np.max(np.abs(y)))
         for _ in range(60):
-            if slope(-width) <= 0.0 <= slope(width):
+            if slope(-width) < 0.0 < slope(width):
                 return float(brentq(slope, -width, width, xtol=1e-15, rtol=1e-15, maxiter=500))
             width *= 2.0
         raise ValueError(

@@ -65,6 +65,8 @@ class Fista(Solver):
         G = program.operator.adjoint(slope)
         g = float(xp.sum(slope)) if program.intercept else 0.0
         step = state.step * 1.1
+        # Below this, differences of values are rounding in the precision of the data.
+        noise = max(1e-12, 8.0 * float(xp.finfo(state.W.dtype).eps)) * abs(value)
         for _ in range(60):
             W = program.penalty.prox(state.V - step * G, step * program.beta)
             c = state.e - step * g
@@ -72,7 +74,7 @@ class Fista(Solver):
             square = float(xp.sum(move * move)) + shift * shift
             model = value + float(xp.sum(G * move)) + g * shift + square / (2.0 * step)
             reached = loss.value(program.predict(W, c), y, s)
-            if reached <= model + 1e-12 * abs(value) or square == 0.0:
+            if reached <= model + noise or square == 0.0:
                 break
             step *= 0.5
         advance = W - state.W

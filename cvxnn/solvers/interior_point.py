@@ -33,6 +33,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg.blas import dsyrk
 
 from ..arrays import Array, to_numpy
 from ..constraints import ReLUCones
@@ -200,20 +201,21 @@ class _Newton:
         Near the solution the weights z/s of tight rows exceed all others by many orders, and the
         factorisation loses digits that the products below still have.
         """
-        du, dc = self.system.solve(rhs, total)
+        du, dc = best = self.system.solve(rhs, total)
         worst = float("inf")
+        enough = 1e-10 * (float(np.max(np.abs(rhs), initial=0.0)) + abs(total))
         for _ in range(REFINEMENTS):
             left, left_total = self.multiply(du, dc)
             r, e = rhs - left, (total - left_total) if self.intercept else 0.0
             now = float(np.max(np.abs(r), initial=0.0)) + abs(e)
             if not now < 0.5 * worst:
-                break
+                return best
             best, worst = (du, dc), now
+            if now <= enough:
+                return best
             du_more, dc_more = self.system.solve(r, e)
             du, dc = du + du_more, dc + dc_more
-        else:
-            return du, dc
-        return best
+        return du, dc
 
     def multiply(self, du: np.ndarray, dc: float) -> tuple[np.ndarray, float]:
         """The reduced system times ``(du, dc)``: its group rows and its intercept row."""
@@ -310,13 +312,13 @@ class _System:
         self.data, self.h, self.intercept = data, curvature, intercept
         groups, n = data.mask.shape
         size = groups * data.X.shape[1]
-        self.upper, self.lower = roots, roots.transpose(0, 2, 1)
+        self.inverse = np.linalg.inv(roots)
         # rows of G: R_g^-T X' D_g, so that G'G = sum_g D_g X N_g^-1 X' D_g
-        G = np.linalg.solve(self.lower, data.X.T[None]) * data.mask[:, None, :]
+        G = np.matmul(self.inverse.transpose(0, 2, 1), data.X.T) * data.mask[:, None, :]
         G = G.reshape(size, n)
         self.by_samples = n <= size
         if self.by_samples:
-            matrix = G.T @ G
+            matrix = dsyrk(1.0, G.T, lower=True)
             matrix[np.diag_indices(n)] += 1.0 / curvature
             self.factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
             if intercept:
@@ -326,25 +328,25 @@ class _System:
         G = G * np.sqrt(curvature)
         if intercept:
             G = np.concatenate([G, np.sqrt(curvature)[None]])
-        matrix = G @ G.T
+        matrix = dsyrk(1.0, G.T, trans=True, lower=True)
         matrix[np.arange(size), np.arange(size)] += 1.0
         self.factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
 
     def _inverse_blocks(self, v: np.ndarray) -> np.ndarray:
-        half = np.linalg.solve(self.lower, v[:, :, None])
-        return np.linalg.solve(self.upper, half)[:, :, 0]
+        half = np.matmul(v[:, None, :], self.inverse)
+        return np.matmul(half, self.inverse.transpose(0, 2, 1))[:, 0, :]
 
     def solve(self, rhs: np.ndarray, total: float) -> tuple[np.ndarray, float]:
         """Return ``du`` (groups, d) and ``dc``, the change of the intercept."""
         if self.by_samples:
             return self._solve_samples(rhs, total)
-        half = np.linalg.solve(self.lower, rhs[:, :, None]).reshape(-1)
+        half = np.matmul(rhs[:, None, :], self.inverse).reshape(-1)
         if self.intercept:
             half = np.append(half, total)
         x = cho_solve(self.factor, half, check_finite=False)
         dc = float(x[-1]) if self.intercept else 0.0
-        x = x[: rhs.size].reshape(*rhs.shape, 1)
-        return np.linalg.solve(self.upper, x)[:, :, 0], dc
+        x = x[: rhs.size].reshape(len(rhs), 1, -1)
+        return np.matmul(x, self.inverse.transpose(0, 2, 1))[:, 0, :], dc
 
     def _solve_samples(self, rhs: np.ndarray, total: float) -> tuple[np.ndarray, float]:
         """By the multiplier ``q = h (M du + dc)`` of the predictions: n unknowns."""

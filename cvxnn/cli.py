@@ -1,0 +1,362 @@
+"""The command line: from a table to a network with a certificate, and back to predictions.
+
+    cvxnn fit wine.csv --target quality          trains, says what it did, writes wine.safetensors
+    cvxnn predict wine.safetensors new.csv       writes predictions as CSV
+    cvxnn certify wine.safetensors new.csv --target quality
+
+Three rules hold for every command. Nothing is done to the data without saying so. Whatever goes wrong is
+one line on stderr that says what to do, with exit code 2. And results go to stdout, remarks on the way
+(progress, warnings) to stderr, so that commands can be piped. A model is a safetensors file with a JSON
+header: weights, encoding of the columns, settings and certificate; never code, never training data.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from scipy.special import expit
+from sklearn.metrics import r2_score
+from sklearn.utils import check_random_state
+from typer.core import TyperGroup
+
+from . import __version__
+from .audit import certify as certify_network
+from .certificate import Certificate
+from .encoding import Encoding, Target
+from .estimators import check_alpha
+from .losses import get_loss
+from .network import Network
+from .program import Problem, Status
+from .progress import Progress, show, wait
+from .tables import count, listing, read_table
+from .train import Trained, get_architecture, train
+
+
+class _OneLine(TyperGroup):
+    """Commands whose errors are one line and whose warnings are one line each."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: _remark(f"warning: {message}")
+            try:
+                code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+            except typer.Abort:
+                code = 130
+            except (ValueError, OSError, ImportError, MemoryError, OverflowError) as error:
+                code = _fail(_explain(error))
+            except Exception as error:
+                # Usage errors: typer carries its own copy of click, or uses click, by version.
+                if not hasattr(error, "format_message"):
+                    raise
+                context = getattr(error, "ctx", None)
+                path = context.command_path if context is not None else "cvxnn"
+                message = error.format_message().rstrip(".").replace("Value error, ", "")
+                code = _fail(f"{message}: see '{path} --help'")
+        sys.exit(code)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _remark("stopped by Ctrl-C")
+            raise typer.Exit(130) from None
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'the system'}: {error.strerror}: check the path and its permissions"
+    if isinstance(error, MemoryError):
+        return f"the data do not fit into memory ({error}): pass fewer rows or columns"
+    return str(error)
+
+
+def _remark(message: str) -> None:
+    typer.echo(" ".join(message.split()), err=True)
+
+
+def _fail(message: str) -> int:
+    _remark(f"error: {message}")
+    return 2
+
+
+app = typer.Typer(
+    name="cvxnn",
+    cls=_OneLine,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    invoke_without_command=True,
+    help="Neural networks trained to certified global optimality.",
+    epilog="Begin with: cvxnn fit DATA.csv --target COLUMN",
+)
+
+
+@app.callback()
+def _top(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"cvxnn {__version__}")
+    elif ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+class TaskName(StrEnum):
+    """What `--task` accepts."""
+
+    auto = "auto"
+    regression = "regression"
+    classification = "classification"
+
+
+class HiddenBias(StrEnum):
+    """What `--hidden-bias` accepts."""
+
+    penalized = "penalized"
+    free = "free"
+    none = "none"
+
+
+Data = Annotated[Path, typer.Argument(metavar="DATA", help="CSV (with a header) or Parquet file.")]
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="File written by cvxnn fit.")]
+TargetName = Annotated[str, typer.Option("--target", metavar="COLUMN", help="Column to predict.")]
+MaxTime = Annotated[
+    float | None, typer.Option(min=0.0, metavar="SECONDS", help="Stop training after this.")
+]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the results go.")] = Path("demo"),
+) -> None:
+    """Train on real data and write a report into a folder."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file: pass a folder to --out")
+    from .demo import run_demo
+
+    run_demo(str(out))
+
+
+@app.command()
+def fit(
+    data: Data,
+    target: TargetName,
+    alpha: Annotated[float, typer.Option(help="Strength of the weight decay, > 0.")] = 1e-3,
+    out: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="Model file; by default DATA's name.safetensors.")
+    ] = None,
+    task: Annotated[TaskName, typer.Option(help="auto: text or two values are classes.")] = TaskName.auto,
+    ignore: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="Column to leave out; repeat for several.")
+    ] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="By default squared_error for numbers, log_loss for classes.")
+    ] = None,
+    architecture: Annotated[str, typer.Option(help="Family of networks: relu or gated_relu.")] = "relu",
+    patterns: Annotated[str, typer.Option(help="Activation patterns: auto, all or a number.")] = "auto",
+    hidden_bias: Annotated[HiddenBias, typer.Option(help="Bias of the neurons.")] = HiddenBias.penalized,
+    tol: Annotated[float, typer.Option(min=0.0, help="Search gap to reach.")] = 1e-5,
+    max_time: MaxTime = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the searches.")] = 0,
+    scale: Annotated[bool, typer.Option("--scale/--no-scale", help="Standardise numbers.")] = True,
+) -> None:
+    """Train a network on a table and certify it."""
+    check_alpha(alpha)
+    bias = None if hidden_bias is HiddenBias.none else hidden_bias.value
+    family = get_architecture(architecture, bias, int(patterns) if patterns.isdecimal() else patterns)
+    path = out or Path(data.stem + ".safetensors")
+    _check_out(path, data)
+    whole = read_table(data)
+    table, notes = whole.without(ignore or []).with_target(target)
+    coding = Target.learn(table, target, task.value, scale=scale)
+    encoding = Encoding.learn(table, target, scale=scale)
+    X, _ = encoding.apply(table)
+    y = coding.apply(table)
+    chosen = _loss_name(loss, coding)
+    typer.echo(f"{data}: {count(len(whole), 'row')}, {count(len(whole.names), 'column')}")
+    if ignore:
+        typer.echo(f"  - left out, as asked: {listing(ignore)}")
+    for note in [*notes, *coding.notes, *encoding.notes]:
+        typer.echo(f"  - {note}")
+    typer.echo(f"Training on {count(encoding.width, 'input')}, {chosen}, alpha {alpha:g}.")
+    typer.echo("Ctrl-C stops and keeps the best network so far.")
+    problem = Problem.from_alpha(X, y, None, get_loss(chosen), alpha, True)
+    with Progress(tol, max_time) as progress:
+        # The seed is drawn as the estimators draw it: both train the same network.
+        trained = train(
+            problem,
+            family,
+            tol=tol,
+            max_time=max_time,
+            random_state=int(check_random_state(seed).randint(2**31 - 1)),
+            callback=progress,
+        )
+    settings = {"alpha": alpha, "loss": chosen, "architecture": architecture, "hidden_bias": bias}
+    model = Model(trained.network, encoding, coding, {**settings, "fit_intercept": True})
+    model.save(path, trained.certificate)
+    _report(trained, tol, trained.network(X), y, coding)
+    typer.echo(f"Model written to {path}.")
+
+
+@app.command()
+def predict(
+    model: ModelFile,
+    data: Data,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="CSV to write; else stdout.")] = None,
+) -> None:
+    """Predict the rows of a table: CSV with a prediction a line."""
+    if out is not None:
+        _check_out(out, model, data)
+    loaded = Model.load(model)
+    X, notes = loaded.encoding.apply(read_table(data))
+    for note in notes:
+        _remark(f"note: {note}")
+    output = loaded.network(X)
+    columns: dict[str, Iterable[Any]] = {"prediction": loaded.target.decode(output)}
+    if loaded.target.classes and loaded.settings["loss"] == "log_loss":
+        columns["probability"] = expit(output).tolist()
+        _remark(f"note: probability is that of {loaded.target.classes[1]!r}")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    if out is None:
+        typer.echo(text.getvalue(), nl=False)
+    else:
+        out.write_text(text.getvalue(), encoding="utf-8")
+        typer.echo(f"{count(len(output), 'prediction')} written to {out}.")
+
+
+@app.command()
+def certify(model: ModelFile, data: Data, target: TargetName, max_time: MaxTime = None) -> None:
+    """Compare a model with the best possible network for a table."""
+    loaded = Model.load(model)
+    table, notes = read_table(data).with_target(target)
+    X, more = loaded.encoding.apply(table)
+    coding = replace(loaded.target, name=target)
+    y = coding.apply(table)
+    if len(np.unique(y)) < 2:
+        raise ValueError(
+            f"the target {target!r} is {table.column(target)[0]!r} in every row: add other rows"
+        )
+    for note in [*notes, *more]:
+        _remark(f"note: {note}")
+    with wait("searching the best network for these data, to compare with ..."):
+        certificate = certify_network(loaded.network, X, y, max_time=max_time, **loaded.settings)
+    typer.echo(f"{model} on {count(len(table), 'row')} of {data}, alpha {certificate.alpha:g}:")
+    Console(highlight=False).print(show(certificate))
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What a model file holds.
+
+    Parameters
+    ----------
+    network : Network
+    encoding : Encoding
+    target : Target
+    settings : dict
+        The keywords `alpha`, `loss`, `architecture`, `hidden_bias` and `fit_intercept` of
+        :func:`cvxnn.certify`.
+    """
+
+    network: Network
+    encoding: Encoding
+    target: Target
+    settings: dict[str, Any]
+
+    def save(self, path: Path, certificate: Certificate) -> None:
+        """Write a safetensors file; the certificate of training goes along."""
+        header = {
+            "cvxnn": __version__,
+            "encoding": self.encoding.to_dict(),
+            "target": self.target.to_dict(),
+            "settings": self.settings,
+            "certificate": certificate.to_dict(),
+        }
+        self.network.save(path, header)
+
+    @classmethod
+    def load(cls, path: Path) -> Model:
+        """Read a model file; ValueError or FileNotFoundError says what is wrong with it."""
+        network, header = Network.load(path)
+        try:
+            encoding = Encoding.from_dict(header["encoding"])
+            target, settings = Target.from_dict(header["target"]), dict(header["settings"])
+            keys = ("alpha", "loss", "architecture", "hidden_bias", "fit_intercept")
+            settings = {key: settings[key] for key in keys}
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(
+                f"{path} does not say how to read a table: use a file written by cvxnn fit"
+            ) from None
+        if encoding.width != network.n_features:
+            raise ValueError(f"{path} is damaged (its encoding and weights do not fit): fit again")
+        return cls(network, encoding, target, settings)
+
+
+#: What a training that did not reach `--tol` says.
+ENDINGS = {
+    Status.interrupted: "stopped by Ctrl-C: the best network so far is kept",
+    Status.max_time: "stopped at --max-time: the best network so far is kept",
+    Status.nonfinite: "stopped where numbers overflowed: the best network so far is kept; rescale the data",
+}
+
+
+def _report(trained: Trained, tol: float, f: np.ndarray, y: np.ndarray, coding: Target) -> None:
+    """Print how training ended, the certificate, and the fit to the training data."""
+    if trained.status is not Status.optimal:
+        gap = f"search gap {trained.certificate.search_gap:.1e}, --tol {tol:g}"
+        ending = ENDINGS.get(trained.status, "no further progress: the best network so far is kept")
+        _remark(f"{ending} ({gap}); its certificate holds")
+    Console(highlight=False).print(show(trained.certificate))
+    score = f"{np.mean((f > 0) == (y > 0)):.1%} correct" if coding.classes else f"R2 {r2_score(y, f):.3f}"
+    typer.echo(f"On the training data: {score}.")
+
+
+def _loss_name(loss: str | None, coding: Target) -> str:
+    """The loss that was asked for, or the one that suits the target."""
+    if loss is None:
+        return "log_loss" if coding.classes else "squared_error"
+    if get_loss(loss).classification and not coding.classes:
+        raise ValueError(f"--loss {loss} is for classes: leave it out, or pass --task classification")
+    return loss
+
+
+def _check_out(path: Path, *inputs: Path) -> None:
+    """Refuse a place that cannot be written, before hours of work rather than after."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: pass a file name to --out")
+    if not path.parent.is_dir():
+        raise ValueError(f"the folder {path.parent} does not exist: create it or pass another --out")
+    if path.exists() and any(given.exists() and path.samefile(given) for given in inputs):
+        raise ValueError(f"{path} would be overwritten: pass another --out")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise ValueError(f"cannot write in {path.parent} ({error.strerror}): pass another --out") from None
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,301 @@
+"""Every registered member passes the public checks, and the checks catch members that are wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from cvxnn import penalties
+from cvxnn.architectures import ARCHITECTURES
+from cvxnn.architectures.base import Progress
+from cvxnn.architectures.gated import GatedReLU
+from cvxnn.architectures.relu import ReLU
+from cvxnn.arrangement import pack
+from cvxnn.certificate import Price
+from cvxnn.losses import LOSSES
+from cvxnn.losses.log_loss import LogLoss
+from cvxnn.losses.squared_error import SquaredError
+from cvxnn.operators import Masked
+from cvxnn.penalties import GroupL2, Penalty
+from cvxnn.registry import discover
+from cvxnn.solvers import SOLVERS
+from cvxnn.solvers.fista import Fista
+from cvxnn.testing import (
+    check_architecture,
+    check_loss,
+    check_operator,
+    check_penalty,
+    check_solver,
+)
+
+#: Variants of the registered architectures; each name has at least one.
+VARIANTS = [
+    ReLU("penalized"),
+    ReLU("free"),
+    ReLU(None, "all"),
+    ReLU("free", 12),
+    GatedReLU("penalized", 12),
+    GatedReLU(None, "all"),
+]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses(name):
+    assert LOSSES[name].name == name
+    check_loss(LOSSES[name]())
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_solvers(name):
+    assert SOLVERS[name].name == name
+    check_solver(SOLVERS[name]())
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_architectures_with_defaults(name):
+    assert ARCHITECTURES[name].name == name
+    check_architecture(ARCHITECTURES[name]())
+
+
+@pytest.mark.parametrize("architecture", VARIANTS, ids=repr)
+def test_architecture_variants(architecture):
+    check_architecture(architecture)
+
+
+def test_penalties():
+    members = [m for m in vars(penalties).values() if isinstance(m, type) and issubclass(m, Penalty)]
+    assert {m for m in members if m is not Penalty} == {GroupL2}
+    for free in (0, 1, 2):
+        check_penalty(GroupL2(free))
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("chunk", [0, 1, 3])
+def test_operators(signed, chunk):
+    rng = np.random.default_rng(0)
+    X, masks = rng.normal(size=(13, 4)), rng.random((7, 13)) < 0.5
+    signs = np.where(rng.random(7) < 0.5, 1.0, -1.0) if signed else None
+    check_operator(Masked(X, pack(masks), signs, chunk))
+
+
+def test_a_registry_refuses_two_members_of_one_name(tmp_path, monkeypatch):
+    package = tmp_path / "twins"
+    package.mkdir()
+    (package / "__init__.py").write_text("class Base:\n    pass\n")
+    for file in ("one", "two"):
+        (package / f"{file}.py").write_text("from . import Base\nclass A(Base):\n    name = 'same'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import twins
+
+    with pytest.raises(ValueError, match="'same'"):
+        discover("twins", list(twins.__path__), twins.Base)
+
+
+# Members that are wrong in one way each: a check that lets them pass would be worthless.
+
+
+class Steeper(SquaredError):
+    def gradient(self, f, y, s):
+        return 1.001 * s * (f - y)
+
+
+class Flatter(SquaredError):
+    def hessian(self, f, y, s):
+        return 0.9 * s * np.ones_like(f)
+
+
+class Stronger(LogLoss):
+    """A conjugate that is too small: its dual bounds would be too high."""
+
+    def conjugate(self, z, y, s):
+        return super().conjugate(z, y, s) - 1e-3 * float(np.sum(np.abs(z)))
+
+
+class Narrower(LogLoss):
+    def conjugate(self, z, y, s):
+        return super().conjugate(z, y, s) if np.all(np.abs(z) <= 0.9 * s) else float("inf")
+
+
+class Wider(LogLoss):
+    """A conjugate that is finite where the supremum is infinite."""
+
+    def conjugate(self, z, y, s):
+        return super().conjugate(-y * np.clip(-y * z, 0.0, s), y, s)
+
+
+class Unweighted(SquaredError):
+    def conjugate(self, z, y, s):
+        return float(np.sum(0.5 * z * z + z * y))
+
+
+class Timid(SquaredError):
+    def best_scale(self, Z, y, s, limit):
+        return 0.5 * super().best_scale(Z, y, s, limit)
+
+
+class Centred(LogLoss):
+    """Subtracts the mean, which may leave the domain of the conjugate."""
+
+    @staticmethod
+    def balance(Z):
+        return Z - np.mean(Z)
+
+
+class Off(LogLoss):
+    def intercept(self, f, y, s):
+        return super().intercept(f, y, s) + 0.01
+
+
+@pytest.mark.parametrize(
+    ("loss", "law"),
+    [
+        (Steeper(), "gradient"),
+        (Flatter(), "hessian"),
+        (Stronger(), "Fenchel-Young"),
+        (Narrower(), "Fenchel-Young|domain"),
+        (Wider(), "supremum"),
+        (Unweighted(), "Fenchel-Young"),
+        (Timid(), "best_scale"),
+        (Centred(), "balance"),
+        (Off(), "intercept"),
+    ],
+    ids=lambda v: type(v).__name__ if not isinstance(v, str) else "",
+)
+def test_wrong_losses_are_caught(loss, law):
+    with pytest.raises(AssertionError, match=law):
+        check_loss(loss)
+
+
+class HalfShrunk(GroupL2):
+    def prox(self, W, step):
+        return super().prox(W, 0.5 * step)
+
+
+class WrongNorm(GroupL2):
+    def polar(self, G):
+        return np.max(np.abs(G), axis=1)
+
+
+class Expansive(GroupL2):
+    def prox(self, W, step):
+        return 1.1 * W
+
+
+@pytest.mark.parametrize(
+    ("penalty", "law"), [(HalfShrunk(), "Moreau"), (WrongNorm(), "polar"), (Expansive(), "prox")]
+)
+def test_wrong_penalties_are_caught(penalty, law):
+    with pytest.raises(AssertionError, match=law):
+        check_penalty(penalty)
+
+
+class Unsigned(Masked):
+    """Forgets the signs on the way back."""
+
+    def adjoint(self, Z):
+        return Masked(self.X, self.bits).adjoint(Z)
+
+
+class Small(Masked):
+    def norm_bound(self):
+        return 0.5 * float(np.linalg.norm(self.dense(), 2))
+
+
+@pytest.mark.parametrize(("kind", "law"), [(Unsigned, "adjoint"), (Small, "norm_bound")])
+def test_wrong_operators_are_caught(kind, law):
+    rng = np.random.default_rng(0)
+    bits = pack(rng.random((3, 6)) < 0.5)
+    with pytest.raises(AssertionError, match=law):
+        check_operator(kind(rng.normal(size=(6, 2)), bits, np.array([1.0, -1.0, 1.0])))
+
+
+class Lazy(Fista):
+    """Never moves."""
+
+    def step(self, program, state):
+        return state if float(np.sum(np.abs(state.W))) else None
+
+
+class Silent(Fista):
+    def supports(self, program):
+        return False, ""
+
+
+class Biased(Fista):
+    """Reports a better point than the one it found: must not be believed."""
+
+    def candidate(self, program, state):
+        found = super().candidate(program, state)
+        return dataclasses.replace(found, offset=found.offset + 0.1)
+
+
+@pytest.mark.parametrize(
+    ("solver", "law"),
+    [(Lazy(), "convergence"), (Silent(), "supports"), (Biased(), "convergence|objective")],
+)
+def test_wrong_solvers_are_caught(solver, law):
+    with pytest.raises(AssertionError, match=law):
+        check_solver(solver)
+
+
+class Optimist(ReLU):
+    """Its oracle misses 2 % of the price."""
+
+    def oracle(self, problem, arrangement):
+        oracle = super().oracle(problem, arrangement)
+        price = oracle.price
+
+        def low(Z):
+            true = price(Z)
+            return Price(0.98 * true.value, true.scope, 0.98 * true.found)
+
+        oracle.price = low
+        return oracle
+
+
+class Heavy(ReLU):
+    """Decodes into a network that computes the same and costs more."""
+
+    def decode(self, problem, arrangement, solution):
+        network = super().decode(problem, arrangement, solution)
+        first, relu, last = network.layers
+        return type(network)(
+            (dataclasses.replace(first, weight=first.weight * (1 + 1e-7)), relu, last),
+        )
+
+
+class Cheap(ReLU):
+    """Counts a part of the weights only."""
+
+    def cost(self, network):
+        return 0.99 * super().cost(network)
+
+
+class Quitter(ReLU):
+    """Returns the zero network without training."""
+
+    def train(self, problem, arrangement, oracle, effort):
+        yield Progress(problem.null_value(), 1.0, 0, 0)
+        c = (
+            problem.loss.intercept(0.0 * problem.y, problem.y, problem.weights)
+            if problem.intercept
+            else 0.0
+        )
+        return self.adopt(np.zeros((2, 0)), np.zeros(0), np.zeros(0), c)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "law"),
+    [
+        (Optimist(None), "oracle bounds|no certificate"),
+        (Heavy(None), "decode"),
+        (Cheap(None), "decode"),
+        (Quitter(None), "training"),
+    ],
+    ids=lambda v: type(v).__name__ if not isinstance(v, str) else "",
+)
+def test_wrong_architectures_are_caught(architecture, law):
+    with pytest.raises(AssertionError, match=law):
+        check_architecture(architecture)

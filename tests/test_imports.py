@@ -1,0 +1,234 @@
+"""The rule of direction: a file imports only from floors below its own, and there are no circles."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "cvxnn"
+FOLDERS = ("losses", "architectures", "solvers", "tasks")
+
+#: Floors from the ground up; modules that share a floor may import each other (circles apart).
+FLOORS = [
+    {"arrays", "registry"},
+    {"losses", "network", "constraints", "penalties"},
+    {"operators", "arrangement", "descent", "pricing", "bounds"},
+    {"program"},
+    {"certificate"},
+    {"oracles", "solvers"},
+    {"architectures"},
+    {"train"},
+    {"estimators"},
+    {"audit", "tables"},
+]
+#: Libraries that only some people have: imported where they are used, never on import of cvxnn.
+OPTIONAL = {"torch", "cvxpy", "matplotlib", "onnx", "onnxruntime", "pandas", "polars", "pyarrow", "dask"}
+#: Files that are about such a library, or that a user asks for by name.
+TOP = {"cli", "demo", "plot", "display"}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports(name: str, *, top_level_only: bool = False) -> tuple[set[str], set[str]]:
+    """The modules of this package, and the outside packages, that a file imports anywhere in it."""
+    path = FILES[name]
+    tree = ast.parse(path.read_text())
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    package = [part for part in package if part]
+    inside, outside = set(), set()
+    for node in top_level(tree) if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            full = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            stem = ".".join([*base, *(node.module or "").split(".")]).strip(".")
+            stem = f"cvxnn.{stem}".strip(".") if node.level else stem
+            full = [f"{stem}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for target in full:
+            if target.split(".")[0] == "cvxnn":
+                inside.add(nearest(target.removeprefix("cvxnn").strip(".")))
+            else:
+                outside.add(target.split(".")[0])
+    return inside - {name}, outside
+
+
+def top_level(tree: ast.Module) -> list[ast.stmt]:
+    """Statements that run on import, blocks included, functions not."""
+    found, queue = [], list(tree.body)
+    while queue:
+        node = queue.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        found.append(node)
+        queue += [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
+    return found
+
+
+def nearest(target: str) -> str:
+    """The longest prefix of a dotted name that is a file of this package."""
+    while target and target not in FILES:
+        target = target.rpartition(".")[0]
+    return target
+
+
+GRAPH = {name: imports(name)[0] for name in FILES}
+for folder in FOLDERS:
+    if folder in FILES:  # an open folder imports its members when it is imported
+        GRAPH[folder] |= {name for name in FILES if name.startswith(f"{folder}.")}
+
+
+def room(name: str) -> str:
+    """The module or folder a file belongs to; parts of one module (bounds_cones) belong to it."""
+    head = name.split(".")[0]
+    return "bounds" if head.startswith("bounds_") else head
+
+
+def level(name: str, known: dict[str, int]) -> int:
+    """The length of the longest path of imports below a file."""
+    if name not in known:
+        known[name] = 1 + max((level(below, known) for below in GRAPH[name]), default=-1)
+    return known[name]
+
+
+def uses(name: str) -> set[str]:
+    """Everything a file imports, directly or through others."""
+    seen, queue = set(), [name]
+    while queue:
+        for below in GRAPH[queue.pop()]:
+            if below not in seen:
+                seen.add(below)
+                queue.append(below)
+    return seen
+
+
+def test_the_reader_of_imports_sees_them():
+    assert GRAPH["train"] >= {"architectures", "certificate", "network", "program", "solvers"}
+    assert "arrays" in GRAPH["losses.base"] and "registry" in GRAPH["losses"]
+    assert "losses.base" in GRAPH["losses.log_loss"]
+    assert imports("solvers.conic")[1] >= {"numpy", "clarabel"}
+    assert "clarabel" not in imports("solvers.conic", top_level_only=True)[1]
+    assert len(FILES) > 25
+
+
+def test_no_circles():
+    tuple(TopologicalSorter(GRAPH).static_order())
+    rooms = {}
+    for name in FILES:
+        if name:
+            rooms.setdefault(room(name), set()).update({room(b) for b in GRAPH[name] if b} - {room(name)})
+    tuple(TopologicalSorter(rooms).static_order())
+
+
+def test_levels():
+    known: dict[str, int] = {}
+    order = ["arrays", "losses.base", "losses", "program", "certificate", "oracles", "architectures.relu"]
+    order += ["architectures", "train"]
+    for name in FILES:
+        level(name, known)
+    assert known["arrays"] == known["registry"] == 0
+    levels = [known[name] for name in order]
+    assert levels == sorted(set(levels)), dict(zip(order, levels, strict=True))
+    assert max(known.values()) == max(known[name] for name in known if room(name) in {*TOP, "", "testing"})
+
+
+def floor_of(name: str) -> int:
+    """The floor of a file: the one in the list, else the highest of what it imports."""
+    listed = [k for k, floor in enumerate(FLOORS) if room(name) in floor]
+    return listed[0] if listed else max((floor_of(below) for below in GRAPH[name]), default=0)
+
+
+def test_a_file_imports_from_floors_below_its_own():
+    listed = {name for floor in FLOORS for name in floor}
+    for name in FILES:
+        if room(name) not in listed:
+            continue
+        for below in GRAPH[name]:
+            assert below, f"{name} imports the package itself, which imports everything"
+            assert room(below) not in TOP | {"testing"}, f"{name} imports {below}"
+            assert floor_of(below) <= floor_of(name), f"{name} imports {below} from a higher floor"
+
+
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [
+        ("solvers", {"architectures", "certificate", "oracles", "bounds", "pricing", "network", "train"}),
+        ("architectures", {"solvers", "train", "estimators", "audit"}),
+        ("losses", {"penalties", "operators", "constraints", "program", "network"}),
+        ("certificate", {"solvers", "architectures", "oracles", "operators", "train", "arrangement"}),
+        ("oracles", {"solvers", "architectures", "train"}),
+        ("program", {"solvers", "architectures", "certificate", "network", "arrangement"}),
+        ("bounds", {"program", "certificate", "solvers", "architectures", "oracles"}),
+        ("estimators", {"solvers", "audit"}),
+        ("audit", {"solvers"}),
+    ],
+)
+def test_who_does_not_import_whom(folder, forbidden):
+    members = [name for name in FILES if room(name) == folder]
+    assert members
+    for name in members:
+        # a solver may not reach an architecture through a third file either
+        reached = {room(b) for b in GRAPH[name]}
+        assert not reached & forbidden, f"{name} imports {reached & forbidden}"
+        if folder in ("solvers", "losses", "program", "certificate", "bounds"):
+            indirect = {room(b) for b in uses(name)} & forbidden - {folder}
+            direct_ok = indirect - ({"operators"} if folder == "certificate" else set())
+            assert not direct_ok, f"{name} reaches {direct_ok} through other files"
+
+
+def test_members_of_an_open_folder_do_not_import_each_other():
+    for name in FILES:
+        head, _, tail = name.partition(".")
+        if head in FOLDERS and tail and tail != "base":
+            for below in GRAPH[name]:
+                alone = below.split(".")[0] != head or below == f"{head}.base"
+                assert alone, f"{name} imports its sibling {below}"
+
+
+def test_only_training_knows_architectures_and_solvers():
+    both = {
+        name
+        for name in FILES
+        if {"architectures", "solvers"} <= {room(b) for b in GRAPH[name]}
+        and room(name) not in ("testing", *TOP)
+    }
+    assert both == {"train"}
+
+
+def test_nothing_below_training_imports_it():
+    below = {name for floor in FLOORS[:7] for name in floor}
+    for name in FILES:
+        if room(name) in below:
+            assert not {room(b) for b in uses(name)} & {"train", "estimators", "audit", "cli", "testing"}
+
+
+def test_optional_libraries_are_imported_where_they_are_used():
+    for name in FILES:
+        outside = imports(name, top_level_only=True)[1]
+        if room(name) not in TOP:
+            assert not outside & OPTIONAL, f"{name} imports {outside & OPTIONAL} on import of cvxnn"
+
+
+def test_importing_the_package_loads_no_optional_library():
+    import subprocess
+
+    code = f"import sys, cvxnn; print(sorted(set(sys.modules) & {OPTIONAL | {'clarabel', 'typer'}!r}))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(ast.literal_eval(run.stdout)) - {"pandas", "polars", "pyarrow"}
+    assert not loaded
+
+
+def test_no_rooms_without_a_subject():
+    vague = {"utils", "helpers", "common", "manager", "private", "misc"}
+    assert not {part for name in FILES for part in name.split(".")} & vague

@@ -1,0 +1,121 @@
+"""Losses: hand-checked values, conjugates as suprema, extremes, names."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cvxnn.losses import LOSSES, get_loss
+from cvxnn.losses.base import Loss
+
+SQUARED, LOGISTIC = get_loss("squared_error"), get_loss("log_loss")
+ONE = np.ones(1)
+numbers = st.floats(-50, 50)
+
+
+def test_names():
+    assert {"squared_error", "log_loss"} <= set(LOSSES)
+    assert get_loss(SQUARED) is SQUARED and isinstance(get_loss("log_loss"), Loss)
+    with pytest.raises(ValueError, match="unknown loss 'mse': pass one of"):
+        get_loss("mse")
+
+
+def test_squared_error_by_hand():
+    f, y, s = np.array([1.0, -2.0]), np.array([3.0, 0.0]), np.array([1.0, 10.0])
+    assert SQUARED.value(f, y, s) == 0.5 * 4 + 10 * 0.5 * 4
+    assert np.array_equal(SQUARED.gradient(f, y, s), [-2.0, -20.0])
+    assert np.array_equal(SQUARED.hessian(f, y, s), s)
+    assert SQUARED.conjugate(f, y, s) == pytest.approx(0.5 + 3.0 + 0.2)
+    # the dual of spec 0.4: y'Z - |Z|^2 / 2
+    assert SQUARED.dual(f, y, np.ones(2)) == pytest.approx(3.0 - 2.5)
+    assert SQUARED.intercept(f, y, s) == pytest.approx((2.0 + 20.0) / 11)
+    assert SQUARED.best_scale(np.array([2.0]), ONE * 6, ONE, np.inf) == 3.0
+    assert SQUARED.best_scale(np.array([2.0]), ONE * 6, ONE, 2.5) == 2.5
+    assert SQUARED.best_scale(np.array([2.0]), -ONE, ONE, 9.0) == 0.0
+    assert SQUARED.best_scale(np.zeros(1), ONE, ONE, np.inf) == 0.0
+
+
+def test_log_loss_by_hand():
+    assert LOGISTIC.value(np.zeros(3), np.array([1.0, -1.0, 1.0]), np.ones(3)) == pytest.approx(
+        3 * np.log(2)
+    )
+    # the dual variable of a prediction is y sigma(-y f)
+    y = np.array([1.0, -1.0])
+    Z = -LOGISTIC.gradient(np.array([np.log(3), 0.0]), y, np.array([4.0, 2.0]))
+    assert pytest.approx([1.0, -1.0]) == Z
+    # its dual is the sum of entropies
+    assert LOGISTIC.dual(Z, y, np.ones(2)) == pytest.approx(0.0)
+    assert LOGISTIC.dual(0.5 * y, y, np.ones(2)) == pytest.approx(2 * np.log(2))
+    assert LOGISTIC.dual(-0.1 * y, y, np.ones(2)) == -np.inf
+    assert LOGISTIC.dual(1.1 * y, y, np.ones(2)) == -np.inf
+    assert LOGISTIC.dual(1.1 * y, y, 2 * np.ones(2)) > 0
+
+
+def test_log_loss_at_extremes():
+    f, y = np.array([800.0, -800.0, 1e5, -1e5]), np.array([1.0, 1.0, -1.0, -1.0])
+    with np.errstate(all="raise", under="ignore"):
+        assert LOGISTIC.value(f, y, np.ones(4)) == pytest.approx(800.0 + 1e5)
+        assert np.array_equal(LOGISTIC.gradient(f, y, np.ones(4)), [0.0, -1.0, 1.0, 0.0])
+        assert np.array_equal(LOGISTIC.hessian(f, y, np.ones(4)), np.zeros(4))
+        assert LOGISTIC.conjugate(LOGISTIC.gradient(f, y, np.ones(4)), y, np.ones(4)) == 0.0
+
+
+@given(z=numbers, f=numbers, y=numbers, s=st.floats(0.01, 100))
+def test_squared_conjugate_is_the_supremum(z, f, y, s):
+    args = np.array([y]), np.array([s])
+    conjugate = SQUARED.conjugate(np.array([z]), *args)
+    size = 1e-10 * (1 + abs(conjugate) + s * (f - y) ** 2 + abs(z * f))
+    assert conjugate >= z * f - SQUARED.value(np.array([f]), *args) - size
+    top = y + z / s  # where the gradient is z
+    size = 1e-10 * (1 + abs(conjugate) + abs(z * top))
+    assert conjugate == pytest.approx(z * top - SQUARED.value(np.array([top]), *args), abs=size)
+
+
+@given(p=st.floats(1e-6, 1 - 1e-6), f=numbers, y=st.sampled_from([-1.0, 1.0]), s=st.floats(0.01, 100))
+def test_logistic_conjugate_is_the_supremum(p, f, y, s):
+    args = np.array([y]), np.array([s])
+    z = -y * s * p
+    conjugate = LOGISTIC.conjugate(np.array([z]), *args)
+    assert conjugate >= z * f - LOGISTIC.value(np.array([f]), *args) - 1e-12 * s * (1 + abs(f))
+    top = y * np.log((1 - p) / p)
+    reached = z * top - LOGISTIC.value(np.array([top]), *args)
+    assert conjugate == pytest.approx(reached, abs=1e-12 * s * (1 + abs(top)))
+
+
+@pytest.mark.parametrize("limit", [0.7, 1.0, 1.2, 3.0, 50.0, 1e5, 1e9, np.inf])
+@pytest.mark.parametrize("seed", range(5))
+def test_best_scale_of_log_loss_is_the_maximum(limit, seed):
+    """Also where the domain ends between 0 and the limit, and far beyond 1."""
+    rng = np.random.default_rng(seed)
+    y, s = np.where(rng.random(6) < 0.5, 1.0, -1.0), rng.uniform(0.5, 2, 6)
+    Z = -LOGISTIC.gradient(rng.choice([1.0, 10.0]) * rng.normal(size=6), y, s) * rng.choice([1.0, 1e-3])
+    t = LOGISTIC.best_scale(Z, y, s, limit)
+    assert 0 <= t <= limit
+    end = min(limit, float(np.min(s / np.abs(Z))))
+    best = max(LOGISTIC.dual(r * Z, y, s) for r in np.linspace(0, end, 4001))
+    assert LOGISTIC.dual(t * Z, y, s) >= best - 1e-9
+
+
+@pytest.mark.parametrize("loss", [SQUARED, LOGISTIC], ids=lambda loss: loss.name)
+def test_the_intercept_balances_the_residual(loss):
+    rng = np.random.default_rng(0)
+    f, s, y = 30 * rng.normal(size=20), rng.uniform(0.1, 3, 20), np.where(np.arange(20) % 7, 1.0, -1.0)
+    slope = loss.gradient(f + loss.intercept(f, y, s), y, s)
+    assert abs(np.sum(slope)) <= 1e-10 * np.sum(np.abs(slope))
+
+
+def test_one_class_has_no_intercept():
+    with pytest.raises(ValueError, match="pass targets of both classes"):
+        LOGISTIC.intercept(np.zeros(3), np.ones(3), np.ones(3))
+
+
+def test_balance_keeps_the_domain():
+    y, s = np.array([1.0, 1.0, -1.0]), np.ones(3)
+    Z = np.array([0.9, 0.1, -0.1])
+    balanced = LOGISTIC.balance(Z)
+    assert np.sum(balanced) == pytest.approx(0.0, abs=1e-15) and balanced[2] == -0.1
+    assert np.isfinite(LOGISTIC.dual(balanced, y, s))
+    assert not np.isfinite(LOGISTIC.dual(Z - Z.mean(), y, s))
+    assert np.array_equal(LOGISTIC.balance(np.array([1.0, 2.0])), [0.0, 0.0])
