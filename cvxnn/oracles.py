@@ -66,6 +66,12 @@ class Design:
             basis[-1, -1] = 1.0
         return cls(full @ basis, basis, free)
 
+    @property
+    def reach(self) -> float:
+        """The largest free bias a unit neuron needs: beyond it all samples are on, or all off."""
+        rows = self.X[:, : self.X.shape[1] - self.free]
+        return float(np.max(np.linalg.norm(rows, axis=1), initial=0.0))
+
     def norms(self, W: np.ndarray) -> np.ndarray:
         """The norms of the penalised coordinates of rows ``W`` (k, r)."""
         return np.linalg.norm(W[:, : W.shape[1] - self.free], axis=1)
@@ -79,9 +85,7 @@ class NeuronOracle(Oracle):
     def __init__(self, problem: Problem, design: Design) -> None:
         super().__init__(problem)
         self.design, self.X, self.free = design, design.X, design.free
-        penalised = self.X[:, : self.X.shape[1] - self.free]
-        #: A free bias never needs to be larger: beyond it all samples are on, or all off.
-        self.reach = float(np.max(np.linalg.norm(penalised, axis=1), initial=0.0))
+        self.reach = design.reach
 
     def neurons_of(self, network: Network) -> np.ndarray:
         """Return the hidden weights of a network in the coordinates of the design, (m, r)."""
@@ -195,7 +199,7 @@ class SearchOracle(NeuronOracle):
     def neurons(
         self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, effort: int
     ) -> Neurons:
-        found = self._search(Z, starts, 128 * 2**effort, 64 * 2**effort, random_state)
+        found = self._search(Z, starts, 64 * 2**effort, 48 * (1 + effort), random_state)
         for _ in range(2 * effort):
             # Hop: the best local maxima of a rugged function have good ones around them.
             around = found.directions[:16]

@@ -1,11 +1,14 @@
 """Penalties of groups: what the weight decay of a network becomes in its convex program.
 
 Weight decay on both layers of a neuron, minimised over the scalings that leave its function alone,
-is the product of the two norms; in the convex program it is a norm of the group. For a group ``u``
-with the last `free` coordinates unpenalised (an unpenalised hidden bias),
+is the product of the two norms; in the convex program it is a norm of the group,
 
-    gauge(u) = ||u_1..d||_2,     polar(g) = max { <g, u> : gauge(u) <= 1 }
-                                          = ||g_1..d||_2 if the free part of g is zero, else inf.
+    gauge(u) = ||u||_2,     polar(g) = max { <g, u> : gauge(u) <= 1 } = ||g||_2.
+
+The last `free` coordinates of a group may be unpenalised (a free hidden bias b beside weights w). Then
+``gauge(w, b) = ||w||`` on ``|b| <= reach * ||w||``, and ``polar(g) = ||g_w|| + reach * |g_b|``: a bias
+beyond the largest sample switches a neuron on, or off, for all samples, where it is a constant that
+the output's intercept does as well, so nothing is lost by the limit.
 
 Reference: Pilanci and Ergen, ICML 2020, equation (8); Bach, "Breaking the curse of dimensionality
 with convex neural networks", JMLR 2017, section 2.
@@ -48,9 +51,12 @@ class GroupL2(Penalty):
     ----------
     free : int, default=0
         How many trailing coordinates of each group are not penalised.
+    reach : float, default=inf
+        How large they need to be, as a multiple of the norm of the others.
     """
 
     free: int = 0
+    reach: float = float("inf")
 
     def norms(self, W: Array) -> Array:
         """Return the norm of the penalised part of each group, shape (groups,)."""
@@ -74,7 +80,9 @@ class GroupL2(Penalty):
         if self.free == 0:
             return norms
         xp = array_namespace(G)
-        loose = xp.max(xp.abs(G[:, G.shape[1] - self.free :]), axis=1)
+        loose = xp.sum(xp.abs(G[:, G.shape[1] - self.free :]), axis=1)
+        if self.reach < float("inf"):
+            return norms + self.reach * loose
         # Relative rounding is not infeasibility: the free part is a sum of terms as large as this.
         slack = 1e-9 * (1.0 + xp.max(xp.abs(G), axis=1))
         return xp.where(loose <= slack, norms, xp.full_like(norms, float("inf")))

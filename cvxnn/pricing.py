@@ -161,9 +161,10 @@ def _ascend(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Projected ascent of all starts at once, each with its own step length."""
     z = Z[:, None] * signs[None, :]
+    reach = float(np.max(np.linalg.norm(X[:, : X.shape[1] - free], axis=1), initial=0.0))
 
-    def evaluate(V: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if free:
+    def evaluate(V: np.ndarray, exact: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if free and exact:
             V = V.copy()
             V[:, -1] = 0.0
             V[:, -1] = best_bias(X @ V.T, z)
@@ -171,14 +172,17 @@ def _ascend(
         on = np.where(T > 0, z, 0.0)
         return V, np.einsum("nk,nk->k", on, T), on.T @ X
 
-    U, values, G = evaluate(_unit(U, free))
+    U, values, G = evaluate(_unit(U, free), True)
     length = np.ones(len(U))
-    for _ in range(steps):
-        G[:, G.shape[1] - free :] = 0.0
-        size = np.linalg.norm(G, axis=1, keepdims=True)
+    for k in range(steps):
+        # In units of its reach a free bias moves like a weight; now and then it is set exactly,
+        # which costs a sort.
+        G[:, G.shape[1] - free :] *= reach**2
+        size = np.linalg.norm(G[:, : G.shape[1] - free], axis=1, keepdims=True)
         V = _unit(U + length[:, None] * G / np.where(size > 0, size, 1.0), free)
-        V, new, H = evaluate(V)
+        V, new, H = evaluate(V, k % 10 == 9)
         better = new > values
+        G[:, G.shape[1] - free :] /= reach**2 or 1.0
         U[better], values[better], G[better] = V[better], new[better], H[better]
         length = np.clip(np.where(better, 2.0 * length, 0.4 * length), 1e-6, 64.0)
     return U, values

@@ -205,8 +205,8 @@ def _drive(
                     # Let the architecture decode what there is, then stop at its next request.
                     deadline = 0.0
             else:
-                note(request)
                 network = request.network if request.network is not None else network
+                note(request)
                 if time.perf_counter() > deadline:
                     training.close()
                     interrupted = status is Status.interrupted

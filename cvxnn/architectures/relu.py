@@ -169,7 +169,7 @@ class ReLU(Architecture):
             problem.y,
             problem.weights,
             problem.beta,
-            GroupL2(design.free),
+            GroupL2(design.free, design.reach) if design.free else GroupL2(),
             ReLUCones(design.X, bits, design.free),
             problem.intercept,
         )
