@@ -49,9 +49,7 @@ class _Side:
     B: np.ndarray
 
 
-def _side(
-    rows: Rows, w: np.ndarray, shape: np.ndarray, tilt: np.ndarray, eps: float, soft: float
-) -> _Side:
+def _side(rows: Rows, w: np.ndarray, shape: np.ndarray, tilt: np.ndarray, eps: float, soft: float) -> _Side:
     """Evaluate one sign of the output weight.
 
     Parameters
@@ -161,9 +159,7 @@ class _Lagrangian:
         shape = np.full((3, n), -2.0)
         shape[0] = np.log(0.5 * p**0.5)  # the envelope of a neuron spread over all directions
         parts = [shape.ravel(), shape.ravel(), np.zeros(2 * rows.count)]
-        self.start = np.concatenate(
-            parts if theta is not None else [*parts, prediction / self.unit]
-        )
+        self.start = np.concatenate(parts if theta is not None else [*parts, prediction / self.unit])
 
     def split(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the shapes (2, 3, n), the tilts (2, balls) and the prediction."""
@@ -271,9 +267,7 @@ def descent_points(
     v = problem.start
     options = {"maxiter": _STEPS, "maxcor": 20, "maxfun": 2 * _STEPS, "ftol": 0.0}
     for _ in range(rounds):
-        v = minimize(
-            problem.cost, v, jac=True, method="L-BFGS-B", callback=stopped, options=options
-        ).x
+        v = minimize(problem.cost, v, jac=True, method="L-BFGS-B", callback=stopped, options=options).x
         yield problem.update(v)
         if stop():
             return

@@ -154,9 +154,7 @@ class _Newton:
     def _places(self) -> list[slice]:
         size, many = self.problem.size, self.problem.size - self.problem.p - 1
         ends = [0, many, size - 1, size]
-        both = [
-            slice(s * size + ends[c], s * size + ends[c + 1]) for s in range(2) for c in range(3)
-        ]
+        both = [slice(s * size + ends[c], s * size + ends[c + 1]) for s in range(2) for c in range(3)]
         return [*both, slice(2 * size, 2 * size + 1)]
 
     def _columns(self) -> list[np.ndarray]:

@@ -152,7 +152,9 @@ def project_cone(
     shift = np.zeros(len(g))
     rounds = 1
     if free:
-        heavy[-free:] = 1e3
+        # Heavy relative to the data's units: a column of ones beside features of any size.
+        heavy[:-free] = 1.0 / max(float(np.max(np.abs(rows[:, :-free]), initial=0.0)), 1e-300)
+        heavy[-free:] = 1e3 / max(float(np.max(np.abs(rows[:, -free:]))), 1e-300)
         rounds = 4
     for _ in range(rounds):
         target = heavy * (g / size + shift)

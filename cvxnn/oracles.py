@@ -157,13 +157,14 @@ class CellOracle(NeuronOracle):
         _, rows = self._cells(Z, self.problem.beta * (1.0 - 1e-9), limit)
         rows = sorted(rows, key=lambda row: (-row[0], row[3], row[2]))[:64]
         cells = np.array([row[3] for row in rows], dtype=int)
-        return Neurons(
-            np.array([row[0] for row in rows]),
-            np.array([row[1] for row in rows]).reshape(-1, self.X.shape[1]),
-            np.array([row[2] for row in rows]),
-            self.masks[cells],
-            self.arrangement.gates[cells],
-        )
+        directions = np.array([row[1] for row in rows]).reshape(-1, self.X.shape[1])
+        masks, gates = self.masks[cells], self.arrangement.gates[cells]
+        if self.free and self.scope == "global":
+            # The best bias may lie in another cell than the one it was found from.
+            masks, gates = (self.X @ directions.T > 0).T, directions
+        values, signs = np.array([row[0] for row in rows]), np.array([row[2] for row in rows])
+        found = Neurons(values, directions, signs, masks, gates)
+        return found.join(found.take(0)) if self.free else found
 
 
 class SearchOracle(NeuronOracle):

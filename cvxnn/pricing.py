@@ -43,7 +43,7 @@ class Neurons:
     masks : bool ndarray of shape (k, n)
         The pattern whose closed cell holds the direction.
     gates : ndarray of shape (k, d)
-        A point inside the open cell of the pattern.
+        A point inside the open cell of the pattern, or of its closure with an unpenalised bias.
     """
 
     values: np.ndarray
@@ -61,6 +61,11 @@ class Neurons:
         """Pattern and sign as bytes, the same as those of a restricted program's blocks."""
         bits = np.packbits(self.masks, axis=1)
         return [b.tobytes() + (b"+" if s > 0 else b"-") for b, s in zip(bits, self.signs, strict=True)]
+
+    def take(self, count: int) -> Neurons:
+        """Return the first `count` neurons."""
+        parts = (self.values, self.directions, self.signs, self.masks, self.gates)
+        return Neurons(*(part[:count] for part in parts))
 
     def join(self, other: Neurons) -> Neurons:
         """Return the neurons of both, best first; the same pattern and sign only once."""
@@ -258,11 +263,16 @@ def walk(
         if found is None:
             break
         value, u = found
+        # The best bias may lie in another cell than the one it was found from: that is its pattern.
+        home = (X @ u > 0, u) if free else (mask, gate)
         if value <= best[0] * (1.0 + 1e-13):
             if value > best[0]:
-                best = (value, u, mask, gate)
+                best = (value, u, *home)
             break
-        best = (value, u, mask, gate)
+        best = (value, u, *home)
+        if not np.array_equal(home[0], mask):
+            mask, gate = home
+            continue
         tight = np.abs(X @ u) <= TIGHT * norms * np.linalg.norm(u)
         # Tight rows that a price-increasing step would cross; rows through 0 have no side.
         cross = tight & (norms > 0) & (rho + z > 1e-12 * np.max(np.abs(z))) & (rho > 0)

@@ -234,8 +234,9 @@ def _solve(request: Master, effort: Effort, deadline: float) -> Solution:
         )
 
     solution = attempt(request.start)
-    if solution.status is Status.stalled and solution.gap > request.tol and request.start is not None:
-        # A warm start too close to the boundary can trap an interior method; a cold one does not.
+    failed = solution.status in (Status.stalled, Status.max_iter, Status.nonfinite)
+    if failed and solution.gap > request.tol and request.start is not None:
+        # A warm start can trap an interior method at the boundary, or send it off; a cold one does not.
         cold = attempt(None)
         return cold if cold.gap < solution.gap else solution
     return solution

@@ -309,9 +309,7 @@ class ReLU(Architecture):
         if listed or not np.any(design.X):
             return none
         width = int(min(60, max(8, 2 * len(problem.y))))
-        U, a = start(
-            design.X, problem.y, problem.weights, width, design.free, effort.random_state
-        )
+        U, a = start(design.X, problem.y, problem.weights, width, design.free, effort.random_state)
         return self._ended(problem, design, U, a, 150)
 
     def _price(

@@ -53,13 +53,15 @@ class _Data:
     """The parts of a program that do not change, as dense NumPy arrays.
 
     ``mask`` (groups, n) holds ``sigma_g d_g``; ``sign`` (groups, n) holds ``2 d_g - 1`` on the rows
-    that are constraints and 0 on zero rows of X.
+    that are constraints and 0 on zero rows of X. Unpenalised columns of X are divided by `units`, so
+    that they are as large as the penalised ones; `units` is 1 on these.
     """
 
     X: np.ndarray
     mask: np.ndarray
     sign: np.ndarray
     kept: int
+    units: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +99,7 @@ class InteriorPoint(Solver):
         groups, n = data.mask.shape
         X, loss = data.X, program.loss
         y, w = to_numpy(program.target), to_numpy(program.weights)
-        u = np.zeros((groups, X.shape[1])) if start is None else np.array(to_numpy(start))
+        u = np.zeros((groups, X.shape[1])) if start is None else to_numpy(start) * data.units
         c = loss.intercept(np.zeros(n), y, w) if program.intercept else 0.0
         f = np.einsum("gn,gn->n", data.mask, u @ X.T) + c
         # The norms of an optimal point sum to at most objective / beta: the scale of the slacks.
@@ -112,7 +114,8 @@ class InteriorPoint(Solver):
 
     def candidate(self, program: Program, state: State) -> Candidate:
         Z = program.residual(state.f)
-        return Candidate(state.u, state.c, Z, state.z if np.any(state.data.sign) else None)
+        W = state.u / state.data.units
+        return Candidate(W, state.c, Z, state.z if np.any(state.data.sign) else None)
 
     def step(self, program: Program, state: State) -> State | None:
         with np.errstate(all="ignore"):
@@ -393,7 +396,11 @@ def _data(program: Program) -> _Data:
     if isinstance(program.constraint, ReLUCones):
         sign = np.where(np.any(X != 0, axis=1), 2.0 * masks - 1.0, 0.0)
     free = program.penalty.free if isinstance(program.penalty, GroupL2) else 0
-    return _Data(X, masks * signs[:, None], sign, X.shape[1] - free)
+    kept, units = X.shape[1] - free, np.ones(X.shape[1])
+    size = np.linalg.norm(X, axis=0)
+    if free and np.any(size[:kept] > 0):
+        units[kept:] = np.maximum(size[kept:], 1e-300) / np.max(size[:kept])
+    return _Data(X / units, masks * signs[:, None], sign, kept, units)
 
 
 def _norms(u: np.ndarray, kept: int) -> np.ndarray:

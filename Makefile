@@ -1,0 +1,39 @@
+# `make demo` and `make test` each work from a bare clone: they create .venv and install what they need.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint types unit clean
+
+.venv/base: pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "cvxnn needs Python 3.11 or newer: make PYTHON=python3.11"'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[plot]'
+	touch $@
+
+# torch is optional everywhere: its tests are skipped where no CPU wheel is to be had.
+.venv/test: .venv/base
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test]'
+	$(BIN)/python -c 'import torch' 2>/dev/null || \
+		$(BIN)/python -m pip install -q --disable-pip-version-check 'torch==2.13.0+cpu' 2>/dev/null || \
+		echo 'no CPU build of torch found: the torch tests are skipped'
+	touch $@
+
+demo: .venv/base
+	$(BIN)/cvxnn demo
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/test
+	$(BIN)/mypy
+
+# One BLAS thread for each of two workers is faster than two threads for one.
+unit: .venv/test
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test: lint types unit
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis demo
