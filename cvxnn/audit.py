@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import _check_sample_weight, check_X_y
+from sklearn.utils.validation import check_X_y
 
 from .architectures import Architecture
 from .architectures.gated import GatedReLU
 from .arrays import to_numpy
 from .certificate import Certificate, judge
-from .estimators import check_alpha
+from .estimators import check_alpha, check_weights
 from .losses import get_loss
 from .network import Affine, Gated, Network
 from .program import Problem
@@ -126,8 +126,7 @@ def certify(
             "pass the data it was trained on"
         )
     y = _targets(y, chosen.classification or reading.classes is not None, reading.classes)
-    if sample_weight is not None:
-        sample_weight = _check_sample_weight(sample_weight, X, np.float64, ensure_non_negative=True)
+    weights = check_weights(sample_weight, X)
     bias = reading.hidden_bias if hidden_bias == "auto" else hidden_bias
     free = reading.intercept if fit_intercept == "auto" else bool(fit_intercept)
     if not free and reading.network.intercept != 0.0 and bias != "free":
@@ -138,7 +137,7 @@ def certify(
     judge_of = get_architecture(architecture, bias, patterns)
     if gated and isinstance(judge_of, GatedReLU):
         judge_of = GatedReLU(bias, judge_of.gates_of(reading.network))
-    problem = Problem.from_alpha(X, y, sample_weight, chosen, alpha, free)
+    problem = Problem.from_alpha(X, y, weights, chosen, alpha, free)
     judge_of.cost(reading.network)  # refuses a network of another family before any work
     trained = train(
         problem,

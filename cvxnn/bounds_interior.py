@@ -307,7 +307,7 @@ def interior_points(
             v = problem.samples(x)
             slope, bend = objective(problem.prediction(v, x.shift))
             system = _Newton(problem, scaled, bend)
-            length, dx, ds, dz = _direction(system, scaled, slope, beta)
+            length, dx, _, dz = _direction(system, scaled, slope, beta)
         except (LinAlgError, ValueError, FloatingPointError):
             return
         x = _Point(x.Z + length * dx.Z, x.e + length * dx.e, x.shift + length * dx.shift)
@@ -316,7 +316,7 @@ def interior_points(
         z = (moved[0], moved[1], moved[2], 0.5 * (moved[3] + moved[3].transpose(0, 2, 1)))
         mu = sum(float(np.sum(a * b)) for a, b in zip(slack, z, strict=True)) / degree
         yield _envelope(-objective(problem.prediction(problem.samples(x), x.shift))[0], z)
-        if not 0.0 < mu or mu < tol * first:
+        if not mu > 0.0 or mu < tol * first:
             return
 
 

@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
@@ -93,7 +92,8 @@ def train_mlp(X: np.ndarray, y: np.ndarray) -> tuple[MLPClassifier, list[tuple[f
     mlp = MLPClassifier(
         (MLP_NEURONS,), alpha=ALPHA * n, batch_size=n, learning_rate_init=1e-2, random_state=0
     )
-    signs, track, spent, steps = np.where(y == 1, 1.0, -1.0), [], 0.0, 1
+    signs, spent, steps = np.where(y == 1, 1.0, -1.0), 0.0, 1
+    track: list[tuple[float, float]] = []
     while spent < MLP_SECONDS:
         began = time.perf_counter()
         for _ in range(steps):

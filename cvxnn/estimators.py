@@ -83,15 +83,10 @@ class _ConvexNet(BaseEstimator):
         self,
         X: np.ndarray,
         y: np.ndarray,
-        sample_weight: Any,
+        weights: np.ndarray | None,
         callback: Callable[[Moment], None] | None = None,
     ) -> None:
         """Train on checked data; targets are numbers, -1 and +1 for classes."""
-        weights = None
-        if sample_weight is not None:
-            weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-            if not np.any(weights > 0):
-                raise ValueError("all sample weights are zero: give at least one sample a weight")
         architecture = get_architecture(self.architecture, self.hidden_bias, self.patterns)
         problem = Problem.from_alpha(
             X, y, weights, get_loss(self.loss), float(self.alpha), bool(self.fit_intercept)
@@ -210,7 +205,7 @@ class ConvexNetRegressor(RegressorMixin, _ConvexNet):
         if get_loss(self.loss).classification:
             raise ValueError(f"loss={self.loss!r} is for classes: use ConvexNetClassifier")
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True)
-        self._fit(X, np.asarray(y, dtype=np.float64), sample_weight)
+        self._fit(X, np.asarray(y, dtype=np.float64), check_weights(sample_weight, X))
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -359,12 +354,13 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
                 "sklearn.multiclass.OneVsRestClassifier"
             )
         self.classes_, codes = np.unique(y, return_inverse=True)
-        seen = codes if sample_weight is None else codes[np.ravel(sample_weight) > 0]
+        weights = check_weights(sample_weight, X)
+        seen = codes if weights is None else codes[weights > 0]
         if len(np.unique(seen)) < 2:
             raise ValueError(
                 "y has one class only (among samples of positive weight): pass samples of both classes"
             )
-        self._fit(X, 2.0 * codes - 1.0, sample_weight)
+        self._fit(X, 2.0 * codes - 1.0, weights)
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -373,7 +369,8 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the class of each sample, shape (n,)."""
-        return self.classes_[(self._output(X) > 0).astype(int)]
+        positive = self._output(X) > 0
+        return self.classes_[positive.astype(int)]
 
     @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -399,6 +396,22 @@ def check_alpha(alpha: Any) -> None:
             f"alpha={alpha!r} must be > 0: without weight decay the training problem has no "
             "certificate; pass a small value such as 1e-6"
         )
+
+
+def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
+    """Return validated sample weights, shape (n,), or None.
+
+    Raises
+    ------
+    ValueError
+        If weights are negative, not finite, of another length, or all zero.
+    """
+    if sample_weight is None:
+        return None
+    weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not np.any(weights > 0):
+        raise ValueError("all sample weights are zero: give at least one sample a positive weight")
+    return weights
 
 
 def print_moment(moment: Moment) -> None:

@@ -57,11 +57,6 @@ class Neurons:
         """The largest value found; 0 if there is none."""
         return max(0.0, float(np.max(self.values))) if len(self.values) else 0.0
 
-    def keys(self) -> list[bytes]:
-        """Pattern and sign as bytes, the same as those of a restricted program's blocks."""
-        bits = np.packbits(self.masks, axis=1)
-        return [b.tobytes() + (b"+" if s > 0 else b"-") for b, s in zip(bits, self.signs, strict=True)]
-
     def take(self, count: int) -> Neurons:
         """Return the first `count` neurons."""
         parts = (self.values, self.directions, self.signs, self.masks, self.gates)
@@ -125,7 +120,15 @@ def search(
     U = np.concatenate(pool)
     signs = np.repeat([1.0, -1.0], len(U))
     U, values = _ascend(X, Z, np.concatenate([U, U]), signs, free)
-    return _polish_best(X, Z, U, signs, values, n_polish, free)
+    found = _polish_best(X, Z, U, signs, values, n_polish, free)
+    if starts is None or not len(starts):
+        return found
+    # Neurons of a network rarely price highest, but walking them on is how they move: every
+    # one of them gets its walk, from its own cell, with the sign that gives it its value.
+    at = _unit(starts, free)
+    correlation = Z @ np.maximum(X @ at.T, 0.0)
+    side = np.where(correlation >= 0, 1.0, -1.0)
+    return found.join(_polish_best(X, Z, at, side, np.abs(correlation), len(at), free))
 
 
 def _column_scale(X: np.ndarray) -> np.ndarray:

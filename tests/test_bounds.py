@@ -177,7 +177,7 @@ def circle_optimum(X, y, s, beta, count=1440):
 
 @pytest.mark.parametrize("seed", [0, 2, 3])
 def test_two_features_against_enumerated_angles(seed):
-    X, y, s, theta = problem(seed, 15, 2)
+    X, y, s, _ = problem(seed, 15, 2)
     beta = 0.3 * oracle_bound(X, s * y)
     best = circle_optimum(X, y, s, beta)
     proof = improve_dual(X, y, s, SQUARED, beta, s * y)

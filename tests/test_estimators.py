@@ -1,7 +1,5 @@
 """The estimators keep scikit-learn's contract, with no expected failure."""
 
-import numpy as np
-import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from cvxnn import ConvexNetClassifier, ConvexNetRegressor

@@ -44,10 +44,8 @@ def plain_objective(problem, hidden, network):
     first, last = network.layers[0], network.layers[-1]
     f = np.maximum(problem.X @ first.weight + first.bias, 0.0) @ last.weight[:, 0] + last.bias[0]
     square = np.sum(first.weight**2, axis=0) + (first.bias**2 if hidden == "penalized" else 0.0)
-    if problem.loss is SQUARED:
-        losses = 0.5 * (f - problem.y) ** 2
-    else:
-        losses = np.logaddexp(0.0, -problem.y * f)
+    regression = problem.loss is SQUARED
+    losses = 0.5 * (f - problem.y) ** 2 if regression else np.logaddexp(0.0, -problem.y * f)
     cost = np.sqrt(square) @ np.abs(last.weight[:, 0])
     return float((problem.weights @ losses + problem.beta * cost) / problem.total_weight)
 

@@ -36,7 +36,7 @@ from ..constraints import ReLUCones
 from ..descent import descend, start
 from ..network import Affine, Network
 from ..operators import Masked
-from ..oracles import SEED, CellOracle, Design, NeuronOracle, SearchOracle
+from ..oracles import CellOracle, Design, NeuronOracle, SearchOracle
 from ..penalties import GroupL2
 from ..pricing import Neurons
 from ..program import Master, Problem, Program, Solution
@@ -68,7 +68,7 @@ class Blocks:
     signs: np.ndarray
     W: np.ndarray
 
-    def keys(self) -> list[bytes]:
+    def labels(self) -> list[bytes]:
         """Pattern and sign as bytes: equal keys are the same block."""
         bits = np.packbits(self.masks, axis=1)
         sides = zip(bits, self.signs, strict=True)
@@ -84,7 +84,7 @@ class Blocks:
         )
         first: dict[bytes, int] = {}
         W = both.W.copy()
-        for i, key in enumerate(both.keys()):
+        for i, key in enumerate(both.labels()):
             if key in first:
                 W[first[key]] += both.W[i]
             elif np.any(both.masks[i]):
@@ -263,7 +263,7 @@ class ReLU(Architecture):
                 merge, idle = 0.1 * merge, idle + 1
             if now <= value:
                 best, value = network, now
-            for gap, found in self._price(problem, oracle, Z, blocks, network, now, effort):
+            for gap, found in self._price(problem, oracle, Z, blocks, network, now, effort):  # noqa: B007
                 if gap > effort.tol:
                     break
             effort.history.append(Progress(value, gap, best.width, len(blocks.signs), best, Z))
@@ -324,20 +324,19 @@ class ReLU(Architecture):
     ) -> Iterator[tuple[float, Neurons]]:
         """Search gaps with neurons that prove them, from searches of growing effort."""
         for level in range(3):
-            # The last search is the judge's own, seed and starts included: what it will find
-            # later, training finds now.
-            rng = effort.random_state if level < 2 else np.random.default_rng(SEED)
-            starts = blocks.W if level < 2 else oracle.neurons_of(network)
-            found = oracle.neurons(Z, starts, rng, level)
+            if level < 2:
+                found = oracle.neurons(Z, blocks.W, effort.random_state, level)
+            else:
+                found = oracle.thorough(Z, network)
             yield search_gap(problem, objective, Z, max(found.best, problem.beta)), found
 
-    def _fresh(self, problem: Problem, blocks: Blocks, found: Neurons, most: int = 100) -> Blocks:
+    def _fresh(self, problem: Problem, blocks: Blocks, found: Neurons, most: int = 400) -> Blocks:
         """The blocks of found neurons that price out and are not in the program yet."""
-        known = set(blocks.keys())
+        known = set(blocks.labels())
         out = np.flatnonzero(found.values > problem.beta * (1.0 + 1e-10))[:most]
         masks, signs = found.masks[out], found.signs[out]
         fresh = Blocks(masks, signs, np.zeros((len(out), blocks.W.shape[1])))
-        new = np.array([key not in known for key in fresh.keys()], dtype=bool)
+        new = np.array([key not in known for key in fresh.labels()], dtype=bool)
         return fresh.take(new, fresh.W)
 
 

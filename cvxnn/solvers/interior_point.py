@@ -384,7 +384,8 @@ def _roots(data: _Data, ratio: np.ndarray, blocks: np.ndarray) -> np.ndarray:
     scale = np.sqrt(np.maximum(diagonal, floor))
     scaled = gram / (scale[:, :, None] * scale[:, None, :]) + 1e-14 * np.eye(d)
     lower = np.linalg.cholesky(scaled) * scale[:, :, None]
-    return np.linalg.qr(np.concatenate([rows, lower.transpose(0, 2, 1)], axis=1), mode="r")
+    stacked = np.concatenate([rows, lower.transpose(0, 2, 1)], axis=1)
+    return np.asarray(np.linalg.qr(stacked, mode="r"))
 
 
 def _data(program: Program) -> _Data:

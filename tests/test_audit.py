@@ -1,0 +1,178 @@
+"""Certifying networks of others: read, judged as they stand, or refused with a reason."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+from cvxnn import ConvexNetClassifier, ConvexNetRegressor, Network, certify
+from cvxnn.audit import read_network
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(14, 2))
+Y = np.abs(X[:, 0]) - 0.5 * X[:, 1]
+LABELS = np.where(X[:, 0] * X[:, 1] > 0, "yes", "no")
+W1, B1, W2, B2 = RNG.normal(size=(2, 5)), RNG.normal(size=5), RNG.normal(size=(5, 1)), RNG.normal(size=1)
+
+
+def objective(W1, b1, W2, b2, y, alpha, *, bias=None, logistic=False, s=None):
+    """Mean loss plus alpha times the sum of products of norms, written without the library."""
+    s = np.ones(len(y)) if s is None else s
+    b1, b2 = (np.zeros(W1.shape[1]) if b1 is None else b1), (0.0 if b2 is None else float(np.ravel(b2)[0]))
+    f = np.maximum(X @ W1 + b1, 0.0) @ np.ravel(W2) + b2
+    losses = np.logaddexp(0.0, -y * f) if logistic else 0.5 * (f - y) ** 2
+    norms = np.sqrt(np.sum(W1**2, axis=0) + (b1**2 if bias == "penalized" else 0.0))
+    return np.average(losses, weights=s) + alpha * norms @ np.abs(np.ravel(W2))
+
+
+@pytest.mark.parametrize(
+    ("network", "bias"),
+    [
+        ((W1, None, W2, None), None),
+        ((W1, B1, W2, None), "penalized"),
+        ((W1, B1, W2, B2), "penalized"),
+        ((W1, None, W2, B2), None),
+    ],
+)
+def test_arrays(network, bias):
+    certificate = certify(network, X, Y, alpha=0.05)
+    assert certificate.objective == pytest.approx(objective(*network, Y, 0.05, bias=bias))
+    assert certificate.scope == "global" and certificate.width == 5
+    assert 0 < certificate.lower_bound < certificate.objective and certificate.gap > 0.1
+    free = network[3] is not None
+    best = ConvexNetRegressor(0.05, hidden_bias=bias, fit_intercept=free, tol=1e-8).fit(X, Y).certificate_
+    assert certificate.lower_bound == pytest.approx(best.objective, rel=1e-5)
+    assert certificate.lower_bound <= best.objective
+    assert certificate.gap == pytest.approx(1 - certificate.lower_bound / certificate.objective)
+
+
+def test_hidden_bias_can_be_overruled():
+    free = certify((W1, B1, W2, B2), X, Y, alpha=0.05, hidden_bias="free")
+    assert free.objective == pytest.approx(objective(W1, B1, W2, B2, Y, 0.05, bias="free"))
+    penalized = certify((W1, B1, W2, B2), X, Y, alpha=0.05)
+    assert free.lower_bound <= penalized.lower_bound < penalized.objective
+
+
+def test_sample_weights():
+    s = np.arange(14.0)
+    certificate = certify((W1, B1, W2, B2), X, Y, alpha=0.05, sample_weight=s)
+    assert certificate.objective == pytest.approx(objective(W1, B1, W2, B2, Y, 0.05, bias="penalized", s=s))
+
+
+def test_neurons_are_judged_after_the_best_rescaling():
+    scale = 10.0 ** RNG.uniform(-2, 2, 5)
+    one = certify((W1, B1, W2, B2), X, Y, alpha=0.05)
+    two = certify((W1 * scale, B1 * scale, W2 / scale[:, None], B2), X, Y, alpha=0.05)
+    assert two.objective == pytest.approx(one.objective, rel=1e-12)
+    assert two.lower_bound == pytest.approx(one.lower_bound, rel=1e-9)
+
+
+def test_scikit_learn_regressor():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mlp = MLPRegressor(
+            hidden_layer_sizes=(4,), alpha=1e-2, solver="lbfgs", max_iter=300, random_state=0
+        ).fit(X, Y)
+    alpha = mlp.alpha / len(Y)
+    certificate = certify(mlp, X, Y, alpha=alpha)
+    parts = mlp.coefs_[0], mlp.intercepts_[0], mlp.coefs_[1], mlp.intercepts_[1]
+    assert certificate.objective == pytest.approx(objective(*parts, Y, alpha, bias="free"))
+    assert certificate.scope == "global" and certificate.lower_bound <= certificate.objective
+
+
+def test_scikit_learn_classifier():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mlp = MLPClassifier(hidden_layer_sizes=(4,), alpha=0.1, max_iter=200, random_state=0).fit(X, LABELS)
+    certificate = certify(mlp, X, LABELS, alpha=0.01)
+    parts = mlp.coefs_[0], mlp.intercepts_[0], mlp.coefs_[1], mlp.intercepts_[1]
+    y = np.where(LABELS == "yes", 1.0, -1.0)
+    assert certificate.objective == pytest.approx(objective(*parts, y, 0.01, bias="free", logistic=True))
+    assert 0 < certificate.gap < 1
+
+
+def test_torch():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    for bias in (False, True):
+        net = torch.nn.Sequential(
+            torch.nn.Linear(2, 5, bias=bias), torch.nn.ReLU(), torch.nn.Linear(5, 1, bias=bias)
+        ).double()
+        with torch.no_grad():
+            f = net(torch.as_tensor(X)).numpy()[:, 0]
+        reading = read_network(net)
+        assert reading.network(X) == pytest.approx(f) and reading.intercept is bias
+        certificate = certify(net, X, Y, alpha=0.05)
+        parts = [
+            None if v is None else v.detach().numpy() for m in (net[0], net[2]) for v in (m.weight, m.bias)
+        ]
+        expected = objective(
+            parts[0].T, parts[1], parts[2].T, parts[3], Y, 0.05, bias="penalized" if bias else None
+        )
+        assert certificate.objective == pytest.approx(expected)
+    with pytest.raises(ValueError, match=r"Sequential\(Linear, ReLU, Linear\)"):
+        certify(torch.nn.Sequential(torch.nn.Linear(2, 1)), X, Y, alpha=0.05)
+
+
+@pytest.mark.parametrize("bias", ["penalized", "free", None])
+def test_our_own_estimators_pass_their_own_test(bias):
+    regressor = ConvexNetRegressor(0.02, hidden_bias=bias).fit(X, Y)
+    certificate = certify(regressor, X, Y, alpha=0.02)
+    assert certificate.objective == pytest.approx(regressor.certificate_.objective, rel=1e-9)
+    assert certificate.gap <= 1e-4 and certificate.scope == "global"
+    classifier = ConvexNetClassifier(0.02, hidden_bias=bias).fit(X, LABELS)
+    certificate = certify(classifier, X, LABELS, alpha=0.02)
+    assert certificate.objective == pytest.approx(classifier.certificate_.objective, rel=1e-9)
+    assert certificate.gap <= 1e-4
+
+
+def test_gated_networks_are_judged_against_their_gates():
+    model = ConvexNetRegressor(0.02, architecture="gated_relu", patterns=20).fit(X, Y)
+    certificate = certify(model.network_, X, Y, alpha=0.02, hidden_bias="penalized")
+    assert certificate.scope == "patterns" and certificate.gap <= 1e-3
+    assert certificate.objective == pytest.approx(model.certificate_.objective, rel=1e-9)
+
+
+def test_a_network_on_other_data_is_just_a_network():
+    """Nothing is assumed about where a network comes from: a random one is far off, and never below."""
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        net = Network.two_layer(rng.normal(size=(2, 3)), rng.normal(size=3), rng.normal(size=3), 0.1)
+        certificate = certify(net, X, Y, alpha=0.01)
+        assert certificate.lower_bound <= certificate.objective and certificate.gap > 0.3
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "error", "message"),
+    [
+        ("a string", {}, TypeError, "cannot read a network from str"),
+        ((W1, B1, W2), {}, TypeError, "cannot read a network from tuple"),
+        ((W1, B1, W2[:3], B2), {}, ValueError, "do not fit: pass W1"),
+        ((W1, B1[:2], W2, B2), {}, ValueError, "do not fit: pass b1"),
+        ((W1, B1, np.ones((5, 2)), B2), {}, ValueError, "2 outputs"),
+        ((np.nan * W1, B1, W2, B2), {}, ValueError, "not all finite"),
+        ((np.ones((3, 5)), B1, W2, B2), {}, ValueError, "takes 3 features, X has 2"),
+        ((W1, B1, W2, B2), {"fit_intercept": False}, ValueError, "pass fit_intercept=True"),
+        ((W1, B1, W2, B2), {"hidden_bias": None}, ValueError, "has hidden biases"),
+        ((W1, B1, W2, B2), {"loss": "mse"}, ValueError, "unknown loss 'mse'"),
+        ((W1, B1, W2, B2), {"loss": "log_loss"}, ValueError, "classes"),
+        ((W1, B1, W2, B2), {"alpha": 0.0}, ValueError, "alpha=0.0 must be > 0"),
+        ((W1, B1, W2, B2), {"architecture": "mlp"}, ValueError, "unknown architecture 'mlp'"),
+        ((W1, B1, W2, B2), {"architecture": "gated_relu"}, ValueError, "not a gated network"),
+    ],
+)
+def test_messages(network, options, error, message):
+    with pytest.raises(error, match=message):
+        certify(network, X, Y, **({"alpha": 0.05} | options))
+
+
+def test_unknown_labels_are_refused():
+    classifier = ConvexNetClassifier(0.1).fit(X, LABELS)
+    with pytest.raises(ValueError, match="labels other than"):
+        certify(classifier, X, np.where(LABELS == "yes", "yes", "maybe"), alpha=0.1)
+    with pytest.raises(ValueError, match="3 classes"):
+        certify((W1, B1, W2, B2), X, np.arange(14) % 3, alpha=0.1, loss="log_loss")
