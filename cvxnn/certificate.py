@@ -204,7 +204,7 @@ def judge(
     oracle: Oracle,
     *,
     duals: tuple[np.ndarray, ...] = (),
-    max_iter: int = 300,
+    max_iter: int = 40,
     max_time: float = float("inf"),
 ) -> Certificate:
     """Certify a network.
@@ -240,8 +240,12 @@ def judge(
         nearest = min(nearest, search_gap(problem, objective, Z, oracle.found(Z, network)))
         scope = proof.scope
         best = proof if proof.bound >= best.bound else best
-    # A margin for the rounding of the sums above, on the safe side.
-    bound = best.bound - 1e-13 * (abs(best.bound) + abs(objective))
+    # A margin for the rounding of the sums above, on the safe side: their terms are as large as
+    # the losses of the zero network.
+    terms = problem.loss.value(zero, problem.y, problem.weights)
+    bound = best.bound - 1e-13 * (abs(best.bound) + abs(objective)) - 1e-15 * abs(terms)
+    # Z = 0 needs no margin: losses are at least their own minimum, here 0.
+    bound = max(bound, problem.loss.dual(zero, problem.y, problem.weights))
     total = problem.total_weight
     gap = relative_gap(objective, bound)
     return Certificate(

@@ -138,8 +138,11 @@ class CellOracle(NeuronOracle):
                 )
                 found = neuron_of(self.X, side * Z, r, self.free)
                 if found is not None:
-                    rows.append((found[0], found[1], side, j))
-                    best = max(best, found[0])
+                    # The best of all biases may leave the listed patterns; the projection does not.
+                    inside = not self.free or self.scope == "global"
+                    value = found[0] if inside else float(np.linalg.norm(r[:k]))
+                    rows.append((value, found[1], side, j))
+                    best = max(best, value)
         return bound, rows
 
     def price(self, Z: np.ndarray) -> Price:
@@ -148,7 +151,6 @@ class CellOracle(NeuronOracle):
         bound, rows = self._cells(Z, 0.0, 1 << 62)
         # What merging nearly parallel rows may have hidden, by the Lipschitz constant of M in X.
         slack = self.arrangement.resolution * float(np.abs(Z) @ np.linalg.norm(self.X, axis=1))
-        # Of listed patterns only: a free bias may have left them.
         found = min(max([row[0] for row in rows], default=0.0), bound)
         price = Price(bound * (1.0 + ROUNDING) + slack, self.scope, found)
         self._last = (Z, price)

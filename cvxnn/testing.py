@@ -164,18 +164,16 @@ def check_architecture(architecture: Architecture) -> None:
 
 
 def _check_lift(architecture: Architecture, problem: Problem, arrangement: Arrangement) -> None:
-    """Decode an optimal point and a random feasible one, where first-order errors show."""
+    """Decode an optimal point and a shrunk one, where errors of first order show."""
     program = architecture.lift(problem, arrangement)
     check_operator(program.operator)
     solution = run(choose_solver(program), program, tol=1e-10, max_iter=20_000)
-    _, groups, d = program.operator.shape
-    W = program.constraint.project(np.random.default_rng(0).normal(size=(groups, d)))
-    size = np.linalg.norm(W, axis=1)
-    W = np.where((size > 0.1 * np.max(size))[:, None], W, 0.0)
+    size = np.linalg.norm(to_numpy(solution.W), axis=1)
+    W = np.where((size > 1e-6 * np.sum(size))[:, None], 0.7 * to_numpy(solution.W), 0.0)
     f, y, s = to_numpy(program.predict(W)), problem.y, problem.weights
     c = problem.loss.intercept(f, y, s) if program.intercept else 0.0
-    feasible = replace(solution, W=W, offset=c, primal=program.primal(W, c), bound=0.0)
-    for at, tol in ((solution, 1e-9 + solution.gap), (feasible, 1e-9)):
+    shrunk = replace(solution, W=W, offset=c, primal=program.primal(W, c), bound=0.0)
+    for at, tol in ((solution, 1e-9 + solution.gap), (shrunk, 1e-9)):
         network = architecture.decode(problem, arrangement, at)
         value = problem.value(network(problem.X), architecture.cost(network))
         require(

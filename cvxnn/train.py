@@ -27,7 +27,7 @@ from .program import Master, Problem, Program, Solution, Status
 from .solvers import SOLVERS, Solver, run
 
 #: Iterations spent on tightening a bound of scope "bounded".
-BOUND_ITER = 300
+BOUND_ITER = 40
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,9 @@ def train(
     note(final, certificate.lower_bound)
     if certificate.search_gap <= tol:
         status = Status.optimal
+    elif status is Status.optimal:
+        # That was the last program's gap, not the network's.
+        status = Status.max_iter if n_iter >= max_iter else Status.stalled
     return Trained(network, certificate, history, max(n_iter, 1), status, dual)
 
 

@@ -15,6 +15,7 @@ from cvxnn.network import Network
 from cvxnn.oracles import SearchOracle
 from cvxnn.program import Problem
 from cvxnn.solvers import SOLVERS, run
+from cvxnn.testing import duals
 from cvxnn.train import train
 
 SQUARED, LOGISTIC = get_loss("squared_error"), get_loss("log_loss")
@@ -90,6 +91,26 @@ def test_no_certificate_is_ever_wrong(part):
         assert objectives[0] <= min(objectives) * (1 + 1e-5), f"seed {seed}"
         for claim, value in zip(claims[1:-1], objectives[1:], strict=True):
             assert claim.objective == pytest.approx(value, rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_oracle_is_below_any_neuron(seed):
+    """A thousand random unit neurons, the best of them improved by their own cells, and the exact price."""
+    problem, hidden, rng = small_problem(seed)
+    architecture = ReLU(hidden)
+    exact = architecture.oracle(problem, architecture.arrange(problem, rng))
+    judged = exact.problem
+    loose = SearchOracle(judged, architecture.design(problem))
+    for Z in duals(judged, rng, 3):
+        H = architecture.unit_neurons(problem, None, rng.normal(size=(1000, problem.X.shape[1] + 1)))
+        best, slack = np.max(np.abs(H @ Z)), 1e-12 * np.max(H @ np.abs(Z), initial=0.0)
+        one, two = exact.price(Z), loose.price(Z)
+        assert (one.scope, two.scope) == ("global", "bounded")
+        for price in (one, two):
+            assert best <= price.value + slack
+            assert 0 <= price.found <= price.value
+        assert one.found <= two.value and two.found <= one.value * (1 + 1e-9)
+        assert one.value == pytest.approx(one.found, rel=1e-6, abs=1e-12)
 
 
 #: A distance from zero; two neurons that both look to the left fit one arm only.

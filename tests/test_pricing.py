@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cvxnn.arrangement import Arrangement
+from cvxnn.constraints import project_cone
 from cvxnn.losses import get_loss
 from cvxnn.oracles import CellOracle, Design
 from cvxnn.pricing import Neurons, best_bias, neuron_of, search, walk
@@ -108,6 +109,23 @@ def test_nothing_to_find():
         found = search(X, Z, random_state=rng)
         assert len(found.values) == 0 and found.best == 0.0 and found.masks.shape == (0, 4)
     assert neuron_of(np.ones((2, 2)), np.ones(2), np.zeros(2), 0) is None
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize(("n", "d"), [(12, 2), (9, 3)])
+def test_a_walk_ends_in_a_local_maximum(n, d, seed):
+    """No cell that touches the end of a walk holds a better neuron; few walks stop at once."""
+    X, z, _ = data(seed, n, d)
+    norms, cells = np.linalg.norm(X, axis=1), Arrangement.enumerate(X)
+    masks = cells.masks()
+    prices = np.array(
+        [np.linalg.norm(project_cone(X, np.where(m, 1.0, -1.0), X.T @ (m * z))[0]) for m in masks]
+    )
+    for mask, gate in zip(masks, cells.gates, strict=True):
+        value, u, _, _ = walk(X, z, mask, gate, norms)
+        tight = np.abs(X @ u) <= 1e-9 * norms * np.linalg.norm(u)
+        around = np.all((masks == (X @ u > 0)) | tight, axis=1)
+        assert np.any(around) and np.max(prices[around]) <= max(value, 0.0) * (1 + 1e-9) + 1e-12
 
 
 def test_zero_and_parallel_rows():

@@ -45,7 +45,7 @@ from .base import Architecture, Effort, Progress, Training, check_hidden_bias, d
 #: `patterns="auto"` enumerates up to this many patterns, and up to this many bits of patterns.
 AUTO_PATTERNS, AUTO_BITS = 3000, 2_000_000
 #: Roundings tried on a solution, finest first: relative norm to drop, distance to merge.
-ROUNDINGS = ((1e-14, 0.0), *((10.0**-k, 10.0**-k) for k in range(9, 2, -1)))
+ROUNDINGS = ((1e-14, 0.0), *((10.0**-k, 10.0**-k) for k in range(9, 2, -1)), (1.0, 0.0))
 #: Neurons of one sign closer than this share a block at first; it shrinks where that stops paying.
 MERGE = 0.2
 #: `patterns="all"` refuses beyond this many.
@@ -181,8 +181,8 @@ class ReLU(Architecture):
     def _network(self, problem: Problem, design: Design, signs: np.ndarray, W: np.ndarray) -> Network:
         """The smallest of a few roundings whose objective is not worse than 1e-10 relative.
 
-        Rounding drops groups at zero and merges neurons that point the same way up to the
-        solver's accuracy.
+        Rounding drops groups at zero and merges neurons that point the same way, up to the
+        solver's accuracy; the coarsest rounding is the empty network.
         """
         problem = self.problem_of(problem)
         norms = design.norms(W)
