@@ -114,7 +114,7 @@ class ReLUCones(Constraint):
 
 
 def project_cone(
-    X: np.ndarray, sign: np.ndarray, g: np.ndarray, free: int = 0
+    X: np.ndarray, sign: np.ndarray, g: np.ndarray, free: int = 0, rounds: int = 4
 ) -> tuple[np.ndarray, np.ndarray]:
     """Project ``g`` onto the cone ``{u : sign * (X u) >= 0}``.
 
@@ -128,6 +128,8 @@ def project_cone(
     sign : ndarray of shape (n,), -1 or +1
     g : ndarray of shape (d,)
     free : int, default=0
+    rounds : int, default=4
+        Solves, where there are unpenalised coordinates: one plus the multiplier updates.
 
     Returns
     -------
@@ -150,13 +152,11 @@ def project_cone(
         return g, rho
     heavy = np.ones(len(g))
     shift = np.zeros(len(g))
-    rounds = 1
     if free:
         # Heavy relative to the data's units: a column of ones beside features of any size.
         heavy[:-free] = 1.0 / max(float(np.max(np.abs(rows[:, :-free]), initial=0.0)), 1e-300)
         heavy[-free:] = 1e3 / max(float(np.max(np.abs(rows[:, -free:]))), 1e-300)
-        rounds = 4
-    for _ in range(rounds):
+    for _ in range(rounds if free else 1):
         target = heavy * (g / size + shift)
         rho[kept] = _nnls((rows * heavy).T, -target) / norms[kept]
         r = g / size + rho @ A

@@ -208,6 +208,7 @@ def _polish_best(
     """Solve the best distinct cells exactly, walk, and keep one neuron per pattern and sign."""
     norms = np.linalg.norm(X, axis=1)
     seen: set[bytes] = set()
+    visited: dict[float, set[bytes]] = {1.0: set(), -1.0: set()}
     ends: dict[bytes, tuple[float, np.ndarray, float, np.ndarray, np.ndarray]] = {}
     for j in np.argsort(-values, kind="stable"):
         if len(seen) >= n_polish or values[j] <= 0:
@@ -217,7 +218,7 @@ def _polish_best(
         if key in seen:
             continue
         seen.add(key)
-        end = walk(X, signs[j] * Z, mask, U[j], norms, free)
+        end = walk(X, signs[j] * Z, mask, U[j], norms, free, visited=visited[float(signs[j])])
         key = np.packbits(end[2]).tobytes() + (b"+" if signs[j] > 0 else b"-")
         if key not in ends or ends[key][0] < end[0]:
             ends[key] = (end[0], end[1], signs[j], end[2], end[3])
@@ -240,6 +241,7 @@ def walk(
     norms: np.ndarray,
     free: int = 0,
     max_cells: int = 50,
+    visited: set[bytes] | None = None,
 ) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
     """Maximise ``z'(Xu)_+`` exactly in a cell and walk to better neighbouring cells.
 
@@ -253,6 +255,8 @@ def walk(
         A point of its open cell.
     norms : ndarray of shape (n,)
         Row norms of X.
+    visited : set of bytes or None
+        Packed patterns that other walks for the same ``z`` have been to; this one adds its own.
 
     Returns
     -------
@@ -261,7 +265,7 @@ def walk(
     best = (float(z @ np.maximum(X @ gate, 0.0)), gate, mask, gate)
     for _ in range(max_cells):
         sign = np.where(mask, 1.0, -1.0)
-        r, rho = project_cone(X, sign, X.T @ np.where(mask, z, 0.0), free)
+        r, rho = project_cone(X, sign, X.T @ np.where(mask, z, 0.0), free, rounds=1)
         found = neuron_of(X, z, r, free)
         if found is None:
             break
@@ -274,8 +278,10 @@ def walk(
             break
         best = (value, u, *home)
         if not np.array_equal(home[0], mask):
-            mask, gate = home
-            continue
+            if _is_new(home[0], visited):
+                mask, gate = home
+                continue
+            break
         tight = np.abs(X @ u) <= TIGHT * norms * np.linalg.norm(u)
         # Tight rows that a price-increasing step would cross; rows through 0 have no side.
         cross = tight & (norms > 0) & (rho + z > 1e-12 * np.max(np.abs(z))) & (rho > 0)
@@ -283,16 +289,28 @@ def walk(
             break
         moved = np.where(cross, ~mask, mask)
         inside = _inside(X, moved, u, tight & (norms > 0), norms)
-        if inside is None:
-            break
+        if inside is None or not _is_new(moved, visited):
+            break  # an empty cell, or one that another walk has gone on from
         mask, gate = moved, inside
     return best
+
+
+def _is_new(mask: np.ndarray, visited: set[bytes] | None) -> bool:
+    """Whether no walk has been to this pattern; from now on one has."""
+    if visited is None:
+        return True
+    label = np.packbits(mask).tobytes()
+    if label in visited:
+        return False
+    visited.add(label)
+    return True
 
 
 def neuron_of(X: np.ndarray, z: np.ndarray, r: np.ndarray, free: int) -> tuple[float, np.ndarray] | None:
     """Return the value ``z'(Xu)_+`` and the unit neuron u that a cone projection ``r`` stands for."""
     size = float(np.linalg.norm(r[: len(r) - free]))
-    if size == 0.0:
+    # A projection that is zero but for rounding has no direction.
+    if size <= 1e-13 * float(np.abs(z) @ np.linalg.norm(X, axis=1)):
         return None
     u = r / size
     if free:

@@ -74,7 +74,7 @@ def test_no_certificate_is_ever_wrong(part):
         architecture = ReLU(hidden)
         trained = train(problem, architecture, tol=1e-7)
         networks = [trained.network]
-        for _ in range(3):
+        for _ in range(2):
             width, scale = int(rng.integers(1, 9)), 10.0 ** rng.uniform(-1.5, 0.5)
             networks.append(descended(problem, hidden, rng, width, scale))
         objectives = [plain_objective(problem, hidden, network) for network in networks]
@@ -82,7 +82,7 @@ def test_no_certificate_is_ever_wrong(part):
         loose = SearchOracle(oracle.problem, architecture.design(problem))
         claims = [trained.certificate]
         claims += [judge(network, oracle.problem, architecture, oracle) for network in networks[1:]]
-        other = networks[1 + seed % 3]
+        other = networks[1 + seed % 2]
         claims.append(judge(other, loose.problem, architecture, loose, max_iter=5))
         assert {c.scope for c in claims[:-1]} == {"global"} and claims[-1].scope == "bounded"
         for claim in claims:
@@ -171,8 +171,8 @@ def test_order_repetition_and_nothing_change_nothing(seed):
 @pytest.mark.parametrize("architecture", [ReLU(None), ReLU("penalized"), GatedReLU(None, "all")], ids=repr)
 @pytest.mark.parametrize("loss", [SQUARED, LOGISTIC], ids=lambda loss: loss.name)
 def test_rotation_of_features_changes_nothing(architecture, loss):
-    for seed in range(4):
-        problem, _, rng = small_problem(seed, n=9, d=3)
+    for seed in range(3):
+        problem, _, rng = small_problem(seed, n=8, d=3)
         y = problem.y if loss is SQUARED else np.where(np.arange(len(problem.y)) % 2, 1.0, -1.0)
         Q = np.linalg.qr(rng.normal(size=(3, 3)))[0]
         certificates = []

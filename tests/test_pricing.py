@@ -123,9 +123,11 @@ def test_a_walk_ends_in_a_local_maximum(n, d, seed):
     )
     for mask, gate in zip(masks, cells.gates, strict=True):
         value, u, _, _ = walk(X, z, mask, gate, norms)
+        if value <= 0:
+            continue
         tight = np.abs(X @ u) <= 1e-9 * norms * np.linalg.norm(u)
         around = np.all((masks == (X @ u > 0)) | tight, axis=1)
-        assert np.any(around) and np.max(prices[around]) <= max(value, 0.0) * (1 + 1e-9) + 1e-12
+        assert np.any(around) and np.max(prices[around]) <= value * (1 + 1e-9)
 
 
 def test_zero_and_parallel_rows():
