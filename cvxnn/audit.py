@@ -64,7 +64,7 @@ def certify(
     sample_weight: Any = None,
     patterns: Any = "auto",
     tol: float = 1e-6,
-    max_iter: int = 100,
+    max_iter: int = 50,
     max_time: float | None = None,
     random_state: int = 0,
 ) -> Certificate:

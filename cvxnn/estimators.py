@@ -51,7 +51,7 @@ class _ConvexNet(BaseEstimator):
         hidden_bias: str | None = "penalized",
         fit_intercept: bool = True,
         tol: float = 1e-5,
-        max_iter: int = 100,
+        max_iter: int = 50,
         max_time: float | None = None,
         random_state: Any = 0,
         verbose: int | bool = 0,
@@ -139,7 +139,7 @@ class ConvexNetRegressor(RegressorMixin, _ConvexNet):
         Whether the output has an unpenalised constant. A free hidden bias always brings one.
     tol : float, default=1e-5
         Training stops when the search gap is at most this.
-    max_iter : int, default=100
+    max_iter : int, default=50
         Rounds of growing patterns.
     max_time : float or None, default=None
         Seconds of training. Results that stop on it depend on the machine.
@@ -242,7 +242,7 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
         Whether the output has an unpenalised constant. A free hidden bias always brings one.
     tol : float, default=1e-5
         Training stops when the search gap is at most this.
-    max_iter : int, default=100
+    max_iter : int, default=50
         Rounds of growing patterns.
     max_time : float or None, default=None
         Seconds of training. Results that stop on it depend on the machine.
@@ -295,7 +295,7 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
         hidden_bias: str | None = "penalized",
         fit_intercept: bool = True,
         tol: float = 1e-5,
-        max_iter: int = 100,
+        max_iter: int = 50,
         max_time: float | None = None,
         random_state: Any = 0,
         verbose: int | bool = 0,

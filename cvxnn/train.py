@@ -119,7 +119,7 @@ def train(
     architecture: Architecture,
     *,
     tol: float = 1e-5,
-    max_iter: int = 100,
+    max_iter: int = 50,
     max_time: float | None = None,
     random_state: int = 0,
     callback: Callable[[Moment], None] | None = None,
