@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from .architectures import ARCHITECTURES, Architecture
 from .architectures.base import Effort, Progress
@@ -26,6 +27,8 @@ from .network import Network
 from .program import Master, Problem, Program, Solution, Status
 from .solvers import SOLVERS, Solver, run
 
+#: Up to this many samples one BLAS thread is used.
+SINGLE_THREAD = 1000
 #: Iterations spent on tightening a bound of scope "bounded".
 BOUND_ITER = 40
 
@@ -169,13 +172,17 @@ def train(
         if callback is not None:
             callback(moment)
 
-    training = architecture.train(problem, arrangement, oracle, effort)
-    network, status, n_iter = _drive(training, effort, deadline, note)
-    if network is None:
-        network = _nothing(problem, architecture)
-    left = max(1.0, deadline - time.perf_counter())
-    dual = _dual(network, oracle.problem, effort)
-    certificate = _certify(network, dual, architecture, oracle, bound_iter, left)
+    # Threads of a BLAS that wait for each other cost more than they save on small systems, many
+    # times more on a busy machine.
+    small = len(problem.y) <= SINGLE_THREAD
+    with threadpool_limits(limits=1 if small else None, user_api="blas"):
+        training = architecture.train(problem, arrangement, oracle, effort)
+        network, status, n_iter = _drive(training, effort, deadline, note)
+        if network is None:
+            network = _nothing(problem, architecture)
+        left = max(1.0, deadline - time.perf_counter())
+        dual = _dual(network, oracle.problem, effort)
+        certificate = _certify(network, dual, architecture, oracle, bound_iter, left)
     line = effort.history[-1] if effort.history else Progress(0.0, 1.0, network.width, 0)
     objective = certificate.objective * problem.total_weight
     final = Progress(objective, certificate.search_gap, network.width, line.patterns)
