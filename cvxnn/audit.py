@@ -5,8 +5,9 @@ is a dual variable, but of a network that is not optimal a poor one; so the trai
 here too, and the dual variable of the optimum gives the lower bound. The answer is then the distance to
 the best network, not the distance to what can be concluded from a bad one.
 
-Weight decay is counted after the best rescaling of every neuron, ``sum_j ||w_j|| |a_j|``, which changes
-no prediction and only favours the network that is judged.
+Weight decay is counted after the best rescaling of every neuron, ``sum_j ||w_j|| |a_j|`` instead of
+``1/2 sum_j (||w_j||^2 + a_j^2)``. Rescaling changes no prediction, so this is the objective of the same
+function at its best weights; that of the very weights given is at least as large.
 
 References: Pilanci and Ergen, ICML 2020; :mod:`cvxnn.certificate`.
 """
@@ -119,6 +120,7 @@ def certify(
     reading = read_network(network)
     name = reading.loss if loss == "auto" else loss
     chosen = get_loss(name)
+    X, y = (v.detach() if hasattr(v, "detach") else v for v in (X, y))
     X, y = check_X_y(X, y, dtype=np.float64, y_numeric=not chosen.classification)
     if X.shape[1] != reading.network.n_features:
         raise ValueError(
@@ -241,8 +243,12 @@ def _from_sklearn(mlp: Any) -> Reading:
 
 def _from_torch(module: Any) -> Reading:
     layers = [type(child).__name__ for child in module.children()]
-    if layers != ["Linear", "ReLU", "Linear"]:
-        raise ValueError(f"the torch module has the layers {layers}: pass Sequential(Linear, ReLU, Linear)")
+    # Only a Sequential is known to compute what its children say.
+    if layers != ["Linear", "ReLU", "Linear"] or type(module).__name__ != "Sequential":
+        raise ValueError(
+            f"the torch module {type(module).__name__} has the layers {layers}: "
+            "pass Sequential(Linear, ReLU, Linear)"
+        )
     first, _, last = module.children()
     b1 = None if first.bias is None else to_numpy(first.bias)
     b2 = None if last.bias is None else to_numpy(last.bias)

@@ -107,7 +107,8 @@ class Certificate:
     Parameters
     ----------
     objective : float
-        Of this network, per sample: ``(1 / sum s) sum_i s_i loss_i + alpha * R``.
+        Of this network, per sample: ``(1 / sum s) sum_i s_i loss_i + alpha * R``, with R taken after
+        the best rescaling of every neuron, which changes no prediction.
     lower_bound : float
         Proven, per sample: no network in the scope is below it.
     gap : float
@@ -140,10 +141,9 @@ class Certificate:
 
     def __str__(self) -> str:
         neurons = "1 neuron" if self.width == 1 else f"{self.width} neurons"
-        exact = {"global": "exact", "bounded": "proven, may be loose", "patterns": "patterns only"}
         return (
             f"objective {self.objective:.8g}, {self.sentence()} {self.lower_bound:.8g} "
-            f"(gap {percent(self.gap)}, {self.scope}: {exact[self.scope]}); "
+            f"(gap {percent(self.gap)}, scope {self.scope}); "
             f"search gap {self.search_gap:.1e}; {neurons}"
         )
 
@@ -250,7 +250,7 @@ def judge(
     gap = relative_gap(objective, bound)
     return Certificate(
         objective=objective / total,
-        lower_bound=bound / total,
+        lower_bound=bound / total + 0.0,  # no negative zero
         gap=gap,
         scope=scope or best.scope,
         search_gap=min(nearest, gap),

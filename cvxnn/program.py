@@ -76,6 +76,8 @@ class Problem:
         """
         X, y = to_numpy(X), to_numpy(y)
         s = np.ones(len(X)) if weights is None else to_numpy(weights)
+        for name, values in (("X", X), ("y", y), ("sample_weight", s), ("alpha", np.array([alpha]))):
+            check_size(name, values)
         beta = float(alpha * np.sum(s))
         # adding 0.0 makes -0.0 and 0.0 the same row
         table = np.column_stack([X, y])[s > 0] + 0.0
@@ -110,6 +112,16 @@ class Problem:
         if self.intercept:
             f = f + self.loss.intercept(f, self.y, self.weights)
         return self.value(f, 0.0)
+
+
+def check_size(name: str, values: np.ndarray) -> None:
+    """Raise ValueError where squares would overflow or vanish: no certificate survives that."""
+    size = float(np.max(np.abs(values), initial=0.0))
+    if size > 1e100 or 0.0 < size < 1e-100:
+        raise ValueError(
+            f"{name} is of size {size:.0e}, beyond what float64 can square: rescale it "
+            "(a StandardScaler for X; scaling y or the weights scales alpha along)"
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -138,7 +138,7 @@ def test_words():
     certificate = Certificate(0.25, 0.2, 0.2, "bounded", 1e-9, 1, 0.01)
     text = str(certificate)
     assert "objective 0.25" in text and "no network of any width can be below 0.2" in text
-    assert "gap 20 %" in text and "may be loose" in text and text.endswith("1 neuron")
+    assert "gap 20 %" in text and "scope bounded" in text and text.endswith("1 neuron")
     assert "<table>" in certificate._repr_html_() and "lower bound (bounded)" in certificate._repr_html_()
     assert json.loads(json.dumps(certificate.to_dict()))["search_gap"] == 1e-9
     assert Certificate(**certificate.to_dict()) == certificate

@@ -14,6 +14,7 @@ Reference: Pilanci and Ergen, ICML 2020; two-layer networks as atomic norms: Bac
 
 from __future__ import annotations
 
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -136,6 +137,19 @@ def check_hidden_bias(hidden_bias: Any) -> None:
         raise ValueError(
             f"hidden_bias={hidden_bias!r} is unknown: pass 'penalized' (the default), 'free' or None"
         )
+
+
+def check_count(patterns: Any) -> int:
+    """Return a number of patterns to sample.
+
+    Raises
+    ------
+    ValueError
+        If it is not an integer of at least 1.
+    """
+    if not isinstance(patterns, numbers.Integral) or isinstance(patterns, bool) or patterns < 1:
+        raise ValueError(f"patterns={patterns!r} must be 'auto', 'all' or an integer: pass at least 1")
+    return int(patterns)
 
 
 def design_matrix(problem: Problem, hidden_bias: str | None) -> np.ndarray:

@@ -27,7 +27,7 @@ from ..network import Affine, Gated, Network
 from ..operators import Masked
 from ..penalties import GroupL2
 from ..program import Master, Problem, Program, Solution
-from .base import Architecture, Effort, Progress, Training, check_hidden_bias, design_matrix
+from .base import Architecture, Effort, Progress, Training, check_count, check_hidden_bias, design_matrix
 
 #: Gates drawn by ``patterns="auto"`` and refused beyond by ``patterns="all"``.
 AUTO_GATES, ALL_GATES = 500, 50_000
@@ -85,9 +85,7 @@ class GatedReLU(Architecture):
             raise ValueError(
                 f"patterns={self.patterns!r} is unknown: pass 'auto', 'all', a number or an array"
             )
-        number = AUTO_GATES if self.patterns == "auto" else int(self.patterns)
-        if number < 1:
-            raise ValueError(f"patterns={number} is too few: pass at least 1 gate, or 'auto'")
+        number = AUTO_GATES if self.patterns == "auto" else check_count(self.patterns)
         seed = int(random_state.integers(2**31 - 1))
         return Arrangement.sample(X, number, random_state=seed)
 

@@ -40,7 +40,7 @@ from ..oracles import CellOracle, Design, NeuronOracle, SearchOracle
 from ..penalties import GroupL2
 from ..pricing import Neurons
 from ..program import Master, Problem, Program, Solution
-from .base import Architecture, Effort, Progress, Training, check_hidden_bias, design_matrix
+from .base import Architecture, Effort, Progress, Training, check_count, check_hidden_bias, design_matrix
 
 #: `patterns="auto"` enumerates up to this many patterns, and up to this many bits of patterns.
 AUTO_PATTERNS, AUTO_BITS = 3000, 2_000_000
@@ -145,8 +145,7 @@ class ReLU(Architecture):
                 return Arrangement.enumerate(X, limit=limit)
             except TooManyPatterns:
                 return None
-        if int(self.patterns) < 1:
-            raise ValueError(f"patterns={self.patterns} is too few: pass at least 1, or 'auto'")
+        check_count(self.patterns)
         seed = int(random_state.integers(2**31 - 1))
         return Arrangement.sample(X, int(self.patterns), random_state=seed)
 
@@ -225,7 +224,7 @@ class ReLU(Architecture):
 
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> NeuronOracle:
         problem, design = self.problem_of(problem), self.design(problem)
-        if arrangement is None or (not arrangement.complete and not isinstance(self.patterns, int)):
+        if arrangement is None or (not arrangement.complete and isinstance(self.patterns, str)):
             return SearchOracle(problem, design)
         return CellOracle(problem, design, arrangement)
 
