@@ -279,3 +279,19 @@ def test_interrupt_returns_the_best_network(monkeypatch):
         model = ConvexNetRegressor(alpha=1e-4).fit(data, data[:, 0] * data[:, 1])
     assert model.network_.width > 0
     assert 0.0 <= model.certificate_.lower_bound <= model.certificate_.objective
+
+
+@pytest.mark.parametrize("architecture", ["relu", "gated_relu"])
+def test_interrupt_before_the_first_network(monkeypatch, architecture):
+    """Ctrl-C before anything is solved: the best constant comes back, certified."""
+    from cvxnn import train as training
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_solve", interrupted)
+    with pytest.warns(ConvergenceWarning, match="Interrupted"):
+        model = ConvexNetRegressor(alpha=1e-2, architecture=architecture).fit(X, y)
+    assert model.network_.width == 0
+    assert np.allclose(model.predict(X), y.mean())
+    assert 0.0 <= model.certificate_.lower_bound <= model.certificate_.objective

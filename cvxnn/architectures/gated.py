@@ -147,6 +147,12 @@ class GatedReLU(Architecture):
             return first.gates.T
         return np.column_stack([first.gates.T, first.gate_bias])
 
+    def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: float) -> Network:
+        """Only the network without neurons needs no gates: what an early interrupt returns."""
+        if W1.shape[1]:
+            return super().adopt(W1, b1, w2, c)
+        return Network((Gated(W1, b1, W1, b1), Affine(w2[:, None], np.array([float(c)]))))
+
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
         assert arrangement is not None
         X = self._design(problem)
