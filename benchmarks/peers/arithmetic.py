@@ -1,0 +1,52 @@
+"""Losses and starts that several peers share, in plain NumPy.
+
+Peers run without cvxnn, so this is written twice; the judge does not use it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def loss_and_slope(loss: str, f: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return ``(1/n) sum loss`` and its gradient in the predictions ``f``, both of shape (n,)."""
+    n = len(y)
+    if loss == "squared_error":
+        r = f - y
+        return 0.5 * float(r @ r) / n, r / n
+    margin = y * f
+    value = float(np.mean(np.logaddexp(0.0, -margin)))
+    return value, (-0.5 / n) * y * (1.0 - np.tanh(0.5 * margin))
+
+
+def first_network(
+    X: np.ndarray, y: np.ndarray, width: int, seed: int, size: float = 0.3
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw balanced random neurons whose joint output is about `size` times the targets.
+
+    Returns
+    -------
+    W : ndarray of shape (d, width)
+    a : ndarray of shape (width,)
+    """
+    rng = np.random.default_rng(seed)
+    W = rng.standard_normal((X.shape[1], width))
+    W /= np.linalg.norm(W, axis=0)
+    rows = np.sqrt(np.mean(np.sum(X * X, axis=1)))
+    strength = size * np.sqrt(np.mean(y * y)) * np.sqrt(X.shape[1]) / (rows * np.sqrt(width))
+    a = np.where(rng.random(width) < 0.5, -1.0, 1.0) * np.sqrt(strength)
+    return W * np.sqrt(strength), a
+
+
+def gated_gap(X: np.ndarray, y: np.ndarray, masks: np.ndarray, W: np.ndarray, alpha: float) -> float:
+    """Return the relative duality gap of a gated least-squares problem, masks (P, n), W (P, d).
+
+    It only tells a black box when to stop sharpening its tolerance.
+    """
+    n = len(y)
+    r = y - np.sum(masks * (X @ W.T).T, axis=0)
+    primal = 0.5 * r @ r / n + alpha * np.sum(np.linalg.norm(W, axis=1))
+    price = np.max(np.linalg.norm((masks * r) @ X, axis=1)) / n
+    t = min(alpha / price, (r @ y) / (r @ r)) if price > 0 else 1.0
+    dual = (t * (r @ y) - 0.5 * t * t * (r @ r)) / n
+    return float((primal - dual) / primal)
