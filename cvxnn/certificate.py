@@ -24,10 +24,11 @@ via convex duality" and the Burer-Monteiro paper, ICML 2022-23, theorem 3.4 (sta
 
 from __future__ import annotations
 
+import copy
 import html
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 
@@ -78,6 +79,12 @@ class Oracle(ABC):
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
+
+    def at(self, beta: float) -> Self:
+        """Return the oracle of the same problem at another `beta`; prices do not depend on it."""
+        other = copy.copy(self)
+        other.problem = replace(self.problem, beta=beta)
+        return other
 
     @abstractmethod
     def price(self, Z: np.ndarray) -> Price:

@@ -19,7 +19,7 @@ Reference: Rockafellar, Convex Analysis, section 31; Pilanci and Ergen, ICML 202
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -46,7 +46,8 @@ class Problem:
     loss : Loss
     beta : float
         Strength of the penalty on the sum of losses, > 0. In the user's scale
-        ``beta = alpha * sum(weights)``; :meth:`from_alpha` is the only place that converts.
+        ``beta = alpha * sum(weights)``; :meth:`from_alpha` and :meth:`at` are the only places
+        that convert.
     intercept : bool
         Whether an unpenalised constant is added to the output.
     """
@@ -89,6 +90,10 @@ class Problem:
     def total_weight(self) -> float:
         """The sum of the weights: objectives divided by it are per sample."""
         return float(np.sum(self.weights))
+
+    def at(self, alpha: float) -> Problem:
+        """Return the same problem with another strength of the penalty per sample."""
+        return replace(self, beta=float(alpha) * self.total_weight)
 
     def value(self, prediction: np.ndarray, cost: float) -> float:
         """Return the objective ``sum_i s_i loss_i + beta * cost`` of a prediction, shape (n,)."""

@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from .architectures import ARCHITECTURES, Architecture
 from .architectures.base import Effort, Progress
+from .arrangement import Arrangement
 from .certificate import Certificate, Oracle, judge
 from .network import Network
 from .program import Master, Problem, Program, Solution, Status
@@ -80,6 +81,29 @@ class Trained:
     dual: np.ndarray = field(repr=False)
 
 
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """What training at every strength of the penalty shares.
+
+    Parameters
+    ----------
+    arrangement : Arrangement or None
+        The patterns to train with, None where they grow.
+    oracle : Oracle
+    """
+
+    arrangement: Arrangement | None
+    oracle: Oracle
+
+    @classmethod
+    def prepare(
+        cls, problem: Problem, architecture: Architecture, random_state: np.random.Generator
+    ) -> Ground:
+        """Arrange the patterns of a problem and make the oracle of its certificates."""
+        arrangement = architecture.arrange(problem, random_state)
+        return cls(arrangement, architecture.oracle(problem, arrangement))
+
+
 def get_architecture(
     architecture: str | Architecture, hidden_bias: str | None, patterns: Any
 ) -> Architecture:
@@ -127,6 +151,8 @@ def train(
     random_state: int = 0,
     callback: Callable[[Moment], None] | None = None,
     bound_iter: int = BOUND_ITER,
+    start: Network | None = None,
+    ground: Ground | None = None,
 ) -> Trained:
     """Train a network and certify it.
 
@@ -145,6 +171,10 @@ def train(
         Called after every round, and once more with the proven bound at the end.
     bound_iter : int
         Iteration budget of a ``bounded`` certificate.
+    start : Network or None
+        A network of this architecture on the same data to start from, of a larger `beta` say.
+    ground : Ground or None
+        The ground of the same data at any `beta`, so as not to prepare it again.
 
     Returns
     -------
@@ -153,9 +183,9 @@ def train(
     began = time.perf_counter()
     deadline = began + (float("inf") if max_time is None else max_time)
     rng = np.random.default_rng(random_state)
-    arrangement = architecture.arrange(problem, rng)
-    oracle = architecture.oracle(problem, arrangement)
-    effort = Effort(tol, max_iter, rng)
+    ground = ground or Ground.prepare(problem, architecture, rng)
+    arrangement, oracle = ground.arrangement, ground.oracle.at(problem.beta)
+    effort = Effort(tol, max_iter, rng, start=start)
     history: list[Moment] = []
 
     def note(line: Progress, bound: float = 0.0) -> None:

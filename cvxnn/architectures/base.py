@@ -70,12 +70,16 @@ class Effort:
     random_state : numpy.random.Generator
     history : list of Progress
         Filled while training.
+    start : Network or None
+        A network of the same architecture on the same data, trained at another strength of the
+        penalty, to start from.
     """
 
     tol: float
     max_iter: int
     random_state: np.random.Generator
     history: list[Progress] = field(default_factory=list)
+    start: Network | None = None
 
 
 Training = Generator[Master | Progress, Solution | None, Network]

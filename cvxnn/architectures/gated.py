@@ -16,7 +16,7 @@ References: Mishkin, Sahiner and Pilanci, "Fast convex optimization for two-laye
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -147,6 +147,21 @@ class GatedReLU(Architecture):
             return first.gates.T
         return np.column_stack([first.gates.T, first.gate_bias])
 
+    def weights_of(self, network: Network, arrangement: Arrangement) -> np.ndarray:
+        """Return a network's weights at the gates of an arrangement, (gates, d); others are left out."""
+        first, last = network.layers[0], network.layers[-1]
+        assert isinstance(first, Gated) and isinstance(last, Affine)
+        rows = first.weight.T
+        if self.hidden_bias is not None:
+            rows = np.column_stack([rows, first.bias])
+        W = np.zeros_like(arrangement.gates)
+        place = {gate.tobytes(): i for i, gate in enumerate(arrangement.gates)}
+        for gate, row, a in zip(self.gates_of(network), rows, last.weight[:, 0], strict=True):
+            i = place.get(np.ascontiguousarray(gate).tobytes())
+            if i is not None:
+                W[i] += row * a
+        return W
+
     def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: float) -> Network:
         """Only the network without neurons needs no gates: what an early interrupt returns."""
         if W1.shape[1]:
@@ -163,8 +178,10 @@ class GatedReLU(Architecture):
     def train(
         self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
     ) -> Training:
-        assert arrangement is not None
-        solution = yield Master(self.lift(problem, arrangement), effort.tol)
+        assert arrangement is not None and isinstance(oracle, GateOracle)
+        start = None if effort.start is None else self.weights_of(effort.start, arrangement)
+        program = replace(self.lift(problem, arrangement), operator=oracle.operator)
+        solution = yield Master(program, effort.tol, start)
         assert solution is not None
         network = self.decode(problem, arrangement, solution)
         value = problem.value(network(problem.X), self.cost(network))
