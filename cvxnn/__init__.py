@@ -5,6 +5,8 @@ from .audit import certify
 from .certificate import Certificate
 from .estimators import ConvexNetClassifier, ConvexNetRegressor
 from .network import Network
+from .path_estimator import ConvexNetPath, alpha_max, path
+from .paths import Path
 
 __version__ = "0.1.0"
 
@@ -12,8 +14,12 @@ __all__ = [
     "Arrangement",
     "Certificate",
     "ConvexNetClassifier",
+    "ConvexNetPath",
     "ConvexNetRegressor",
     "Network",
+    "Path",
     "TooManyPatterns",
+    "alpha_max",
     "certify",
+    "path",
 ]

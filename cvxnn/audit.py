@@ -24,9 +24,9 @@ from .architectures import Architecture
 from .architectures.gated import GatedReLU
 from .arrays import to_numpy
 from .certificate import Certificate, judge
-from .estimators import check_alpha, check_weights
 from .losses import get_loss
 from .network import Affine, Gated, Network
+from .parameters import check_alpha, check_weights
 from .program import Problem
 from .train import BOUND_ITER, get_architecture, train
 

@@ -35,9 +35,9 @@ from . import __version__
 from .audit import certify as certify_network
 from .certificate import Certificate
 from .encoding import Encoding, Target
-from .estimators import check_alpha
 from .losses import get_loss
 from .network import Network
+from .parameters import check_alpha
 from .program import Problem, Status
 from .progress import Progress, show, wait
 from .tables import count, listing, read_table

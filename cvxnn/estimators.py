@@ -12,7 +12,6 @@ Reference: Pilanci and Ergen, ICML 2020; scikit-learn's developer guide for the 
 
 from __future__ import annotations
 
-import numbers
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -23,12 +22,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .architectures import Architecture
 from .certificate import Certificate
 from .losses import get_loss
 from .network import Network
+from .parameters import check_alpha, check_effort, check_weights
 from .program import Problem, Status
 from .train import Moment, get_architecture, train
 
@@ -70,14 +70,7 @@ class _ConvexNet(BaseEstimator):
 
     def _check_parameters(self) -> None:
         check_alpha(self.alpha)
-        for name, least in (("tol", 0.0), ("max_iter", 1), ("max_time", 0.0)):
-            value = getattr(self, name)
-            if name == "max_time" and value is None:
-                continue
-            real = numbers.Integral if name == "max_iter" else numbers.Real
-            if not isinstance(value, real) or isinstance(value, bool) or not float(value) >= least:
-                kind = "an integer" if name == "max_iter" else "a number"
-                raise ValueError(f"{name}={value!r} must be {kind} of at least {least:g}")
+        check_effort(self.tol, self.max_iter, self.max_time)
 
     def _fit(
         self,
@@ -385,33 +378,6 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
         """Return the logarithm of :meth:`predict_proba`, without losing small probabilities."""
         f = self._output(X)
         return -np.column_stack([np.logaddexp(0.0, f), np.logaddexp(0.0, -f)])
-
-
-def check_alpha(alpha: Any) -> None:
-    """Raise ValueError unless `alpha` is a positive finite number."""
-    if not isinstance(alpha, numbers.Real) or isinstance(alpha, bool) or not np.isfinite(float(alpha)):
-        raise ValueError(f"alpha={alpha!r} must be a finite number > 0")
-    if float(alpha) <= 0:
-        raise ValueError(
-            f"alpha={alpha!r} must be > 0: without weight decay the training problem has no "
-            "certificate; pass a small value such as 1e-6"
-        )
-
-
-def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
-    """Return validated sample weights, shape (n,), or None.
-
-    Raises
-    ------
-    ValueError
-        If weights are negative, not finite, of another length, or all zero.
-    """
-    if sample_weight is None:
-        return None
-    weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    if not np.any(weights > 0):
-        raise ValueError("all sample weights are zero: give at least one sample a positive weight")
-    return weights
 
 
 def print_moment(moment: Moment) -> None:

@@ -209,7 +209,7 @@ def train(
         training = architecture.train(problem, arrangement, oracle, effort)
         network, status, n_iter = _drive(training, effort, deadline, note)
         if network is None:
-            network = _nothing(problem, architecture)
+            network = nothing(problem, architecture)
         left = max(1.0, deadline - time.perf_counter())
         dual = _dual(network, oracle.problem, effort)
         certificate = _certify(network, dual, architecture, oracle, bound_iter, left)
@@ -282,7 +282,7 @@ def _solve(request: Master, effort: Effort, deadline: float) -> Solution:
     return solution
 
 
-def _nothing(problem: Problem, architecture: Architecture) -> Network:
+def nothing(problem: Problem, architecture: Architecture) -> Network:
     """The zero network with its best constant: what there is before the first round ends."""
     d, c = problem.X.shape[1], 0.0
     if problem.intercept:

@@ -1,0 +1,81 @@
+"""What users may pass: checks whose messages say what to pass instead.
+
+Every entrance (estimators, functions, command line) asks here, so that the same mistake gets the same
+answer everywhere.
+
+Reference: scikit-learn's developer guide.
+"""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import _check_sample_weight
+
+
+def check_alpha(alpha: Any) -> None:
+    """Raise ValueError unless `alpha` is a positive finite number."""
+    if not isinstance(alpha, numbers.Real) or isinstance(alpha, bool) or not np.isfinite(float(alpha)):
+        raise ValueError(f"alpha={alpha!r} must be a finite number > 0")
+    if float(alpha) <= 0:
+        raise ValueError(
+            f"alpha={alpha!r} must be > 0: without weight decay the training problem has no "
+            "certificate; pass a small value such as 1e-6"
+        )
+
+
+def check_effort(tol: Any, max_iter: Any, max_time: Any) -> None:
+    """Raise ValueError unless the limits of a training are numbers that make sense."""
+    for name, value, least in (("tol", tol, 0), ("max_iter", max_iter, 1), ("max_time", max_time, 0)):
+        if name == "max_time" and value is None:
+            continue
+        real = numbers.Integral if name == "max_iter" else numbers.Real
+        if not isinstance(value, real) or isinstance(value, bool) or not float(value) >= least:
+            kind = "an integer" if name == "max_iter" else "a number"
+            raise ValueError(f"{name}={value!r} must be {kind} of at least {least}")
+
+
+def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
+    """Return validated sample weights, shape (n,), or None.
+
+    Raises
+    ------
+    ValueError
+        If weights are negative, not finite, of another length, or all zero.
+    """
+    if sample_weight is None:
+        return None
+    weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not np.any(weights > 0):
+        raise ValueError("all sample weights are zero: give at least one sample a positive weight")
+    return weights
+
+
+def check_grid(alphas: Any, n_alphas: Any, eps: Any, n_bounds: Any) -> np.ndarray | None:
+    """Return given alphas as they are, or None for a grid whose parameters are sound.
+
+    Raises
+    ------
+    ValueError
+        If there is no alpha, one is not a positive finite number, or the grid makes no sense.
+    """
+    for name, value, least in (("n_alphas", n_alphas, 1), ("n_bounds", n_bounds, 0)):
+        if value is None and name == "n_bounds":
+            continue
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{name}={value!r} must be an integer of at least {least}")
+    if alphas is None:
+        real = isinstance(eps, numbers.Real) and not isinstance(eps, bool)
+        if not real or not 0.0 < float(eps) < 1.0:
+            raise ValueError(f"eps={eps!r} must be between 0 and 1: pass a small share such as 1e-3")
+        return None
+    values = np.atleast_1d(np.asarray(alphas))
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(
+            f"alphas has shape {values.shape}: pass a list of at least one strength, or None for a grid"
+        )
+    for value in values.tolist():
+        check_alpha(value)
+    return values.astype(np.float64)

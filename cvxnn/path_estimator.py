@@ -1,0 +1,399 @@
+"""The regularisation path for users: functions on arrays, and a scikit-learn estimator.
+
+    minimise   (1 / sum_i s_i) * sum_i s_i loss(f(x_i), y_i) + alpha * R(f)    for each alpha of a grid.
+
+`path` and `alpha_max` take arrays, as scikit-learn's ``lasso_path`` does; `ConvexNetPath` keeps
+the networks and predicts with all of them, or with one. Which alpha is best for new data is a question
+for held-out data: compare the columns of ``predict``.
+
+References: scikit-learn's ``lasso_path``; :mod:`cvxnn.paths`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state, check_X_y
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .architectures import Architecture
+from .certificate import Certificate
+from .losses import Loss, get_loss
+from .network import Network
+from .parameters import check_effort, check_grid, check_weights
+from .paths import Path, Point, follow, threshold
+from .program import Problem
+from .train import Ground, get_architecture
+
+
+def path(
+    X: Any,
+    y: Any,
+    alphas: Any = None,
+    n_alphas: int = 50,
+    eps: float = 1e-3,
+    *,
+    loss: str = "squared_error",
+    architecture: str | Architecture = "relu",
+    hidden_bias: str | None = "penalized",
+    patterns: Any = "auto",
+    fit_intercept: bool = True,
+    sample_weight: Any = None,
+    tol: float = 1e-5,
+    max_iter: int = 50,
+    max_time: float | None = None,
+    n_bounds: int | None = 8,
+    random_state: int = 0,
+    verbose: int | bool = 0,
+    callback: Callable[[Point], None] | None = None,
+) -> Path:
+    """Train certified networks along a grid of strengths, each from the one before.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, d)
+    y : array-like of shape (n,)
+        Targets; labels of two classes for ``log_loss``.
+    alphas : array-like of shape (k,), default=None
+        Strengths, in any order; results come with the largest first. None takes a geometric grid
+        of `n_alphas` values from alpha_max, where the first neuron enters, to ``eps * alpha_max``.
+    n_alphas : int, default=50
+    eps : float, default=1e-3
+        In (0, 1); the last alpha of the grid as a share of the first.
+    loss : {"squared_error", "log_loss"}, default="squared_error"
+    architecture : {"relu", "gated_relu"} or Architecture, default="relu"
+    hidden_bias : {"penalized", "free", None}, default="penalized"
+    patterns : {"auto", "all"} or int, default="auto"
+        The same patterns, where they are drawn or listed, serve all alphas.
+    fit_intercept : bool, default=True
+    sample_weight : array-like of shape (n,), default=None
+    tol, max_iter : float, int
+        Search gap and rounds for each alpha.
+    max_time : float or None, default=None
+        Seconds for the whole path; it then ends early, with a warning.
+    n_bounds : int or None, default=8
+        At how many alphas a bound over all patterns (scope ``bounded``) is tightened; in between it
+        follows by concavity in alpha. None tightens all; other scopes need no tightening.
+    random_state : int, RandomState or None, default=0
+    verbose : int, default=0
+        1 prints a line per alpha.
+    callback : callable(Point), default=None
+        Called after every alpha.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ValueError
+        If data or parameters cannot be used; the message says what to pass instead.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Once, naming the alphas that did not reach `tol`, or where an interrupt (Ctrl-C) or
+        `max_time` ended the path. All certificates hold.
+
+    """
+    model = ConvexNetPath(
+        alphas,
+        n_alphas=n_alphas,
+        eps=eps,
+        loss=loss,
+        architecture=architecture,
+        patterns=patterns,
+        hidden_bias=hidden_bias,
+        fit_intercept=fit_intercept,
+        tol=tol,
+        max_iter=max_iter,
+        max_time=max_time,
+        n_bounds=n_bounds,
+        random_state=random_state,
+        verbose=verbose,
+    )
+    found = model._follow(_state(X, y, loss, sample_weight, fit_intercept)[0], callback)
+    _warn(found, tol)
+    return found
+
+
+def alpha_max(
+    X: Any,
+    y: Any,
+    *,
+    loss: str = "squared_error",
+    architecture: str | Architecture = "relu",
+    hidden_bias: str | None = "penalized",
+    patterns: Any = "auto",
+    fit_intercept: bool = True,
+    sample_weight: Any = None,
+    random_state: int = 0,
+) -> tuple[float, float]:
+    """Return the strength from which on the best network is a constant, as found and as proven.
+
+    Parameters
+    ----------
+    X, y, loss, architecture, hidden_bias, patterns, fit_intercept, sample_weight, random_state
+        As for :func:`path`.
+
+    Returns
+    -------
+    found : float
+        Below it, a network with neurons is better than the best constant.
+    bound : float
+        From it on, none is. The two agree up to rounding where the oracle is exact: patterns that are
+        enumerated (few samples, low rank) and gated networks.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cvxnn import alpha_max
+    >>> y = np.array([3.0, 4.0, -2.0])
+    >>> found, bound = alpha_max(np.eye(3), y, hidden_bias=None, fit_intercept=False)
+    >>> round(3 * found, 9)
+    5.0
+    """
+    problem, _ = _state(X, y, loss, sample_weight, fit_intercept)
+    family = get_architecture(architecture, hidden_bias, patterns)
+    seed = _seed(random_state)
+    ground = Ground.prepare(problem, family, np.random.default_rng(seed))
+    return threshold(family, ground, random_state=seed)
+
+
+class ConvexNetPath(BaseEstimator):
+    """Two-layer networks along a grid of strengths, each trained to certified global optimality.
+
+    Parameters
+    ----------
+    alphas : array-like of shape (k,), default=None
+        Strengths; None takes `n_alphas` values from alpha_max to ``eps * alpha_max``.
+    n_alphas : int, default=50
+    eps : float, default=1e-3
+    loss : {"squared_error", "log_loss"}, default="squared_error"
+        Half the squared error of numbers, or the logistic loss of two classes.
+    architecture : {"relu", "gated_relu"} or Architecture, default="relu"
+        The family of networks. With an object, `patterns` and `hidden_bias` are the object's.
+    patterns : {"auto", "all"} or int, default="auto"
+    hidden_bias : {"penalized", "free", None}, default="penalized"
+    fit_intercept : bool, default=True
+    tol : float, default=1e-5
+        Search gap to reach at each alpha.
+    max_iter : int, default=50
+        Rounds for each alpha.
+    max_time : float or None, default=None
+        Seconds for the whole path.
+    n_bounds : int or None, default=8
+        At how many alphas a ``bounded`` certificate is tightened.
+    random_state : int, RandomState or None, default=0
+    verbose : int, default=0
+        1 prints a line per alpha.
+
+    Attributes
+    ----------
+    alphas_ : ndarray of shape (k,)
+        Strengths, descending.
+    networks_ : list of Network
+    certificates_ : list of Certificate
+    alpha_max_, alpha_max_bound_ : float
+        Where the first neuron enters, as found and as proven.
+    path_ : Path
+        All of it, with seconds and iterations.
+    classes_ : ndarray of shape (2,)
+        For ``log_loss``: the classes; positive outputs mean the second.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if X had string column names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cvxnn import ConvexNetPath
+    >>> X = np.linspace(-1, 1, 20)[:, None]
+    >>> model = ConvexNetPath(n_alphas=10).fit(X, np.abs(X[:, 0]))
+    >>> model.predict(X).shape
+    (20, 10)
+    """
+
+    path_: Path
+    classes_: np.ndarray
+
+    def __init__(
+        self,
+        alphas: Any = None,
+        *,
+        n_alphas: int = 50,
+        eps: float = 1e-3,
+        loss: str = "squared_error",
+        architecture: str | Architecture = "relu",
+        patterns: Any = "auto",
+        hidden_bias: str | None = "penalized",
+        fit_intercept: bool = True,
+        tol: float = 1e-5,
+        max_iter: int = 50,
+        max_time: float | None = None,
+        n_bounds: int | None = 8,
+        random_state: Any = 0,
+        verbose: int | bool = 0,
+    ) -> None:
+        self.alphas = alphas
+        self.n_alphas = n_alphas
+        self.eps = eps
+        self.loss = loss
+        self.architecture = architecture
+        self.patterns = patterns
+        self.hidden_bias = hidden_bias
+        self.fit_intercept = fit_intercept
+        self.tol = tol
+        self.max_iter = max_iter
+        self.max_time = max_time
+        self.n_bounds = n_bounds
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ConvexNetPath:
+        """Train a network for each alpha.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        y : array-like of shape (n,)
+            Targets; labels of two classes for ``log_loss``.
+        sample_weight : array-like of shape (n,), default=None
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If data or parameters cannot be used; the message says what to pass instead.
+
+        Warns
+        -----
+        ConvergenceWarning
+            As :func:`path`.
+        """
+        loss = get_loss(self.loss)
+        numeric = not loss.classification
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=numeric)
+        problem, classes = _checked(X, y, loss, sample_weight, self.fit_intercept)
+        if classes is not None:
+            self.classes_ = classes
+        self.path_ = self._follow(problem)
+        self.alphas_ = self.path_.alphas
+        self.networks_: list[Network] = self.path_.networks
+        self.certificates_: list[Certificate] = self.path_.certificates
+        self.alpha_max_ = self.path_.alpha_max
+        self.alpha_max_bound_ = self.path_.alpha_max_bound
+        _warn(self.path_, self.tol)
+        return self
+
+    def _follow(self, problem: Problem, callback: Callable[[Point], None] | None = None) -> Path:
+        def tell(point: Point) -> None:
+            print(point)
+            if callback is not None:
+                callback(point)
+
+        check_effort(self.tol, self.max_iter, self.max_time)
+        return follow(
+            problem,
+            get_architecture(self.architecture, self.hidden_bias, self.patterns),
+            check_grid(self.alphas, self.n_alphas, self.eps, self.n_bounds),
+            n_alphas=self.n_alphas,
+            eps=self.eps,
+            tol=float(self.tol),
+            max_iter=int(self.max_iter),
+            max_time=self.max_time,
+            n_bounds=self.n_bounds,
+            random_state=_seed(self.random_state),
+            callback=tell if self.verbose else callback,
+        )
+
+    def decision_function(self, X: Any, alpha: float | None = None) -> np.ndarray:
+        """Return the outputs of all networks, shape (n, k), or of the one at `alpha`, shape (n,).
+
+        Raises
+        ------
+        ValueError
+            If no network was trained at `alpha`.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        if alpha is None:
+            return np.column_stack([network(X) for network in self.networks_])
+        near = int(np.argmin(np.abs(np.log(self.alphas_) - np.log(alpha)))) if alpha > 0 else 0
+        if not np.isclose(self.alphas_[near], alpha, rtol=1e-6, atol=0.0):
+            raise ValueError(
+                f"no network was trained at alpha={alpha!r}: pass one of alphas_, such as "
+                f"{self.alphas_[near]:.8g}"
+            )
+        return self.networks_[near](X)
+
+    def predict(self, X: Any, alpha: float | None = None) -> np.ndarray:
+        """Return predictions of all networks, shape (n, k), or of the one at `alpha`, shape (n,).
+
+        With ``log_loss`` these are classes; ``decision_function`` has the outputs.
+        """
+        f = self.decision_function(X, alpha)
+        return self.classes_[(f > 0).astype(int)] if get_loss(self.loss).classification else f
+
+
+def _state(
+    X: Any, y: Any, loss: str, sample_weight: Any, fit_intercept: bool
+) -> tuple[Problem, np.ndarray | None]:
+    chosen = get_loss(loss)
+    X, y = check_X_y(X, y, dtype=[np.float64, np.float32], y_numeric=not chosen.classification)
+    return _checked(X, y, chosen, sample_weight, fit_intercept)
+
+
+def _checked(
+    X: np.ndarray, y: np.ndarray, loss: Loss, sample_weight: Any, fit_intercept: bool
+) -> tuple[Problem, np.ndarray | None]:
+    """Return the problem, at any alpha, and the two classes of a classification."""
+    weights = check_weights(sample_weight, X)
+    classes = None
+    if loss.classification:
+        check_classification_targets(y)
+        classes = np.unique(y if weights is None else y[weights > 0])
+        if len(classes) != 2 or len(np.unique(y)) > 2:
+            raise ValueError(
+                f"y has {len(np.unique(y))} classes, {len(classes)} among samples of positive weight: "
+                f"loss={loss.name!r} needs two; for numbers pass loss='squared_error'"
+            )
+        y = np.where(y == classes[1], 1.0, -1.0)
+    y = np.asarray(y, dtype=np.float64)
+    return Problem.from_alpha(X, y, weights, loss, 1.0, bool(fit_intercept)), classes
+
+
+def _seed(random_state: Any) -> int:
+    """The seed as the estimators draw it: paths and single fits have the same gates."""
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def _warn(found: Path, tol: float) -> None:
+    """One warning for all that is not as it was asked for."""
+    said = []
+    if not found.complete:
+        left = len(found.asked) - len(found)
+        said.append(
+            f"The path ended early: {len(found)} of {len(found.asked)} alphas are done, down to "
+            f"{found.alphas[-1]:.4g} ({left} are missing)."
+        )
+    missed = [p.alpha for p in found.points if p.certificate.search_gap > tol]
+    if missed:
+        listed = ", ".join(f"{alpha:.4g}" for alpha in missed)
+        said.append(f"The search gap is above tol={tol:g} at alpha {listed}: raise max_iter or tol.")
+    if said:
+        warnings.warn(" ".join([*said, "All certificates hold."]), ConvergenceWarning, stacklevel=3)

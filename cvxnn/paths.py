@@ -1,0 +1,310 @@
+r"""The regularisation path: networks for a whole grid of strengths, each certified.
+
+Let ``P(alpha)`` be the least objective over all networks of a family. Three facts make the path cheap:
+
+- from alpha_max on (:mod:`cvxnn.threshold`) the zero network is optimal;
+- the solution at one alpha is a good start for the next, smaller one;
+- P is a minimum of functions that are linear in alpha (``L + alpha R``), so it is concave. A chord
+  between two proven lower bounds is itself a proven lower bound for every alpha in between, so bounds
+  that are expensive to tighten need tightening at a few alphas only.
+
+References: Friedman, Hastie and Tibshirani, J. Stat. Softw. 2010 (paths with warm starts); Pilanci and
+Ergen, ICML 2020 (the dual constraint M(Z) <= beta); Mishkin and Pilanci, ICML 2023 (solution paths).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from .architectures import Architecture
+from .certificate import Certificate, judge, relative_gap
+from .network import Network
+from .program import Problem, Status
+from .threshold import threshold
+from .train import BOUND_ITER, SINGLE_THREAD, Ground, nothing, train
+
+#: A network trained at less than this multiple of the next alpha is a start for it.
+NEAR = 4.0
+#: What ends a path before its last alpha.
+CUT = (Status.interrupted, Status.max_time)
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """One network of a path.
+
+    Parameters
+    ----------
+    alpha : float
+    network : Network
+    certificate : Certificate
+    n_iter : int
+        Rounds or solver iterations; 0 where the zero network is optimal.
+    status : Status
+    seconds : float
+        Spent on this alpha, certificate included.
+    """
+
+    alpha: float
+    network: Network
+    certificate: Certificate
+    n_iter: int
+    status: Status
+    seconds: float
+
+    def __str__(self) -> str:
+        c = self.certificate
+        return (
+            f"alpha {self.alpha:<10.4g} objective {c.objective:<12.8g} gap {c.gap:.1e} ({c.scope})  "
+            f"search gap {c.search_gap:.1e}  {c.width} neurons  {self.seconds:.2f} s"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """Networks along a grid of strengths, from the largest alpha to the smallest.
+
+    Parameters
+    ----------
+    points : tuple of Point
+        Alphas descending; those after an interrupt are missing.
+    alpha_max : float
+        The largest alpha at which a network that is not zero is known to pay.
+    alpha_max_bound : float
+        Proven: from here on the zero network is optimal. Equal to `alpha_max` up to rounding where
+        the oracle is exact (patterns enumerated, gated networks).
+    asked : ndarray
+        All alphas that were asked for, descending.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cvxnn import path
+    >>> X = np.linspace(-1, 1, 20)[:, None]
+    >>> result = path(X, np.abs(X[:, 0]), n_alphas=5)
+    >>> result.widths
+    array([0, 2, 2, 2, 2])
+    """
+
+    points: tuple[Point, ...]
+    alpha_max: float
+    alpha_max_bound: float
+    asked: np.ndarray = field(repr=False)
+
+    @property
+    def alphas(self) -> np.ndarray:
+        """Strengths, descending, shape (k,)."""
+        return np.array([point.alpha for point in self.points])
+
+    @property
+    def networks(self) -> list[Network]:
+        """A network for each alpha."""
+        return [point.network for point in self.points]
+
+    @property
+    def certificates(self) -> list[Certificate]:
+        """A certificate for each alpha."""
+        return [point.certificate for point in self.points]
+
+    @property
+    def objectives(self) -> np.ndarray:
+        """Objectives per sample, shape (k,)."""
+        return np.array([point.certificate.objective for point in self.points])
+
+    @property
+    def widths(self) -> np.ndarray:
+        """Numbers of neurons, shape (k,)."""
+        return np.array([point.certificate.width for point in self.points], dtype=int)
+
+    @property
+    def n_iter(self) -> np.ndarray:
+        """Rounds or solver iterations, shape (k,)."""
+        return np.array([point.n_iter for point in self.points], dtype=int)
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """Seconds for each alpha, shape (k,)."""
+        return np.array([point.seconds for point in self.points])
+
+    @property
+    def complete(self) -> bool:
+        """Whether every alpha that was asked for was reached."""
+        return len(self.points) == len(self.asked)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Path: {len(self)} networks, alpha {self.alphas[0]:.4g} to {self.alphas[-1]:.4g}, "
+            f"{self.widths[0]} to {self.widths[-1]} neurons>"
+        )
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.points))
+
+
+def grid(alpha_max: float, n_alphas: int, eps: float) -> np.ndarray:
+    """Return a geometric grid from `alpha_max` (1 if that is 0) to `eps` times it, shape (n_alphas,)."""
+    return (alpha_max or 1.0) * np.geomspace(1.0, eps, n_alphas)
+
+
+def follow(
+    problem: Problem,
+    architecture: Architecture,
+    alphas: np.ndarray | None = None,
+    *,
+    n_alphas: int = 50,
+    eps: float = 1e-3,
+    tol: float = 1e-5,
+    max_iter: int = 50,
+    max_time: float | None = None,
+    n_bounds: int | None = 8,
+    random_state: int = 0,
+    callback: Callable[[Point], None] | None = None,
+) -> Path:
+    """Train and certify a network for each alpha, the largest first.
+
+    Parameters
+    ----------
+    problem : Problem
+        Its own beta does not matter.
+    architecture : Architecture
+    alphas : ndarray of shape (k,), or None
+        None takes `n_alphas` values from alpha_max down to `eps` times it.
+    n_alphas, eps : int, float
+    tol, max_iter, random_state
+        As for :func:`cvxnn.train.train`, for each alpha.
+    max_time : float or None
+        Seconds for the whole path.
+    n_bounds : int or None
+        At how many alphas a ``bounded`` certificate is tightened (evenly spread, the first and the last
+        among them); the others follow by concavity. None tightens all.
+    callback : callable(Point), or None
+        Called after every alpha. Bounds that follow by concavity are not there yet.
+
+    Returns
+    -------
+    Path
+        Interrupted, it holds the points that were finished.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If interrupted before the first point.
+    """
+    began = time.perf_counter()
+    small = len(problem.y) <= SINGLE_THREAD
+    with threadpool_limits(limits=1 if small else None, user_api="blas"):
+        ground = Ground.prepare(problem, architecture, np.random.default_rng(random_state))
+        problem = ground.oracle.problem
+        found, proven = threshold(architecture, ground, random_state=random_state)
+        asked = grid(found, n_alphas, eps) if alphas is None else np.sort(alphas)[::-1]
+        left = len(asked) if n_bounds is None else n_bounds
+        tightened = set(np.linspace(0, len(asked) - 1, max(left, 1)).round().astype(int).tolist())
+        tightened.add(len(asked) - 1)
+        walk = _Walk(problem, architecture, ground, found, tol, max_iter, random_state)
+        points: list[Point] = []
+        try:
+            for k, alpha in enumerate(asked.tolist()):
+                spent = time.perf_counter() - began
+                if max_time is not None and spent > max_time and points:
+                    break
+                cap = None if max_time is None else max(max_time - spent, 0.0)
+                point = walk.step(alpha, cap, BOUND_ITER if k in tightened else 0)
+                if point.status in CUT and points:
+                    break  # half trained; the points before it are not
+                points.append(point)
+                if callback is not None:
+                    callback(point)
+                if point.status in CUT:
+                    break
+        except KeyboardInterrupt:
+            if not points:
+                raise
+    points = concave(points, proven, problem.null_value() / problem.total_weight)
+    return Path(tuple(points), found, proven, asked)
+
+
+@dataclass
+class _Walk:
+    """Trains one alpha after the other, each from the network before it."""
+
+    problem: Problem
+    architecture: Architecture
+    ground: Ground
+    alpha_max: float
+    tol: float
+    max_iter: int
+    random_state: int
+    last: Point | None = None
+
+    def step(self, alpha: float, max_time: float | None, bound_iter: int) -> Point:
+        began = time.perf_counter()
+        problem = self.problem.at(alpha)
+        if alpha >= self.alpha_max * (1.0 - 1e-12):
+            # Optimal by the threshold; the certificate says how far that is proven.
+            network = nothing(problem, self.architecture)
+            oracle = self.ground.oracle.at(problem.beta)
+            certificate = judge(network, problem, self.architecture, oracle, max_iter=bound_iter)
+            n_iter, status = 0, Status.optimal
+        else:
+            near = self.last is not None and self.last.network.width and self.last.alpha <= NEAR * alpha
+            trained = train(
+                problem,
+                self.architecture,
+                tol=self.tol,
+                max_iter=self.max_iter,
+                max_time=max_time,
+                random_state=self.random_state,
+                bound_iter=bound_iter,
+                start=self.last.network if near and self.last is not None else None,
+                ground=self.ground,
+            )
+            network, certificate = trained.network, trained.certificate
+            n_iter, status = trained.n_iter, trained.status
+        self.last = Point(alpha, network, certificate, n_iter, status, time.perf_counter() - began)
+        return self.last
+
+
+def concave(points: list[Point], alpha_max: float, null: float) -> list[Point]:
+    """Raise ``bounded`` lower bounds to the least concave function above all of them.
+
+    Parameters
+    ----------
+    points : list of Point
+        Alphas descending.
+    alpha_max : float
+        From here on the objective of the best constant, `null` per sample, is the least there is.
+    null : float
+    """
+    if not points or any(point.certificate.scope != "bounded" for point in points):
+        return points
+    known = [(0.0, 0.0), *((p.alpha, p.certificate.lower_bound) for p in reversed(points))]
+    known.append((max(alpha_max, points[0].alpha), null))
+    hull: list[tuple[float, float]] = []
+    for point in known:
+        while len(hull) >= 2 and _below(hull[-2], hull[-1], point):
+            hull.pop()
+        hull.append(point)
+    xs, vs = np.array(hull).T
+    raised = []
+    for p in points:
+        c = p.certificate
+        # a margin for the rounding of the chord, on the safe side
+        chord = float(np.interp(p.alpha, xs, vs)) * (1.0 - 1e-13)
+        bound = max(c.lower_bound, chord)
+        gap = relative_gap(c.objective, bound)
+        better = replace(c, lower_bound=bound, gap=gap, search_gap=min(c.search_gap, gap))
+        raised.append(replace(p, certificate=better))
+    return raised
+
+
+def _below(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> bool:
+    """Whether b lies on or below the chord from a to c."""
+    return (b[1] - a[1]) * (c[0] - a[0]) <= (c[1] - a[1]) * (b[0] - a[0])
