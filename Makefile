@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types unit clean
+.PHONY: demo test lint types unit bench bench-quick clean
 
 .venv/base: pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "cvxnn needs Python 3.11 or newer: make PYTHON=python3.11"'
@@ -34,6 +34,13 @@ unit: .venv/test
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test: lint types unit
+
+# Peers side by side (hours); one core for each run. BENCH passes options on, see benchmarks/README.md.
+bench: .venv/test
+	$(BIN)/python -m benchmarks.run --suite relu --jobs 2 --resume $(BENCH)
+
+bench-quick: .venv/test
+	$(BIN)/python -m benchmarks.run --quick --jobs 2 $(BENCH)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis demo

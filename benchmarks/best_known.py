@@ -2,8 +2,8 @@
 
     python -m benchmarks.best_known [--problems ...] [--alphas ...] [--limit 300]
 
-trains every problem sharply (tolerance 1e-7) and takes over any lower objective seen in any kept trajectory. An
-entry only ever goes down; the proven lower bound only ever goes up.
+trains every problem sharply (tolerance 1e-7) and takes over any lower objective seen in any kept
+trajectory. An entry only ever goes down; the proven lower bound only ever goes up.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Interpreters for peers whose packages do not fit beside ours, made when they are first needed.
 
-Each is a virtual environment ``.venv-bench/NAME``, filled by pip. What cannot be made is remembered with the
-reason, and reported in the tables: a peer is never dropped in silence.
+Each is a virtual environment ``.venv-bench/NAME``, filled by pip. What cannot be made is remembered with
+the reason, and reported in the tables: a peer is never dropped in silence.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The judge: objectives and gaps of recorded networks, from their weights, with our certificate's arithmetic.
+"""The judge: objectives and gaps of recorded networks, from their weights, with our own arithmetic.
 
-The objective of a snapshot is ``(1/n) sum_i loss_i + alpha * sum_j ||w_j|| |a_j|`` in float64: weight decay after
-the best rescaling of every neuron, which favours peers that are not balanced. A gated network also gets its
-exact relative duality gap, from its own residual.
+The objective of a snapshot is ``(1/n) sum_i loss_i + alpha * sum_j ||w_j|| |a_j|`` in float64: weight
+decay after the best rescaling of every neuron, which favours peers that are not balanced. A gated network
+also gets its exact relative duality gap, from its own residual.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Return lists for JSON."""
-        lists = {"seconds": self.seconds, "objective": self.objective, "width": self.width}
+        lists = {"seconds_of": self.seconds, "objective": self.objective, "width": self.width}
         if self.gap is not None:
             lists["gap"] = self.gap
         return {key: values.tolist() for key, values in lists.items()}

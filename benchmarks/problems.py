@@ -5,8 +5,8 @@ regression are standardised, classes become -1 and +1. There is no bias and no i
 protocol of the papers this package follows, and it puts the interesting alphas of all problems in
 one range.
 
-Sets of scikit-learn are always there; the others come from a folder ``shared/data`` beside the repository and
-are left out, with a line that says so, where there is none.
+Sets of scikit-learn are always there; the others come from a folder ``shared/data`` beside the repository
+and are left out, with a line that says so, where there is none.
 
 Reference: Mishkin, Sahiner and Pilanci, ICML 2022, appendix F (unit columns); the UCI repository.
 """
@@ -26,7 +26,7 @@ import numpy as np
 #: Where the other sets are looked for; the variable of this name overrides it.
 DATA = Path(os.environ.get("CVXNN_BENCH_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 ALPHAS = (1e-2, 1e-3, 1e-4)
-QUICK = ("breast-cancer", "diabetes", "ionosphere", "wine")
+QUICK = ("iris", "wine", "breast-cancer", "diabetes")
 QUICK_ALPHAS = (1e-2, 1e-3)
 
 

@@ -69,7 +69,7 @@ def hopeless(result: dict[str, Any], entry: dict[str, Any] | None) -> bool:
         return False
     bar = entry["objective"] * (1.0 + TARGET)
     return (
-        time_to(result["seconds"], result["objective"], bar) == float("inf")
+        time_to(result["seconds_of"], result["objective"], bar) == float("inf")
         and result["stopped"] == "limit"
     )
 
@@ -120,5 +120,5 @@ def line(case: Case, result: dict[str, Any]) -> str:
     head = f"{case.key:26} {result['peer']:14} #{result['repeat']}"
     if not result.get("objective"):
         return f"{head} {result['stopped']}: {result.get('error', 'no network')}"
-    best, last = min(result["objective"]), result["seconds"][-1]
+    best, last = min(result["objective"]), result["seconds_of"][-1]
     return f"{head} {best:.9g} after {last:.2f} s ({result['stopped']})"

@@ -2,7 +2,8 @@
 
     python -m benchmarks.run --suite relu --jobs 2 --resume
 
-runs a suite, keeps every run under ``results/raw``, and writes the report. ``--report`` only writes the report.
+runs a suite, keeps every run under ``results/raw``, and writes the report. ``--report`` only writes the
+report.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--suite", choices=SUITES, default="relu")
-    parser.add_argument("--quick", action="store_true", help="four problems, two alphas, 8 s, one repeat")
+    parser.add_argument("--quick", action="store_true", help="four problems, two alphas, 6 s, one repeat")
     parser.add_argument("--problems", nargs="*", metavar="NAME", help=", ".join(SETS))
     parser.add_argument("--alphas", nargs="*", type=float)
     parser.add_argument("--peers", nargs="*", metavar="NAME")
@@ -64,7 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
     chosen: Any = parse(arguments)
     if chosen.quick:
         chosen.problems, chosen.alphas = chosen.problems or list(QUICK), chosen.alphas or list(QUICK_ALPHAS)
-        chosen.limit, chosen.repeats, chosen.peers = 8.0, 1, chosen.peers or list(relu.QUICK)
+        chosen.limit, chosen.repeats, chosen.peers = 6.0, 1, chosen.peers or list(relu.QUICK)
     if chosen.suite not in ("relu", "free"):
         importlib.import_module(f"benchmarks.{chosen.suite}").run(chosen)
         return

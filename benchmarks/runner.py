@@ -168,7 +168,7 @@ def _work(
             env=os.environ | threads,
             capture_output=True,
             text=True,
-            timeout=2.0 * options.limit + GRACE,
+            timeout=4.0 * options.limit + GRACE,
         )
     except subprocess.TimeoutExpired:
         return {"stopped": "killed", "error": "still running long after its limit"}

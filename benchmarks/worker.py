@@ -3,8 +3,9 @@
     python worker.py spec.json
 
 The peer first solves a tiny problem, so that imports and just-in-time compilation are over when the clock
-starts. What comes back is a trajectory of networks (``.npz``) and a few facts about the process (``.json``);
-both are judged elsewhere. Only numpy and the peer are imported: cvxnn is not there in every environment.
+starts. What comes back is a trajectory of networks (``.npz``) and a few facts about the process
+(``.json``); both are judged elsewhere. Only numpy and the peer are imported: cvxnn is not there in every
+environment.
 """
 
 from __future__ import annotations

@@ -45,9 +45,10 @@ class _Objective:
         ga[:] = slope @ self.T
         self.gradient += task.alpha * v
         balanced = loss + task.alpha * float(np.sqrt(np.einsum("ij,ij->j", W, W)) @ np.abs(a))
-        if self.record.due(balanced):
+        over = self.record.over(balanced)
+        if over or self.record.due(balanced):
             self.record(W, None, a)
-        if self.record.over(balanced):
+        if over:
             raise _Over
         return loss + 0.5 * task.alpha * float(v @ v), self.gradient.copy()
 

@@ -1,0 +1,92 @@
+"""The benchmark's own arithmetic: the basket's form, the recorder's clock, and the judge."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks import best_known
+from benchmarks.judge import judge_gated, judge_relu, time_to
+from benchmarks.peers import Task, all_peers
+from benchmarks.peers.arithmetic import gated_gap, loss_and_slope
+from benchmarks.problems import Data, load
+from benchmarks.recorder import Recorder
+from cvxnn.losses import get_loss
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((20, 3))
+    return Data("tiny", X / np.linalg.norm(X, axis=0), np.sign(rng.standard_normal(20)), "squared_error")
+
+
+def test_basket_has_unit_columns():
+    iris = load("iris")
+    assert np.allclose(np.linalg.norm(iris.X, axis=0), 1.0)
+    assert np.allclose(iris.X.mean(axis=0), 0.0)
+    assert set(iris.y) == {-1.0, 1.0}
+
+
+@pytest.mark.parametrize("name", ["squared_error", "log_loss"])
+def test_peers_share_our_losses(name, data):
+    f = np.random.default_rng(1).standard_normal(20)
+    value, slope = loss_and_slope(name, f, data.y)
+    loss, ones = get_loss(name), np.ones(20)
+    assert value == pytest.approx(loss.value(f, data.y, ones) / 20)
+    assert np.allclose(slope, loss.gradient(f, data.y, ones) / 20)
+
+
+def test_judge_recomputes_the_balanced_objective(data, tmp_path):
+    rng = np.random.default_rng(2)
+    W, a = rng.standard_normal((3, 4)), rng.standard_normal(4)
+    record = Recorder(1.0)
+    record(W, None, a)
+    record(W * np.nan, None, a)
+    record.save(str(tmp_path / "run.npz"))
+    verdict = judge_relu(data, 0.1, str(tmp_path / "run.npz"))
+    f = np.maximum(data.X @ W, 0) @ a
+    wanted = 0.5 * np.mean((f - data.y) ** 2) + 0.1 * np.linalg.norm(W, axis=0) @ np.abs(a)
+    assert verdict.objective[0] == pytest.approx(wanted)
+    assert verdict.objective[1] == np.inf
+
+
+def test_judge_of_gated_networks_agrees_with_the_peers_gap(data, tmp_path):
+    rng = np.random.default_rng(3)
+    gates, W = rng.standard_normal((5, 3)), 0.1 * rng.standard_normal((5, 3))
+    record = Recorder(1.0)
+    record(W)
+    record.save(str(tmp_path / "run.npz"))
+    verdict = judge_gated(data, 0.01, str(tmp_path / "run.npz"), gates)
+    masks = (gates @ data.X.T >= 0).astype(float)
+    assert verdict.gap[0] == pytest.approx(gated_gap(data.X, data.y, masks, W, 0.01), rel=1e-6)
+
+
+def test_recorder_stops_at_target_and_limit():
+    record = Recorder(100.0, target=1.0)
+    assert not record.due(2.0) and record.due(0.99999) and not record.due(0.99999)
+    assert not record.over(1.0) and record.over(0.999998) and record.stopped == "target"
+    assert Recorder(-1.0).over(5.0)
+
+
+def test_time_to_is_the_first_at_the_bar():
+    assert time_to([1.0, 2.0, 3.0], [3.0, 1.0, 0.5], 1.0) == 2.0
+    assert time_to([1.0], [3.0], 1.0) == float("inf")
+
+
+@pytest.mark.parametrize("name", ["lbfgs-50", "cvxnn"])
+def test_peers_reach_the_same_objective(name, data, tmp_path):
+    record = Recorder(1.0)
+    all_peers()[name].solve(Task(data.X, data.y, data.loss, 0.02, 0, 1.0), record)
+    record.save(str(tmp_path / "run.npz"))
+    verdict = judge_relu(data, 0.02, str(tmp_path / "run.npz"))
+    null = 0.5 * np.mean(data.y**2)
+    assert verdict.objective[-1] < null
+    assert np.min(verdict.objective) == pytest.approx(verdict.objective[-1])
+
+
+def test_best_known_only_goes_down():
+    entries: dict = {}
+    assert best_known.offer(entries, "a", {"objective": 2.0, "lower_bound": 0.5})
+    assert not best_known.offer(entries, "a", {"objective": 3.0, "lower_bound": 1.0})
+    assert entries["a"] == {"objective": 2.0, "lower_bound": 1.0}
