@@ -214,7 +214,23 @@ def judge(
     max_iter: int = 40,
     max_time: float = float("inf"),
 ) -> Certificate:
-    """Certify a network.
+    """Certify a network; :func:`judge_and_prove` without the proof."""
+    return judge_and_prove(
+        network, problem, architecture, oracle, duals=duals, max_iter=max_iter, max_time=max_time
+    )[0]
+
+
+def judge_and_prove(
+    network: Network,
+    problem: Problem,
+    architecture: Judged,
+    oracle: Oracle,
+    *,
+    duals: tuple[np.ndarray, ...] = (),
+    max_iter: int = 40,
+    max_time: float = float("inf"),
+) -> tuple[Certificate, Proof]:
+    """Certify a network, and return the dual point that proves the lower bound.
 
     Parameters
     ----------
@@ -231,7 +247,8 @@ def judge(
 
     Returns
     -------
-    Certificate
+    certificate : Certificate
+    proof : Proof
     """
     f = network(problem.X)
     objective = problem.value(f, architecture.cost(network))
@@ -255,7 +272,7 @@ def judge(
     bound = max(bound, problem.loss.dual(zero, problem.y, problem.weights))
     total = problem.total_weight
     gap = relative_gap(objective, bound)
-    return Certificate(
+    certificate = Certificate(
         objective=objective / total,
         lower_bound=bound / total + 0.0,  # no negative zero
         gap=gap,
@@ -264,3 +281,4 @@ def judge(
         width=network.width,
         alpha=problem.beta / total,
     )
+    return certificate, best

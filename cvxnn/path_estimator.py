@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state, check_X_y
+from sklearn.utils import ClassifierTags, check_random_state, check_X_y
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -61,8 +61,8 @@ def path(
     y : array-like of shape (n,)
         Targets; labels of two classes for ``log_loss``.
     alphas : array-like of shape (k,), default=None
-        Strengths, in any order; results come with the largest first. None takes a geometric grid
-        of `n_alphas` values from alpha_max, where the first neuron enters, to ``eps * alpha_max``.
+        Strengths, in any order; results begin with the largest. None takes a geometric grid of
+        `n_alphas` values from alpha_max, where the first neuron enters, to ``eps * alpha_max``.
     n_alphas : int, default=50
     eps : float, default=1e-3
         In (0, 1); the last alpha of the grid as a share of the first.
@@ -78,8 +78,8 @@ def path(
     max_time : float or None, default=None
         Seconds for the whole path; it then ends early, with a warning.
     n_bounds : int or None, default=8
-        At how many alphas a bound over all patterns (scope ``bounded``) is tightened; in between it
-        follows by concavity in alpha. None tightens all; other scopes need no tightening.
+        At how many alphas a bound over all patterns (scope ``bounded``) is tightened; the other
+        alphas' bounds follow from these. None tightens all; other scopes need no tightening.
     random_state : int, RandomState or None, default=0
     verbose : int, default=0
         1 prints a line per alpha.
@@ -135,7 +135,7 @@ def alpha_max(
     sample_weight: Any = None,
     random_state: int = 0,
 ) -> tuple[float, float]:
-    """Return the strength from which on the best network is a constant, as found and as proven.
+    """Return the strength from which on the best network is a constant.
 
     Parameters
     ----------
@@ -203,7 +203,6 @@ class ConvexNetPath(BaseEstimator):
     alpha_max_, alpha_max_bound_ : float
         Where the first neuron enters, as found and as proven.
     path_ : Path
-        All of it, with seconds and iterations.
     classes_ : ndarray of shape (2,)
         For ``log_loss``: the classes; positive outputs mean the second.
     n_features_in_ : int
@@ -259,6 +258,8 @@ class ConvexNetPath(BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
+        if get_loss(self.loss).classification:
+            tags.classifier_tags = ClassifierTags(multi_class=False)
         return tags
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ConvexNetPath:

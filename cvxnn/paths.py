@@ -4,9 +4,10 @@ Let ``P(alpha)`` be the least objective over all networks of a family. Three fac
 
 - from alpha_max on (:mod:`cvxnn.threshold`) the zero network is optimal;
 - the solution at one alpha is a good start for the next, smaller one;
-- P is a minimum of functions that are linear in alpha (``L + alpha R``), so it is concave. A chord
-  between two proven lower bounds is itself a proven lower bound for every alpha in between, so bounds
-  that are expensive to tighten need tightening at a few alphas only.
+- a proof for one alpha says something about all others. A dual point that is feasible at one alpha is,
+  scaled, feasible at another; and P, a minimum of functions that are linear in alpha (``L + alpha R``),
+  is concave, so that a chord between two proven lower bounds is a proven lower bound for every
+  alpha in between. Bounds that are expensive to tighten need tightening at a few alphas only.
 
 References: Friedman, Hastie and Tibshirani, J. Stat. Softw. 2010 (paths with warm starts); Pilanci and
 Ergen, ICML 2020 (the dual constraint M(Z) <= beta); Mishkin and Pilanci, ICML 2023 (solution paths).
@@ -22,7 +23,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from .architectures import Architecture
-from .certificate import Certificate, judge, relative_gap
+from .certificate import Certificate, Proof, judge_and_prove, relative_gap, scale
 from .network import Network
 from .program import Problem, Status
 from .threshold import threshold
@@ -48,6 +49,8 @@ class Point:
     status : Status
     seconds : float
         Spent on this alpha, certificate included.
+    proof : Proof
+        The dual point that proves the lower bound found at this alpha.
     """
 
     alpha: float
@@ -56,6 +59,7 @@ class Point:
     n_iter: int
     status: Status
     seconds: float
+    proof: Proof = field(repr=False)
 
     def __str__(self) -> str:
         c = self.certificate
@@ -183,10 +187,10 @@ def follow(
     max_time : float or None
         Seconds for the whole path.
     n_bounds : int or None
-        At how many alphas a ``bounded`` certificate is tightened (evenly spread, the first and the last
-        among them); the others follow by concavity. None tightens all.
+        At how many alphas a ``bounded`` certificate is tightened: evenly spread, the last among them.
+        The others' bounds follow from these. None tightens all.
     callback : callable(Point), or None
-        Called after every alpha. Bounds that follow by concavity are not there yet.
+        Called after every alpha. Bounds that follow from other alphas are not there yet.
 
     Returns
     -------
@@ -205,9 +209,8 @@ def follow(
         problem = ground.oracle.problem
         found, proven = threshold(architecture, ground, random_state=random_state)
         asked = grid(found, n_alphas, eps) if alphas is None else np.sort(alphas)[::-1]
-        left = len(asked) if n_bounds is None else n_bounds
-        tightened = set(np.linspace(0, len(asked) - 1, max(left, 1)).round().astype(int).tolist())
-        tightened.add(len(asked) - 1)
+        n_bounds = len(asked) if n_bounds is None else n_bounds
+        tightened = set(np.linspace(len(asked) - 1, 0, n_bounds).round().astype(int).tolist())
         walk = _Walk(problem, architecture, ground, found, tol, max_iter, random_state)
         points: list[Point] = []
         try:
@@ -227,7 +230,7 @@ def follow(
         except KeyboardInterrupt:
             if not points:
                 raise
-    points = concave(points, proven, problem.null_value() / problem.total_weight)
+        points = concave(transfer(points, problem), proven, problem.null_value() / problem.total_weight)
     return Path(tuple(points), found, proven, asked)
 
 
@@ -251,7 +254,9 @@ class _Walk:
             # Optimal by the threshold; the certificate says how far that is proven.
             network = nothing(problem, self.architecture)
             oracle = self.ground.oracle.at(problem.beta)
-            certificate = judge(network, problem, self.architecture, oracle, max_iter=bound_iter)
+            certificate, proof = judge_and_prove(
+                network, problem, self.architecture, oracle, max_iter=bound_iter
+            )
             n_iter, status = 0, Status.optimal
         else:
             near = self.last is not None and self.last.network.width and self.last.alpha <= NEAR * alpha
@@ -266,10 +271,43 @@ class _Walk:
                 start=self.last.network if near and self.last is not None else None,
                 ground=self.ground,
             )
-            network, certificate = trained.network, trained.certificate
+            network, certificate, proof = trained.network, trained.certificate, trained.proof
             n_iter, status = trained.n_iter, trained.status
-        self.last = Point(alpha, network, certificate, n_iter, status, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        self.last = Point(alpha, network, certificate, n_iter, status, seconds, proof)
         return self.last
+
+
+def transfer(points: list[Point], problem: Problem) -> list[Point]:
+    """Raise ``bounded`` lower bounds by the proofs of the other points.
+
+    A dual point with ``M(Z) <= beta`` has ``M(tZ) <= t beta``: scaled, it serves any strength.
+
+    Parameters
+    ----------
+    points : list of Point
+    problem : Problem
+        Its own beta does not matter.
+    """
+    if any(point.certificate.scope != "bounded" for point in points):
+        return points
+    total = problem.total_weight
+    raised = []
+    for point in points:
+        there = problem.at(point.alpha)
+        # a thousand times the rounding that a proof may hide, on the safe side
+        bounds = [scale(there, p.proof.Z, p.alpha * total * (1.0 + 1e-9))[1] for p in points]
+        raised.append(_lifted(point, max(bounds) * (1.0 - 1e-13) / total))
+    return raised
+
+
+def _lifted(point: Point, bound: float) -> Point:
+    """A point whose lower bound is at least the given one, per sample."""
+    c = point.certificate
+    bound = max(c.lower_bound, bound)
+    gap = relative_gap(c.objective, bound)
+    better = replace(c, lower_bound=bound, gap=gap, search_gap=min(c.search_gap, gap))
+    return replace(point, certificate=better)
 
 
 def concave(points: list[Point], alpha_max: float, null: float) -> list[Point]:
@@ -293,16 +331,8 @@ def concave(points: list[Point], alpha_max: float, null: float) -> list[Point]:
             hull.pop()
         hull.append(point)
     xs, vs = np.array(hull).T
-    raised = []
-    for p in points:
-        c = p.certificate
-        # a margin for the rounding of the chord, on the safe side
-        chord = float(np.interp(p.alpha, xs, vs)) * (1.0 - 1e-13)
-        bound = max(c.lower_bound, chord)
-        gap = relative_gap(c.objective, bound)
-        better = replace(c, lower_bound=bound, gap=gap, search_gap=min(c.search_gap, gap))
-        raised.append(replace(p, certificate=better))
-    return raised
+    chords = np.interp([p.alpha for p in points], xs, vs) * (1.0 - 1e-13)  # for its rounding
+    return [_lifted(point, chord) for point, chord in zip(points, chords.tolist(), strict=True)]
 
 
 def _below(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> bool:

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from .architectures import ARCHITECTURES, Architecture
 from .architectures.base import Effort, Progress
 from .arrangement import Arrangement
-from .certificate import Certificate, Oracle, judge
+from .certificate import Certificate, Oracle, Proof, judge_and_prove
 from .network import Network
 from .program import Master, Problem, Program, Solution, Status
 from .solvers import SOLVERS, Solver, run
@@ -71,6 +71,8 @@ class Trained:
     status : Status
     dual : ndarray of shape (n,)
         The dual variable of the network.
+    proof : Proof
+        The dual point that proves the certificate's lower bound.
     """
 
     network: Network
@@ -79,6 +81,7 @@ class Trained:
     n_iter: int
     status: Status
     dual: np.ndarray = field(repr=False)
+    proof: Proof = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +215,7 @@ def train(
             network = nothing(problem, architecture)
         left = max(1.0, deadline - time.perf_counter())
         dual = _dual(network, oracle.problem, effort)
-        certificate = _certify(network, dual, architecture, oracle, bound_iter, left)
+        certificate, proof = _certify(network, dual, architecture, oracle, bound_iter, left)
     line = effort.history[-1] if effort.history else Progress(0.0, 1.0, network.width, 0)
     objective = certificate.objective * problem.total_weight
     final = Progress(objective, certificate.search_gap, network.width, line.patterns)
@@ -222,7 +225,7 @@ def train(
     elif status is Status.optimal:
         # That was the last program's gap, not the network's.
         status = Status.max_iter if n_iter >= max_iter else Status.stalled
-    return Trained(network, certificate, history, max(n_iter, 1), status, dual)
+    return Trained(network, certificate, history, max(n_iter, 1), status, dual, proof)
 
 
 def _drive(
@@ -307,11 +310,11 @@ def _certify(
     oracle: Oracle,
     bound_iter: int,
     max_time: float,
-) -> Certificate:
+) -> tuple[Certificate, Proof]:
     """Judge; another Ctrl-C while the bound is tightened gives the untightened, valid bound."""
 
-    def verdict(budget: int) -> Certificate:
-        return judge(
+    def verdict(budget: int) -> tuple[Certificate, Proof]:
+        return judge_and_prove(
             network,
             oracle.problem,
             architecture,
