@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 #: First snapshot in seconds, and the ratio of the times of two snapshots: some 60 in a minute.
-FIRST, RATIO = 0.01, 1.15
+FIRST, RATIO = 0.001, 1.2
 #: A peer may stop once its objective is below the target by this share.
 MARGIN = 1e-6
 

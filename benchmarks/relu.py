@@ -9,6 +9,7 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from os import sched_getaffinity
 from queue import SimpleQueue
+from threading import Lock
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -53,9 +54,7 @@ def run_case(
                 best_known.offer(entries, case.key, entry)
             results.append(result)
             told(case, result)
-            if not peer.random and peer.suite == "gated":
-                pass  # same start, another time: repeated for the clock's sake
-            if hopeless(result, entries.get(case.key)):
+            if hopeless(result, entries.get(case.key) if case.suite == "relu" else None):
                 told(case, None, options.repeats - repeat - 1)
                 break
     return results
@@ -77,7 +76,8 @@ def hopeless(result: dict[str, Any], entry: dict[str, Any] | None) -> bool:
 def _one(
     case: Case, peer: Peer, repeat: int, options: Options, cores: Cores, entries: dict[str, Any]
 ) -> dict[str, Any]:
-    entry = entries.get(case.key)
+    # best objectives are known of the family without biases only
+    entry = entries.get(case.key) if case.suite == "relu" else None
     target = None
     if entry is not None and not options.final and not peer.name.startswith("cvxnn"):
         target = entry["objective"] * (1.0 + TARGET)
@@ -89,14 +89,14 @@ def _one(
 
 def _stale(old: dict[str, Any], target: float | None, options: Options) -> bool:
     """A run that stopped at a target which has since gone down, or had less time, is made again."""
-    if old["limit"] != options.limit or old["stopped"] == "unavailable":
+    if old["limit"] != options.limit or old["stopped"] in ("unavailable", "error"):
         return True
     return old["stopped"] == "target" and target is not None and min(old["objective"]) > target
 
 
 def run_all(cases: list[Case], peers: list[Peer], options: Options) -> list[dict[str, Any]]:
     """Run every case with a progress bar, and remember the best objectives."""
-    entries, cores = best_known.read(), Cores(options.jobs)
+    entries, cores, lock = best_known.read(), Cores(options.jobs), Lock()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as progress, ThreadPoolExecutor(options.jobs) as pool:
         task = progress.add_task("runs", total=len(cases) * len(peers) * options.repeats)
@@ -104,6 +104,8 @@ def run_all(cases: list[Case], peers: list[Peer], options: Options) -> list[dict
         def told(case: Case, result: dict[str, Any] | None, skipped: int = 0) -> None:
             progress.advance(task, skipped if result is None else 1)
             if result is not None:
+                with lock:  # interrupted or not, what was found stays known
+                    best_known.write(best_known.read() | dict(entries))
                 progress.update(task, description=f"{case.key} {result['peer']}")
                 progress.console.print(line(case, result), highlight=False, soft_wrap=True)
 
@@ -111,7 +113,6 @@ def run_all(cases: list[Case], peers: list[Peer], options: Options) -> list[dict
             pool.submit(run_case, case, peers, options, cores, entries, told) for case in cases
         ]
         results = [result for future in work for result in future.result()]
-    best_known.write(best_known.read() | entries)
     return results
 
 

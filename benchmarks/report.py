@@ -49,6 +49,10 @@ class Row:
             times.append(reached if reached <= run["limit"] else float("inf"))
         return times
 
+    def tried(self, peer: str) -> bool:
+        """Whether the peer ran at all: what is not available, or breaks down at once, is no failure."""
+        return any(run.get("objective") or run["stopped"] == "killed" for run in self.runs.get(peer, []))
+
     def time(self, peer: str) -> float:
         """Return the median time of a peer."""
         return float(np.median(self.times(peer))) if self.runs.get(peer) else float("inf")
@@ -92,7 +96,7 @@ def ratios(rows: list[Row], peer: str, ours: str, limit: float) -> list[float]:
     found = []
     for row in rows:
         a, b = row.time(peer), row.time(ours)
-        if row.runs.get(peer) and row.runs.get(ours) and min(a, b) < float("inf"):
+        if row.tried(peer) and row.tried(ours) and min(a, b) < float("inf"):
             found.append(max(min(a, limit), 1e-4) / max(min(b, limit), 1e-4))
     return found
 
@@ -158,7 +162,7 @@ def _times_table(rows: list[Row], names: list[str]) -> str:
         times = {name: row.time(name) for name in names}
         least = min(times.values())
         cells = [
-            f"**{seconds(t)}**" if t == least < float("inf") else seconds(t) if row.runs[name] else "n/a"
+            f"**{seconds(t)}**" if t == least < float("inf") else seconds(t) if row.tried(name) else "n/a"
             for name, t in times.items()
         ]
         n, d = row.case.data.X.shape
@@ -170,7 +174,7 @@ def _times_table(rows: list[Row], names: list[str]) -> str:
 def _summary_table(rows: list[Row], names: list[str], ours: str, limit: float) -> str:
     lines = []
     for name in names:
-        tried = [row for row in rows if row.runs[name]]
+        tried = [row for row in rows if row.tried(name)]
         solved = sum(row.time(name) < float("inf") for row in tried)
         r = ratios(rows, name, ours, limit)
         lines.append([name, f"{solved} / {len(tried)}", f"{geometric_mean(r):.3g}" if r else "n/a"])
@@ -244,15 +248,16 @@ def _text(
     ]
     parts = [
         f"# {rows[0].case.suite}: seconds to an objective within 1e-4 of the best known",
-        f"{info['cpu']}, {options.threads} BLAS thread(s) a run, limit {options.limit:g} s, median of "
-        f"{options.repeats}. How this is measured: [README](../README.md). A dash is a run that did not get "
-        "there within the limit; a peer that ran into its limit is not repeated.",
+        f"{info['cpu']}, {options.threads} BLAS thread(s) a run, limit {options.limit:g} s, "
+        f"median of {options.repeats}. How this is measured: [README](../README.md). A dash is a run that "
+        "did not get there within the limit; a peer that ran into its limit is not repeated.",
         _summary_table(counted, names, ours, options.limit),
         "The fastest peer of each case, chosen with hindsight: "
         f"{geometric_mean(beaten):.3g} times our time in the geometric mean "
         f"({sum(b < 1 for b in beaten)} of {len(beaten)} cases faster than ours).",
-        "Our final objective is at worst "
-        f"{max(worst, default=float('nan')):.1e} above the best network of any peer.",
+        f"Our final objective is at worst {max(worst, default=float('nan')):.1e} above the best of any "
+        f"peer. {_stopped(rows)}",
+        f"Share of wall-clock time that the runs had a core (1 on a quiet machine): {_share(rows)}.",
         "## Every case",
         _times_table(rows, names),
         f"## Final networks of {ours}",
@@ -263,6 +268,23 @@ def _text(
         parts += ["## Not available", "\n".join(missing)]
     parts += [f"![{path.stem}]({path.name})" for path in pictures]
     return "\n\n".join(parts) + "\n"
+
+
+def _stopped(rows: list[Row]) -> str:
+    """Say how many peers stopped at the target, where their final objectives mean little."""
+    runs = [run for row in rows for rs in row.runs.values() for run in rs]
+    early = sum(run["stopped"] == "target" for run in runs)
+    if not early:
+        return "No peer stopped early."
+    return (
+        f"{early} runs of peers stopped at the target by design: only `--final` compares final objectives."
+    )
+
+
+def _share(rows: list[Row]) -> str:
+    runs = [run for row in rows for rs in row.runs.values() for run in rs]
+    shares = [run["cpu_share"] for run in runs if "cpu_share" in run and run["seconds"] > 0.5]
+    return f"{np.median(shares):.2f} in the median" if shares else "not measured"
 
 
 def _facts(rows: list[Row], names: list[str], ours: str, options: Options) -> dict[str, Any]:

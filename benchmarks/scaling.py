@@ -1,7 +1,8 @@
 """The scaling suite: time against n, d, the width of the planted network, and 1/alpha.
 
-Data come from a planted ReLU network with noise. One quantity grows, the others stay; an exponent is fitted by
-least squares to log time against log quantity. The target is 1e-4 above the better of both methods' ends.
+Data come from a planted ReLU network with noise. One quantity grows, the others stay; an exponent is
+fitted by least squares to log time against log quantity. The target is 1e-4 above the best objective any
+of the methods ends at.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ def _measure(
 def _write(table_of: dict[str, list[dict[str, Any]]], names: list[str], options: Options) -> None:
     parts = [
         "# scaling: seconds to 1e-4, planted networks",
-        f"{machine()['cpu']}, limit {options.limit:g} s, median of {options.repeats}. Where nothing else is said "
+        f"{machine()['cpu']}, limit {options.limit:g} s, median of {options.repeats}. "
+        + "Where nothing else is said, "
         + ", ".join(f"{key} = {value}" for key, value in CENTRE.items())
         + ".",
     ]

@@ -14,6 +14,7 @@ import json
 import os
 import resource
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,12 @@ def main(path: str) -> None:
     record = Recorder(spec["limit"], spec["target"])
     try:
         peer.solve(_tiny(spec), Recorder(0.5))
+        began, cpu = time.perf_counter(), time.process_time()
         record.start()
         facts["extra"] = peer.solve(task, record) or {}
         facts["seconds"] = record.spent + record.seconds
         facts["stopped"] = record.stopped
+        facts["cpu_share"] = (time.process_time() - cpu) / (time.perf_counter() - began)
     except Exception as error:
         facts["stopped"] = "error"
         facts["error"] = f"{type(error).__name__}: {error}"

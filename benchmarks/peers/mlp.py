@@ -25,7 +25,7 @@ def _fit(task: Task, record: Any, **options: Any) -> dict[str, Any]:
     for steps in ITERATIONS:
         record.restart()
         mlp = estimator(
-            (WIDTH,),
+            hidden_layer_sizes=(WIDTH,),
             alpha=task.alpha * len(task.y),
             max_iter=steps,
             random_state=task.seed,
