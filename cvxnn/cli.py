@@ -1,6 +1,7 @@
 """The command line: from a table to a network with a certificate, and back to predictions.
 
     cvxnn fit wine.csv --target quality          trains, says what it did, writes wine.safetensors
+    cvxnn path wine.csv --target quality         a table of networks, from strong to weak weight decay
     cvxnn predict wine.safetensors new.csv       writes predictions as CSV
     cvxnn certify wine.safetensors new.csv --target quality
 
@@ -37,9 +38,10 @@ from .certificate import Certificate
 from .encoding import Encoding, Target
 from .losses import get_loss
 from .network import Network
-from .parameters import check_alpha
+from .parameters import check_alpha, check_grid
+from .paths import follow
 from .program import Problem, Status
-from .progress import Progress, show, wait
+from .progress import Progress, show, table_of, wait
 from .tables import count, listing, read_table
 from .train import Trained, get_architecture, train
 
@@ -187,18 +189,7 @@ def fit(
     family = get_architecture(architecture, bias, int(patterns) if patterns.isdecimal() else patterns)
     path = out or Path(data.stem + ".safetensors")
     _check_out(path, data)
-    whole = read_table(data)
-    table, notes = whole.without(ignore or []).with_target(target)
-    coding = Target.learn(table, target, task.value, scale=scale)
-    encoding = Encoding.learn(table, target, scale=scale)
-    X, _ = encoding.apply(table)
-    y = coding.apply(table)
-    chosen = _loss_name(loss, coding)
-    typer.echo(f"{data}: {count(len(whole), 'row')}, {count(len(whole.names), 'column')}")
-    if ignore:
-        typer.echo(f"  - left out, as asked: {listing(ignore)}")
-    for note in [*notes, *coding.notes, *encoding.notes]:
-        typer.echo(f"  - {note}")
+    X, y, encoding, coding, chosen = _read(data, target, task, ignore, loss, scale)
     typer.echo(f"Training on {count(encoding.width, 'input')}, {chosen}, alpha {alpha:g}.")
     typer.echo("Ctrl-C stops and keeps the best network so far.")
     problem = Problem.from_alpha(X, y, None, get_loss(chosen), alpha, True)
@@ -217,6 +208,31 @@ def fit(
     model.save(path, trained.certificate)
     _report(trained, tol, trained.network(X), y, coding)
     typer.echo(f"Model written to {path}.")
+
+
+@app.command("path")
+def follow_path(
+    data: Data,
+    target: TargetName,
+    n_alphas: Annotated[int, typer.Option(min=1, help="Number of strengths.")] = 20,
+    eps: Annotated[float, typer.Option(help="The last strength as a share of the first.")] = 1e-3,
+    architecture: Annotated[str, typer.Option(help="Family of networks: relu or gated_relu.")] = "relu",
+    tol: Annotated[float, typer.Option(min=0.0, help="Search gap to reach.")] = 1e-5,
+    max_time: MaxTime = None,
+) -> None:
+    """Train networks for a grid of strengths of the weight decay, and print what each is worth."""
+    check_grid(None, n_alphas, eps, None)
+    family = get_architecture(architecture, "penalized", "auto")
+    X, y, encoding, _, chosen = _read(data, target, TaskName.auto, None, None, True)
+    typer.echo(f"Training on {count(encoding.width, 'input')}, {chosen}, {count(n_alphas, 'alpha')}.")
+    problem = Problem.from_alpha(X, y, None, get_loss(chosen), 1.0, True)
+    options = {"tol": tol, "max_time": max_time, "random_state": check_random_state(0).randint(2**31 - 1)}
+    found = follow(
+        problem, family, n_alphas=n_alphas, eps=eps, callback=lambda p: _remark(str(p)), **options
+    )
+    if not found.complete:
+        _remark(f"stopped after {len(found)} of {n_alphas} alphas; their certificates hold")
+    Console(highlight=False).print(table_of(found))
 
 
 @app.command()
@@ -333,6 +349,25 @@ def _report(trained: Trained, tol: float, f: np.ndarray, y: np.ndarray, coding: 
     Console(highlight=False).print(show(trained.certificate))
     score = f"{np.mean((f > 0) == (y > 0)):.1%} correct" if coding.classes else f"R2 {r2_score(y, f):.3f}"
     typer.echo(f"On the training data: {score}.")
+
+
+def _read(
+    data: Path, target: str, task: TaskName, ignore: list[str] | None, loss: str | None, scale: bool
+) -> tuple[np.ndarray, np.ndarray, Encoding, Target, str]:
+    """Read a table and say what is done to it: inputs, targets, their codings and the loss."""
+    whole = read_table(data)
+    table, notes = whole.without(ignore or []).with_target(target)
+    coding = Target.learn(table, target, task.value, scale=scale)
+    encoding = Encoding.learn(table, target, scale=scale)
+    X, _ = encoding.apply(table)
+    y = coding.apply(table)
+    chosen = _loss_name(loss, coding)
+    typer.echo(f"{data}: {count(len(whole), 'row')}, {count(len(whole.names), 'column')}")
+    if ignore:
+        typer.echo(f"  - left out, as asked: {listing(ignore)}")
+    for note in [*notes, *coding.notes, *encoding.notes]:
+        typer.echo(f"  - {note}")
+    return X, y, encoding, coding, chosen
 
 
 def _loss_name(loss: str | None, coding: Target) -> str:

@@ -20,14 +20,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from .architectures import Architecture
 from .certificate import Certificate, Proof, judge_and_prove, relative_gap, scale
 from .network import Network
 from .program import Problem, Status
 from .threshold import threshold
-from .train import BOUND_ITER, SINGLE_THREAD, Ground, nothing, train
+from .train import BOUND_ITER, Ground, nothing, threads_for, train
 
 #: A network trained at less than this multiple of the next alpha is a start for it.
 NEAR = 4.0
@@ -203,8 +202,7 @@ def follow(
         If interrupted before the first point.
     """
     began = time.perf_counter()
-    small = len(problem.y) <= SINGLE_THREAD
-    with threadpool_limits(limits=1 if small else None, user_api="blas"):
+    with threads_for(problem):
         ground = Ground.prepare(problem, architecture, np.random.default_rng(random_state))
         problem = ground.oracle.problem
         found, proven = threshold(architecture, ground, random_state=random_state)

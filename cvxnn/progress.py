@@ -18,6 +18,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from .certificate import Certificate, percent
+from .paths import Path
 from .tables import count
 from .train import Moment
 
@@ -108,3 +109,21 @@ def show(certificate: Certificate) -> Panel:
     ):
         grid.add_row(*map(Text, row))
     return Panel.fit(grid, title=f"Certificate ({certificate.scope})", title_align="left")
+
+
+def table_of(path: Path) -> Grid:
+    """Return a regularisation path as a table of rich, a row for each alpha."""
+    grid = Grid("alpha", "neurons", "objective", "proven gap", "search gap", "seconds")
+    for column in grid.columns:
+        column.justify = "right"
+    for point in path.points:
+        c = point.certificate
+        cells = (
+            f"{c.alpha:.4g}",
+            str(c.width),
+            f"{c.objective:.7g}",
+            percent(c.gap),
+            f"{c.search_gap:.1e}",
+        )
+        grid.add_row(*map(Text, (*cells, f"{point.seconds:.2f}")))
+    return grid

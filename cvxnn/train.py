@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from .architectures import ARCHITECTURES, Architecture
 from .architectures.base import Effort, Progress
@@ -105,6 +107,22 @@ class Ground:
         """Arrange the patterns of a problem and make the oracle of its certificates."""
         arrangement = architecture.arrange(problem, random_state)
         return cls(arrangement, architecture.oracle(problem, arrangement))
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    """Finding the thread pools of a process takes milliseconds: once is enough."""
+    return ThreadpoolController()
+
+
+def threads_for(problem: Problem) -> AbstractContextManager[Any]:
+    """A context in which small problems have one BLAS thread.
+
+    Threads that wait for each other cost more than they save on small systems, many times more on a
+    busy machine.
+    """
+    small = len(problem.y) <= SINGLE_THREAD
+    return _controller().limit(limits=1, user_api="blas") if small else nullcontext()
 
 
 def get_architecture(
@@ -205,10 +223,7 @@ def train(
         if callback is not None:
             callback(moment)
 
-    # Threads of a BLAS that wait for each other cost more than they save on small systems, many
-    # times more on a busy machine.
-    small = len(problem.y) <= SINGLE_THREAD
-    with threadpool_limits(limits=1 if small else None, user_api="blas"):
+    with threads_for(problem):
         training = architecture.train(problem, arrangement, oracle, effort)
         network, status, n_iter = _drive(training, effort, deadline, note)
         if network is None:

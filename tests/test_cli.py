@@ -102,6 +102,17 @@ def test_fit_says_what_it_did(folder: Path) -> None:
     assert "correct." in (folder / "classes.out").read_text()
 
 
+def test_path_prints_a_table(folder: Path) -> None:
+    options = ("--target", "price", "--architecture", "gated_relu", "--n-alphas", 4, "--eps", 0.05)
+    result = run("path", folder / "houses.csv", *options)
+    assert result.exit_code == 0, result.output
+    assert "40 rows, 7 columns" in result.stdout and "squared_error, 4 alphas" in result.stdout
+    for words in ("alpha", "neurons", "objective", "proven gap", "search gap", "seconds"):
+        assert words in result.stdout, words
+    assert result.stderr.count("search gap") == 4
+    refused(run("path", folder / "houses.csv", "--target", "price", "--eps", 2), "eps=2.0", "1e-3")
+
+
 def test_fit_trains_what_the_estimators_train(folder: Path) -> None:
     table = read_table(folder / "houses.csv")
     for name, kind in (("regression", ConvexNetRegressor), ("classes", ConvexNetClassifier)):

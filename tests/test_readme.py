@@ -28,6 +28,6 @@ def test_python_blocks_run_in_order(capsys):
 
 def test_commands_exist():
     commands = set(re.findall(r"^\$ cvxnn (\w+)", README, flags=re.M))
-    assert commands == {"fit", "predict", "certify"}
+    assert commands == {"fit", "path", "predict", "certify"}
     for command in commands:
         assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
