@@ -102,7 +102,16 @@ class NeuronOracle(Oracle):
     def neurons(
         self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, effort: int
     ) -> Neurons:
-        """Propose neurons with a high price for ``Z``; `effort` 0, 1, 2 ... searches harder."""
+        """Find neurons with a high price for ``Z``; `effort` 0, 1, 2 ... searches harder."""
+
+    def propose(
+        self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, reach: int = 1
+    ) -> Neurons:
+        """Propose many different neurons with a high price, quickly; they need not be locally best.
+
+        `reach` multiplies the random starts.
+        """
+        return self.neurons(Z, starts, random_state, 0)
 
 
 class CellOracle(NeuronOracle):
@@ -219,30 +228,42 @@ class SearchOracle(NeuronOracle):
     def neurons(
         self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, effort: int
     ) -> Neurons:
-        found = self._search(Z, starts, 64 * 2**effort, 48 * (1 + effort), random_state)
+        found = self._search(Z, starts, 48 * (1 + effort), random_state, 4**effort)
         for _ in range(2 * effort):
             # Hop: the best local maxima of a rugged function have good ones around them.
             around = found.directions[:16]
-            noise = random_state.standard_normal((8, *around.shape)) / np.sqrt(around.shape[1])
+            noise = random_state.standard_normal((16, *around.shape)) / np.sqrt(around.shape[1])
             size = np.linalg.norm(around, axis=1)[None, :, None]
-            hops = (around[None] + 0.3 * size * noise).reshape(-1, around.shape[1])
-            found = found.join(self._search(Z, hops, 16, 24, random_state))
+            hops = (around[None] + 0.5 * size * noise).reshape(-1, around.shape[1])
+            found = found.join(self._search(Z, None, 24, random_state, 1, extra=hops))
         return found
+
+    def propose(
+        self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, reach: int = 1
+    ) -> Neurons:
+        return self._search(Z, starts, 100, random_state, reach, exact=False)
 
     def _search(
         self,
         Z: np.ndarray,
-        starts: np.ndarray,
-        n_random: int,
+        starts: np.ndarray | None,
         n_polish: int,
         random_state: np.random.Generator,
+        reach: int,
+        *,
+        extra: np.ndarray | None = None,
+        exact: bool = True,
     ) -> Neurons:
+        # More starts where a start costs little.
+        n_random = int(np.clip(2e6 / self.X.size, 32, 256)) * reach
         return search(
             self.X,
             Z,
             starts=starts,
+            extra=extra,
             n_random=n_random,
             n_polish=n_polish,
             free=self.free,
+            exact=exact,
             random_state=random_state,
         )

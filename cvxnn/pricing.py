@@ -20,6 +20,7 @@ ICML 2020 (cells and their cones). The crossing rule is derived above.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -81,9 +82,11 @@ def search(
     Z: np.ndarray,
     *,
     starts: np.ndarray | None = None,
+    extra: np.ndarray | None = None,
     n_random: int = 64,
     n_polish: int = 24,
     free: int = 0,
+    exact: bool = True,
     random_state: np.random.Generator,
 ) -> Neurons:
     """Search for the unit neurons that correlate most with ``+Z`` and with ``-Z``.
@@ -93,13 +96,18 @@ def search(
     X : ndarray of shape (n, d)
     Z : ndarray of shape (n,)
     starts : ndarray of shape (k, d), or None
-        Directions to start from besides random ones (the neurons of a network).
+        The neurons of a network: every one of them is solved and walked, and random starts are
+        drawn around them too.
+    extra : ndarray of shape (k, d), or None
+        More directions to start from.
     n_random : int
-        Gaussian starts.
+        Random starts, for each sign.
     n_polish : int
         How many of the best, with distinct patterns, are solved exactly and walked.
     free : int
         Trailing unpenalised coordinates (0, or 1 for a free bias; then ``sum(Z) == 0``).
+    exact : bool
+        Whether to solve and walk; without, neurons come as ascent leaves them.
     random_state : numpy.random.Generator
 
     Returns
@@ -111,16 +119,14 @@ def search(
     if not np.any(Z) or not np.any(X):
         none = np.zeros(0)
         return Neurons(none, blank, none, np.zeros((0, len(X)), bool), blank)
-    pool = [random_state.standard_normal((n_random, d)) * _column_scale(X)]
-    # The neurons that alone see a sample best: the sample itself, and its opposite.
-    heavy = np.argsort(-np.abs(Z) * np.linalg.norm(X, axis=1), kind="stable")[: n_random // 4]
-    pool += [X[heavy], -X[heavy]]
-    if starts is not None and len(starts):
-        pool.append(starts)
-    U = np.concatenate(pool)
+    U = _pool(X, Z, starts, n_random, free, random_state)
+    U = U if extra is None else np.concatenate([U, extra])
     signs = np.repeat([1.0, -1.0], len(U))
-    U, values = _ascend(X, Z, np.concatenate([U, U]), signs, free)
-    found = _polish_best(X, Z, U, signs, values, n_polish, free)
+    # A short ascent of all tells which are worth a long one.
+    U, values = _ascend(X, Z, np.concatenate([U, U]), signs, free, 10)
+    kept = np.argsort(-values, kind="stable")[: max(64, len(U) // 2)]
+    U, values = _ascend(X, Z, U[kept], signs[kept], free, 50)
+    found = _polish_best(X, Z, U, signs[kept], values, n_polish, free, exact)
     if starts is None or not len(starts):
         return found
     # Neurons of a network rarely price highest, but walking them on is how they move: every
@@ -128,7 +134,42 @@ def search(
     at = _unit(starts, free)
     correlation = Z @ np.maximum(X @ at.T, 0.0)
     side = np.where(correlation >= 0, 1.0, -1.0)
-    return found.join(_polish_best(X, Z, at, side, np.abs(correlation), len(at), free))
+    values = np.abs(correlation)
+    if not exact:
+        at, values = _ascend(X, Z, at, side, free)
+    return found.join(_polish_best(X, Z, at, side, values, len(at), free, exact))
+
+
+def _pool(
+    X: np.ndarray,
+    Z: np.ndarray,
+    starts: np.ndarray | None,
+    n_random: int,
+    free: int,
+    random_state: np.random.Generator,
+) -> np.ndarray:
+    """Directions to ascend from, shape (k, d).
+
+    Gaussian gates, in the scale of the columns and whitened, and samples; around a network rather its
+    neurons moved at random, and differences of two of them, which see what lies between.
+    """
+    d = X.shape[1]
+    kept = d - free
+    gates = random_state.standard_normal((n_random, d)) * _column_scale(X)
+    gram = X[:, :kept].T @ X[:, :kept]
+    size, basis = np.linalg.eigh(gram)
+    root = np.where(size > 1e-10 * size[-1], 1.0 / np.sqrt(np.maximum(size, 1e-300)), 0.0)
+    # every other one whitened: every direction of the data gets the same chance
+    gates[::2, :kept] = (random_state.standard_normal(gates[::2, :kept].shape) * root) @ basis.T
+    # The neurons that alone see a sample best: the sample itself, and its opposite.
+    heavy = np.argsort(-np.abs(Z) * np.linalg.norm(X, axis=1), kind="stable")[: n_random // 4]
+    pool = [gates, X[heavy], -X[heavy]]
+    if starts is not None and len(starts):
+        at = _unit(starts, free)
+        noise = random_state.standard_normal((n_random, d)) / np.sqrt(d)
+        first, second, third = random_state.integers(len(at), size=(3, n_random))
+        pool += [starts, at[first] + noise, at[second] - at[third]]
+    return np.concatenate(pool)
 
 
 def _column_scale(X: np.ndarray) -> np.ndarray:
@@ -167,21 +208,32 @@ def best_bias(T: np.ndarray, Z: np.ndarray) -> np.ndarray:
 def _ascend(
     X: np.ndarray, Z: np.ndarray, U: np.ndarray, signs: np.ndarray, free: int, steps: int = 60
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Projected ascent of all starts at once, each with its own step length."""
-    z = Z[:, None] * signs[None, :]
+    """Projected ascent of all starts at once, each with its own step length.
+
+    Half precision of what follows is enough to tell good directions from bad: without a free bias
+    (whose breakpoints are sorted) X and Z are scaled to one and rounded to float32.
+    """
     reach = float(np.max(np.linalg.norm(X[:, : X.shape[1] - free], axis=1), initial=0.0))
+    unit, weight = (1.0, 1.0) if free else (reach or 1.0, float(np.max(np.abs(Z), initial=0.0)) or 1.0)
+    kind: Any = np.float64 if free else np.float32
+    data, z = (X / unit).astype(kind), (Z / weight).astype(kind)
+    sides = signs.astype(kind)
+    T, on = np.empty((len(X), len(U)), kind), np.empty((len(X), len(U)), kind)
 
     def evaluate(V: np.ndarray, exact: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if free and exact:
             V = V.copy()
             V[:, -1] = 0.0
-            V[:, -1] = best_bias(X @ V.T, z)
-        T = X @ V.T
-        on = np.where(T > 0, z, 0.0)
-        return V, np.einsum("nk,nk->k", on, T), on.T @ X
+            V[:, -1] = best_bias(X @ V.T, Z[:, None] * signs)
+        np.matmul(data, V.T, out=T)
+        np.greater(T, 0, out=on, casting="unsafe")
+        np.multiply(T, on, out=T)
+        values = sides * (z @ T)
+        np.multiply(on, z[:, None], out=on)
+        return V, values, (on.T @ data) * sides[:, None]
 
-    U, values, G = evaluate(_unit(U, free), True)
-    length = np.ones(len(U))
+    U, values, G = evaluate(_unit(U, free).astype(kind), True)
+    length = np.ones(len(U), kind)
     for k in range(steps):
         # In units of its reach a free bias moves like a weight; now and then it is set exactly,
         # which costs a sort.
@@ -193,7 +245,7 @@ def _ascend(
         G[:, G.shape[1] - free :] /= reach**2 or 1.0
         U[better], values[better], G[better] = V[better], new[better], H[better]
         length = np.clip(np.where(better, 2.0 * length, 0.4 * length), 1e-6, 64.0)
-    return U, values
+    return _unit(U.astype(np.float64), free), values.astype(np.float64) * (unit * weight)
 
 
 def _polish_best(
@@ -204,6 +256,7 @@ def _polish_best(
     values: np.ndarray,
     n_polish: int,
     free: int,
+    exact: bool,
 ) -> Neurons:
     """Solve the best distinct cells exactly, walk, and keep one neuron per pattern and sign."""
     norms = np.linalg.norm(X, axis=1)
@@ -218,7 +271,9 @@ def _polish_best(
         if key in seen:
             continue
         seen.add(key)
-        end = walk(X, signs[j] * Z, mask, U[j], norms, free, visited=visited[float(signs[j])])
+        end = (float(values[j]), U[j], mask, U[j])
+        if exact:
+            end = walk(X, signs[j] * Z, mask, U[j], norms, free, visited=visited[float(signs[j])])
         key = np.packbits(end[2]).tobytes() + (b"+" if signs[j] > 0 else b"-")
         if key not in ends or ends[key][0] < end[0]:
             ends[key] = (end[0], end[1], signs[j], end[2], end[3])

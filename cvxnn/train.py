@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -49,6 +49,8 @@ class Moment:
         Proven lower bound per sample so far; 0 while nothing better is proven.
     search_gap : float
     width, patterns : int
+    network : Network or None
+        The best network so far, for callbacks; the history that is kept has none.
     """
 
     seconds: float
@@ -57,6 +59,7 @@ class Moment:
     search_gap: float
     width: int
     patterns: int
+    network: Network | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +147,10 @@ def get_architecture(
 
 
 def choose_solver(program: Program) -> Solver:
-    """Return the solver that suits a program: interior point while its system is small.
+    """Return the solver that suits a program.
+
+    Programs without cones go to working sets while a group is small enough for exact block steps;
+    others to the interior point while its system is small.
 
     Raises
     ------
@@ -153,6 +159,9 @@ def choose_solver(program: Program) -> Solver:
     """
     n, groups, d = program.operator.shape
     point, first_order = SOLVERS["interior_point"](), SOLVERS["fista"]()
+    working_set = SOLVERS["working_set"]()
+    if d <= 300 and working_set.supports(program)[0]:
+        return working_set
     small = min(n, groups * d) <= 6000 and n * groups * d <= 3e8
     if point.supports(program)[0] and (small or not first_order.supports(program)[0]):
         return point
@@ -221,7 +230,7 @@ def train(
         )
         history.append(moment)
         if callback is not None:
-            callback(moment)
+            callback(replace(moment, network=line.network))
 
     with threads_for(problem):
         training = architecture.train(problem, arrangement, oracle, effort)
@@ -233,7 +242,7 @@ def train(
         certificate, proof = _certify(network, dual, architecture, oracle, bound_iter, left)
     line = effort.history[-1] if effort.history else Progress(0.0, 1.0, network.width, 0)
     objective = certificate.objective * problem.total_weight
-    final = Progress(objective, certificate.search_gap, network.width, line.patterns)
+    final = Progress(objective, certificate.search_gap, network.width, line.patterns, network)
     note(final, certificate.lower_bound)
     if certificate.search_gap <= tol:
         status = Status.optimal

@@ -284,12 +284,14 @@ def test_interrupt_returns_the_best_network(monkeypatch):
 @pytest.mark.parametrize("architecture", ["relu", "gated_relu"])
 def test_interrupt_before_the_first_network(monkeypatch, architecture):
     """Ctrl-C before anything is solved: the best constant comes back, certified."""
+    from cvxnn import growth
     from cvxnn import train as training
 
-    def interrupted(*args):
+    def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "_solve", interrupted)
+    monkeypatch.setattr(growth, "descend", interrupted)
     with pytest.warns(ConvergenceWarning, match="Interrupted"):
         model = ConvexNetRegressor(alpha=1e-2, architecture=architecture).fit(X, y)
     assert model.network_.width == 0

@@ -24,16 +24,17 @@ section 4 (growing networks); Mishkin, Sahiner and Pilanci, ICML 2022.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from ..arrangement import Arrangement, TooManyPatterns, count_bound
+from ..blocks import Blocks, active
 from ..certificate import search_gap
 from ..constraints import ReLUCones
-from ..descent import descend, start
+from ..growth import Rows, anneal, insert, merge, objective, random_rows
 from ..network import Affine, Network
 from ..operators import Masked
 from ..oracles import CellOracle, Design, NeuronOracle, SearchOracle
@@ -48,53 +49,17 @@ AUTO_PATTERNS, AUTO_BITS = 3000, 2_000_000
 ROUNDINGS = ((1e-14, 0.0), *((10.0**-k, 10.0**-k) for k in range(9, 2, -1)), (1.0, 0.0))
 #: Neurons of one sign closer than this share a block at first; it shrinks where that stops paying.
 MERGE = 0.2
+Plan = tuple[tuple[float, int], ...]
+#: Neurons to begin with, and neurons added where these are not enough.
+FIRST, WIDE = 40, 200
+#: Bands and steps of the anneals: to begin with, with many neurons, and after each insertion.
+QUICK: Plan = ((0.1, 60), (0.01, 60), (1e-3, 60))
+SLOW: Plan = ((0.1, 150), (0.03, 150), (0.01, 150), (0.003, 150), (1e-3, 150), (1e-4, 100))
+REFINE: Plan = ((1e-3, 150), (1e-4, 100))
+#: Inserting ends at this search gap; a round that pays less than these shares makes the search harder.
+CLOSE, PAYS = 1e-3, (5e-4, 5e-5)
 #: `patterns="all"` refuses beyond this many.
 ALL_PATTERNS = 50_000
-
-
-@dataclass(frozen=True, eq=False)
-class Blocks:
-    """Signed patterns of a restricted program, with a start for each.
-
-    Parameters
-    ----------
-    masks : bool ndarray of shape (blocks, n)
-    signs : ndarray of shape (blocks,)
-    W : ndarray of shape (blocks, r)
-        Weights to start from, in the coordinates of the design.
-    """
-
-    masks: np.ndarray
-    signs: np.ndarray
-    W: np.ndarray
-
-    def labels(self) -> list[bytes]:
-        """Pattern and sign as bytes: equal keys are the same block."""
-        bits = np.packbits(self.masks, axis=1)
-        sides = zip(bits, self.signs, strict=True)
-        return [b.tobytes() + (b"+" if s > 0 else b"-") for b, s in sides]
-
-    def join(self, other: Blocks) -> Blocks:
-        """Append the blocks of another, adding up the starts of equal ones; zero patterns go."""
-        masks = np.concatenate([self.masks, other.masks])
-        both = Blocks(
-            masks,
-            np.concatenate([self.signs, other.signs]),
-            np.concatenate([self.W, other.W]),
-        )
-        first: dict[bytes, int] = {}
-        W = both.W.copy()
-        for i, key in enumerate(both.labels()):
-            if key in first:
-                W[first[key]] += both.W[i]
-            elif np.any(both.masks[i]):
-                first[key] = i
-        kept = list(first.values())
-        return Blocks(both.masks[kept], both.signs[kept], W[kept])
-
-    def take(self, kept: np.ndarray, W: np.ndarray) -> Blocks:
-        """Keep some blocks, with new weights for all."""
-        return Blocks(self.masks[kept], self.signs[kept], W[kept])
 
 
 @dataclass(frozen=True)
@@ -188,18 +153,18 @@ class ReLU(Architecture):
         best, least = None, float("inf")
         for cut, tol in ROUNDINGS:
             kept = norms > cut * np.sum(norms)
-            network = self._plain(problem, design, *_merge(W[kept], signs[kept], design.free, tol))
+            network = self._plain(problem, design, merge(Rows(W[kept], signs[kept]), design, tol))
             value = problem.value(network(problem.X), self.cost(network))
             if value <= least + 1e-10 * abs(least):
                 best, least = network, min(value, least)
         assert best is not None
         return best
 
-    def _plain(self, problem: Problem, design: Design, W: np.ndarray, signs: np.ndarray) -> Network:
+    def _plain(self, problem: Problem, design: Design, rows: Rows) -> Network:
         """Balance the layers, and give the output its best constant."""
-        full = W @ design.basis.T
-        root = np.sqrt(design.norms(W))
-        full, a = full / root[:, None], signs * root
+        full = rows.U @ design.basis.T
+        root = np.sqrt(design.norms(rows.U))
+        full, a = full / root[:, None], rows.signs * root
         d = problem.X.shape[1]
         bias = np.zeros(len(full)) if self.hidden_bias is None else full[:, d]
         network = Network.two_layer(np.ascontiguousarray(full[:, :d].T), bias, a)
@@ -242,10 +207,14 @@ class ReLU(Architecture):
     ) -> Training:
         assert isinstance(oracle, NeuronOracle)
         problem, design = self.problem_of(problem), self.design(problem)
+        rows = None if effort.start is None else self._rows(oracle, effort.start)
+        rows, gap = yield from self._explore(problem, design, oracle, effort, rows)
+        # Near neurons share a block at first: a program has to have few blocks, and loses little by it.
+        blocks = Blocks.of(design.X, merge(rows, design, MERGE))
+        best = self._network(problem, design, rows.signs, rows.U)
+        value, idle = problem.value(best(problem.X), self.cost(best)), 0
         empty = self._network(problem, design, np.zeros(0), design.X[:0])
-        blocks = self._first_blocks(problem, design, oracle, effort)
-        best, value, gap, idle = empty, problem.null_value(), 1.0, 0
-        merge, sharpness = MERGE, 0.01
+        bold, sharpness = MERGE, 0.01
         for _ in range(effort.max_iter):
             network, Z = empty, problem.residual(empty(problem.X))
             if len(blocks.signs):
@@ -255,11 +224,11 @@ class ReLU(Architecture):
                 assert solution is not None
                 network = self._network(problem, design, blocks.signs, solution.W)
                 # Rounding moves the residual to first order; the solver's dual variable is sharper.
-                blocks, Z = _active(program, solution, blocks, design, merge), np.asarray(solution.Z)
+                blocks, Z = active(program, solution, blocks, design, bold), np.asarray(solution.Z)
             now = problem.value(network(problem.X), self.cost(network))
             # Bold merging keeps programs small; where it stops paying it gives way.
             if now > value * (1.0 - min(1e-6, 0.01 * effort.tol)):
-                merge, idle = 0.1 * merge, idle + 1
+                bold, idle = 0.1 * bold, idle + 1
             if now <= value:
                 best, value = network, now
             for gap, found in self._price(problem, oracle, Z, blocks, network, now, effort):  # noqa: B007
@@ -273,43 +242,77 @@ class ReLU(Architecture):
             if len(fresh.signs) == 0:
                 # Nothing prices out: what is left of the gap is the program's own.
                 sharpness *= 0.01
+            elif gap > CLOSE:
+                rows = insert(problem, design, Rows(blocks.W, blocks.signs), found)
+                rows, _ = yield from self._explore(problem, design, oracle, effort, rows)
+                if objective(problem, design, rows) < value:
+                    best = self._plain(problem, design, rows)
+                    value, idle = problem.value(best(problem.X), self.cost(best)), 0
+                    blocks = Blocks.of(design.X, merge(rows, design, bold))
+                    continue
             blocks = blocks.join(fresh)
         return best
 
-    def _ended(
-        self, problem: Problem, design: Design, U: np.ndarray, a: np.ndarray, max_iter: int
-    ) -> Blocks:
-        """The blocks in which local descent from the neurons ``(U, a)`` ends."""
-        X, y, s = design.X, problem.y, problem.weights
-        U, a, _ = descend(
-            X,
-            y,
-            s,
-            problem.loss,
-            problem.beta,
-            U,
-            a,
-            intercept=problem.intercept,
-            free=design.free,
-            max_iter=max_iter,
-        )
-        size = design.norms(U) * np.abs(a)
-        kept = size > 1e-4 * np.max(size, initial=0.0)
-        inside = Blocks((X @ U.T > 0).T, np.sign(a), U * np.abs(a)[:, None])
-        none = Blocks(inside.masks[:0], inside.signs[:0], inside.W[:0])
-        return none.join(inside.take(kept, inside.W))
+    def _rows(self, oracle: NeuronOracle, network: Network) -> Rows | None:
+        """The neurons of a network to start from, None if it has none."""
+        last = network.layers[-1]
+        assert isinstance(last, Affine)
+        U = oracle.neurons_of(network) * np.abs(last.weight)
+        kept = oracle.design.norms(U) > 0
+        return Rows(U[kept], np.sign(last.weight[kept, 0])) if np.any(kept) else None
 
-    def _first_blocks(
-        self, problem: Problem, design: Design, oracle: NeuronOracle, effort: Effort
-    ) -> Blocks:
-        """Patterns to begin with: those that local descent ends in, or the best-priced listed ones."""
-        none = Blocks(np.zeros((0, len(problem.y)), dtype=bool), np.zeros(0), design.X[:0])
+    def _explore(
+        self,
+        problem: Problem,
+        design: Design,
+        oracle: NeuronOracle,
+        effort: Effort,
+        rows: Rows | None,
+    ) -> Generator[Progress, None, tuple[Rows, float]]:
+        """Grow a network by annealing and inserting until that stops paying.
+
+        Returns the best rows, and their search gap.
+        """
+        best, least, plan = Rows.empty(design.X.shape[1]), problem.null_value(), REFINE
         listed = isinstance(oracle, CellOracle) and oracle.scope == "patterns"
-        if listed or not np.any(design.X):
-            return none
-        width = int(min(60, max(8, 2 * len(problem.y))))
-        U, a = start(design.X, problem.y, problem.weights, width, design.free, effort.random_state)
-        return self._ended(problem, design, U, a, 150)
+        if listed or not np.any(design.X) or not np.any(problem.residual(np.zeros_like(problem.y))):
+            return best, 1.0
+        fresh = rows is None
+        if rows is None:
+            rows, plan = random_rows(problem, design, FIRST, effort.random_state), QUICK
+        gap, idle = 1.0, 0
+        for _ in range(effort.max_iter):
+            before = least
+            for mu, steps in plan:
+                rows = anneal(problem, design, rows, mu, steps)
+                now = objective(problem, design, rows)
+                if now < least:
+                    best, least = rows, now
+                    yield from self._note(problem, design, effort, rows, least, gap)
+            Z = problem.residual(best.apply(design.X))
+            # Where a round pays little, the next neurons are searched for with more starts.
+            paid = 1.0 - least / before if before > 0 else 0.0
+            reach = 4 ** sum(paid < share for share in PAYS)
+            found = oracle.propose(Z, best.U, effort.random_state, reach)
+            gap = search_gap(problem, least, Z, max(found.best, problem.beta))
+            idle = idle + 1 if paid < PAYS[-1] else 0
+            if idle > 1 or (reach > 1 and gap <= CLOSE):
+                break
+            rows, plan = insert(problem, design, best, found), REFINE
+            if fresh and gap > CLOSE:
+                rows = rows.join(random_rows(problem, design, WIDE, effort.random_state))
+                plan, fresh = SLOW, False
+        return best, gap
+
+    def _note(
+        self, problem: Problem, design: Design, effort: Effort, rows: Rows, value: float, gap: float
+    ) -> Generator[Progress, None, None]:
+        """Report a network, if it is better than what was reported before."""
+        if effort.history and value >= effort.history[-1].objective:
+            return
+        network = self._plain(problem, design, rows)
+        effort.history.append(Progress(value, gap, network.width, len(rows.signs), network))
+        yield effort.history[-1]
 
     def _price(
         self,
@@ -337,43 +340,3 @@ class ReLU(Architecture):
         fresh = Blocks(masks, signs, np.zeros((len(out), blocks.W.shape[1])))
         new = np.array([key not in known for key in fresh.labels()], dtype=bool)
         return fresh.take(new, fresh.W)
-
-
-def _active(program: Program, solution: Solution, blocks: Blocks, design: Design, merge: float) -> Blocks:
-    """The blocks that carry the solution, one of each bundle of collinear ones.
-
-    An interior point never has exact zeros. A block is at zero if its norm, as a share of the
-    largest, is below the slack of its dual constraint, as a share of beta. A neuron on the border
-    of several cells comes back as equal directions in several blocks; the largest stays.
-    """
-    W = np.asarray(solution.W)
-    G = program.constraint.price(program.operator.adjoint(solution.Z), solution.multipliers)
-    norms = design.norms(W)
-    slack = 1.0 - np.minimum(design.norms(G) / program.beta, 1.0)
-    kept = np.flatnonzero(norms > np.max(norms, initial=0.0) * np.maximum(slack, 1e-7))
-    groups = _collinear(W[kept], blocks.signs[kept], design.free, merge)
-    largest = [kept[group[int(np.argmax(norms[kept[group]]))]] for group in groups]
-    sums = np.array([W[kept[group]].sum(axis=0) for group in groups]).reshape(-1, W.shape[1])
-    return Blocks(blocks.masks[largest], blocks.signs[largest], sums)
-
-
-def _collinear(W: np.ndarray, signs: np.ndarray, free: int, tol: float) -> list[np.ndarray]:
-    """Group the rows of ``W`` by sign and direction; every row has a positive norm."""
-    size = np.linalg.norm(W[:, : W.shape[1] - free], axis=1)
-    directions = W / size[:, None]
-    left = np.argsort(-size, kind="stable")
-    groups = []
-    while len(left):
-        lead = left[0]
-        apart = np.max(np.abs(directions[left] - directions[lead]), axis=1)
-        same = (apart <= tol * np.max(np.abs(directions[lead]))) & (signs[left] == signs[lead])
-        groups.append(left[same])
-        left = left[~same]
-    return groups
-
-
-def _merge(W: np.ndarray, signs: np.ndarray, free: int, tol: float) -> tuple[np.ndarray, np.ndarray]:
-    """Add up neurons of the same sign that point the same way: same function, same cost."""
-    groups = _collinear(W, signs, free, tol)
-    merged = np.array([W[group].sum(axis=0) for group in groups]).reshape(-1, W.shape[1])
-    return merged, np.array([signs[group[0]] for group in groups])

@@ -1,0 +1,158 @@
+r"""Growing a network to within a thousandth of the optimum: anneal, price, insert, anneal.
+
+A network is kept as rows ``u_j`` with signs ``sigma_j`` (weights ``u / sqrt|u|`` and ``sigma sqrt|u|`` on
+the two layers), so that its objective is ``L(sum_j sigma_j (X u_j)_+) + beta * sum_j |u_j|``. Three moves
+improve it.
+
+*Anneal*: smoothed local descent (:mod:`cvxnn.descent`) for a falling band mu; after each mu neurons at
+zero go, and neurons of one sign that have become equal up to the band are added up, which keeps their
+function and their cost. Starting wide, hundreds of random neurons become some dozens.
+
+*Price*: the unit neurons that correlate most with the residual, found by search (:mod:`cvxnn.pricing`).
+Those with a price above beta improve the network.
+
+*Insert*: all magnitudes at once, of old and of found neurons with their directions held,
+
+    minimise over x >= 0   L( sum_k x_k sigma_k (X v_k)_+ ) + beta * sum_k x_k,
+
+a small Lasso, whose solution is sparse and so chooses *different* ones among the found. A neuron put in
+with this size moves in the next anneal; with a tiny one it would sit at a saddle of the descent.
+
+References: Bach, JMLR 2017, section 4 (incremental training); Denoyelle, Duval, Peyré and Soubies, "The
+sliding Frank-Wolfe algorithm", Inverse Problems 2019 (insert, then move all neurons).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+from .descent import descend, start
+from .oracles import Design
+from .pricing import Neurons
+from .program import Problem
+
+#: Neurons smaller than this share of the largest are at zero.
+ZERO = 1e-5
+#: Neurons of one sign are one if their directions differ by less than this share of the band.
+MERGE = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Signed neurons: the network ``sum_j signs_j (X U_j)_+ + c``.
+
+    Parameters
+    ----------
+    U : ndarray of shape (m, r)
+        In the coordinates of a design.
+    signs : ndarray of shape (m,)
+    """
+
+    U: np.ndarray
+    signs: np.ndarray
+
+    @classmethod
+    def empty(cls, r: int) -> Rows:
+        """No neuron."""
+        return cls(np.zeros((0, r)), np.zeros(0))
+
+    def join(self, other: Rows) -> Rows:
+        """The neurons of both."""
+        return Rows(np.concatenate([self.U, other.U]), np.concatenate([self.signs, other.signs]))
+
+    def apply(self, X: np.ndarray) -> np.ndarray:
+        """Return ``sum_j signs_j (X U_j)_+``, shape (n,)."""
+        return np.maximum(X @ self.U.T, 0.0) @ self.signs
+
+
+def random_rows(problem: Problem, design: Design, width: int, random_state: np.random.Generator) -> Rows:
+    """Draw neurons to anneal from."""
+    U, a = start(design.X, problem.y, problem.weights, width, design.free, random_state)
+    U = U * np.abs(a)[:, None]
+    kept = design.norms(U) > 0  # zero targets draw zero neurons
+    return Rows(U[kept], np.sign(a[kept]))
+
+
+def objective(problem: Problem, design: Design, rows: Rows) -> float:
+    """Return the objective of a network, with its best constant if it has one."""
+    f = rows.apply(design.X)
+    if problem.intercept:
+        f = f + problem.loss.intercept(f, problem.y, problem.weights)
+    return problem.value(f, float(np.sum(design.norms(rows.U))))
+
+
+def anneal(problem: Problem, design: Design, rows: Rows, mu: float, max_iter: int) -> Rows:
+    """Descend with the band ``mu``, then drop zeros and merge equals."""
+    if len(rows.signs) == 0:
+        return rows
+    root = np.sqrt(design.norms(rows.U))
+    U, a, _ = descend(
+        design.X,
+        problem.y,
+        problem.weights,
+        problem.loss,
+        problem.beta,
+        rows.U / root[:, None],
+        rows.signs * root,
+        smoothing=mu,
+        intercept=problem.intercept,
+        free=design.free,
+        max_iter=max_iter,
+        tol=1e-11,
+    )
+    U, signs = U * np.abs(a)[:, None], np.sign(a)
+    size = design.norms(U)
+    kept = size > ZERO * np.max(size, initial=0.0)
+    return merge(Rows(U[kept], signs[kept]), design, MERGE * mu)
+
+
+def merge(rows: Rows, design: Design, tol: float) -> Rows:
+    """Add up neurons of one sign whose directions are within ``tol`` of each other."""
+    groups = collinear(rows.U, rows.signs, design.free, tol)
+    U = np.array([rows.U[group].sum(axis=0) for group in groups]).reshape(-1, rows.U.shape[1])
+    return Rows(U, np.array([rows.signs[group[0]] for group in groups]))
+
+
+def collinear(W: np.ndarray, signs: np.ndarray, free: int, tol: float) -> list[np.ndarray]:
+    """Group the rows of ``W`` by sign and direction; every row has a positive norm."""
+    size = np.linalg.norm(W[:, : W.shape[1] - free], axis=1)
+    directions = W / size[:, None]
+    left = np.argsort(-size, kind="stable")
+    groups = []
+    while len(left):
+        lead = left[0]
+        apart = np.max(np.abs(directions[left] - directions[lead]), axis=1)
+        same = (apart <= tol * np.max(np.abs(directions[lead]))) & (signs[left] == signs[lead])
+        groups.append(left[same])
+        left = left[~same]
+    return groups
+
+
+def insert(problem: Problem, design: Design, rows: Rows, found: Neurons, most: int = 100) -> Rows:
+    """Give the network those of the found neurons that a Lasso over all magnitudes wants."""
+    loss, y, s, beta = problem.loss, problem.y, problem.weights, problem.beta
+    out = np.flatnonzero(found.values > beta * (1.0 + 1e-10))[:most]
+    size = design.norms(rows.U)
+    V = np.concatenate([rows.U / size[:, None], found.directions[out]])
+    signs = np.concatenate([rows.signs, found.signs[out]])
+    A = np.maximum(design.X @ V.T, 0.0) * signs
+    x = np.concatenate([size, np.zeros(len(out))])
+    # The intercept is a last unknown without bounds.
+    c = loss.intercept(A @ x, y, s) if problem.intercept else 0.0
+    scale = 1.0 / max(loss.value(np.zeros_like(y), y, s), 1e-300)
+
+    def value(v: np.ndarray) -> tuple[float, np.ndarray]:
+        f = A @ v[:-1] + (v[-1] if problem.intercept else 0.0)
+        slope = loss.gradient(f, y, s)
+        last = np.sum(slope) if problem.intercept else 0.0
+        total = loss.value(f, y, s) + beta * float(np.sum(v[:-1]))
+        return scale * total, scale * np.append(A.T @ slope + beta, last)
+
+    bounds = [(0.0, None)] * len(x) + [(None, None)]
+    options = {"maxiter": 60, "ftol": 1e-12, "gtol": 1e-12}
+    v = minimize(value, np.append(x, c), jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+    kept = v[:-1] > 0
+    return Rows(V[kept] * v[:-1][kept, None], signs[kept])
