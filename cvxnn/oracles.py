@@ -228,14 +228,16 @@ class SearchOracle(NeuronOracle):
     def neurons(
         self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, effort: int
     ) -> Neurons:
-        found = self._search(Z, starts, 48 * (1 + effort), random_state, 4**effort)
+        # Exact solutions and walks cost n d^2 each, and more where many rows are tight.
+        polish = int(np.clip(4e6 / self.X.size, 8, 48))
+        found = self._search(Z, starts, polish * (1 + effort), random_state, 4**effort)
         for _ in range(2 * effort):
             # Hop: the best local maxima of a rugged function have good ones around them.
             around = found.directions[:16]
             noise = random_state.standard_normal((16, *around.shape)) / np.sqrt(around.shape[1])
             size = np.linalg.norm(around, axis=1)[None, :, None]
             hops = (around[None] + 0.5 * size * noise).reshape(-1, around.shape[1])
-            found = found.join(self._search(Z, None, 24, random_state, 1, extra=hops))
+            found = found.join(self._search(Z, None, polish // 2, random_state, 1, extra=hops))
         return found
 
     def propose(

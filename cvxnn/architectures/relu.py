@@ -51,9 +51,9 @@ ROUNDINGS = ((1e-14, 0.0), *((10.0**-k, 10.0**-k) for k in range(9, 2, -1)), (1.
 MERGE = 0.2
 Plan = tuple[tuple[float, int], ...]
 #: Neurons to begin with, and neurons added where these are not enough.
-FIRST, WIDE = 40, 200
+FIRST, WIDE = 20, 200
 #: Bands and steps of the anneals: to begin with, with many neurons, and after each insertion.
-QUICK: Plan = ((0.1, 60), (0.01, 60), (1e-3, 60))
+QUICK: Plan = ((0.1, 20), (0.01, 30), (1e-3, 60), (1e-4, 30))
 SLOW: Plan = ((0.1, 150), (0.03, 150), (0.01, 150), (0.003, 150), (1e-3, 150), (1e-4, 100))
 REFINE: Plan = ((1e-3, 150), (1e-4, 100))
 #: Inserting ends at this search gap; a round that pays less than these shares makes the search harder.
