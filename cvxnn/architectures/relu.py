@@ -56,8 +56,10 @@ FIRST, WIDE = 20, 200
 QUICK: Plan = ((0.1, 20), (0.01, 30), (1e-3, 60), (1e-4, 30))
 SLOW: Plan = ((0.1, 150), (0.03, 150), (0.01, 150), (0.003, 150), (1e-3, 150), (1e-4, 100))
 REFINE: Plan = ((1e-3, 150), (1e-4, 100))
-#: Inserting ends at this search gap; a round that pays less than these shares makes the search harder.
-CLOSE, PAYS = 1e-3, (5e-4, 5e-5)
+#: Growing goes on above the first search gap, and is over below the second.
+CLOSE, DONE = 1e-3, 1e-4
+#: A round that pays less than these shares makes the next search harder.
+PAYS = (5e-4, 5e-5)
 #: `patterns="all"` refuses beyond this many.
 ALL_PATTERNS = 50_000
 
@@ -296,7 +298,7 @@ class ReLU(Architecture):
             found = oracle.propose(Z, best.U, effort.random_state, reach)
             gap = search_gap(problem, least, Z, max(found.best, problem.beta))
             idle = idle + 1 if paid < PAYS[-1] else 0
-            if idle > 1 or (reach > 1 and gap <= CLOSE):
+            if idle > 1 or (reach > 1 and gap <= DONE):
                 break
             rows, plan = insert(problem, design, best, found), REFINE
             if fresh and gap > CLOSE:
