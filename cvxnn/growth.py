@@ -152,7 +152,7 @@ def insert(problem: Problem, design: Design, rows: Rows, found: Neurons, most: i
         return scale * total, scale * np.append(A.T @ slope + beta, last)
 
     bounds = [(0.0, None)] * len(x) + [(None, None)]
-    options = {"maxiter": 60, "ftol": 1e-12, "gtol": 1e-12}
+    options = {"maxiter": 150, "ftol": 1e-12, "gtol": 1e-12}
     v = minimize(value, np.append(x, c), jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
     kept = v[:-1] > 0
     return Rows(V[kept] * v[:-1][kept, None], signs[kept])
