@@ -6,21 +6,33 @@ In the convex program of a ReLU or gated network every group g sees the same dat
     A(W) = sum_g sigma_g D_g X W_g,     D_g = diag(d_g),  sigma_g = +1 or -1,
 
 and the adjoint is ``(A* Z)_g = sigma_g X' D_g Z``. The dictionary [D_1 X ... D_P X] has n * P * d
-entries and is never formed: both maps are one matrix product and one mask, taken over chunks of
-groups, with the patterns stored one bit per sample.
+entries and is never formed. With the patterns as rows of a 0/1 matrix D both maps are one matrix product
+with D and little else,
+
+    A(W) = rowsum( X o (D'(sigma W)) ),     A*(Z) = sigma D (Z o X),
+
+taken over tiles of D, which is stored one bit per sample and unpacked tile by tile.
 
 Reference: Mishkin, Sahiner and Pilanci, ICML 2022, section 5; Pilanci and Ergen, ICML 2020.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
+from array_api_compat import device, is_numpy_array
 
 from .arrays import Array, array_namespace, asarray_like, to_numpy, unpack
+
+#: Numbers in an unpacked tile of masks, 4 MB of float64: on a processor a tile should stay in its cache
+#: between the unpacking and the product. On a device it only has to fit, and short products are slow.
+TILE, DEVICE_TILE = 1 << 19, 1 << 25
 
 
 class Operator(ABC):
@@ -59,7 +71,7 @@ class Masked(Operator):
         Packed patterns, ``numpy.packbits(masks, axis=1)``, in the same library as `X`.
     signs : array of shape (groups,), or None for all +1
     chunk : int, default=0
-        Groups per product; 0 chooses so that a chunk of predictions stays near 32 MB.
+        Groups per product; 0 chooses so that the unpacked masks of a product fill one tile.
     """
 
     X: Array
@@ -77,48 +89,96 @@ class Masked(Operator):
     def shape(self) -> tuple[int, int, int]:
         return self.X.shape[0], self.bits.shape[0], self.X.shape[1]
 
-    def _chunks(self) -> Iterator[slice]:
+    def _tiles(self) -> Iterator[tuple[slice, Iterator[slice]]]:
+        """Blocks of samples, each with the blocks of groups whose masks fit the tile beside them."""
         n, groups, _ = self.shape
-        size = self.chunk or max(1, (1 << 22) // max(n, 1))
-        for start in range(0, groups, size):
-            yield slice(start, min(start + size, groups))
+        size = TILE if is_numpy_array(self.X) else DEVICE_TILE
+        # Samples come in whole bytes of the patterns, and in blocks of about equal height.
+        blocks = max(1, -(-n // (8 * math.isqrt(size))))
+        height = max(8, 8 * -(-n // (8 * blocks)))
+        width = self.chunk or max(1, size // height)
+        for top in range(0, n, height):
+            parts = (slice(at, min(at + width, groups)) for at in range(0, groups, width))
+            yield slice(top, min(top + height, n)), parts
 
-    def _mask(self, part: slice) -> Array:
-        """The signed patterns of some groups, shape (part, n), in the dtype of X."""
-        mask = unpack(self.bits[part, :], self.X.shape[0], self.X)
-        return mask if self.signs is None else mask * self.signs[part, None]
+    def _mask(self, part: slice, rows: slice | None = None) -> Array:
+        """The patterns of some groups on some samples (part, rows), in the dtype of X."""
+        n = self.X.shape[0]
+        rows = rows or slice(0, n)
+        bits = self.bits[part, rows.start // 8 : -(-rows.stop // 8)]
+        if is_numpy_array(bits):
+            return spread(bits, rows.stop - rows.start, self.X.dtype)
+        return unpack(bits, rows.stop - rows.start, self.X)
 
     def apply(self, W: Array) -> Array:
+        """``f_i = x_i' sum_g sigma_g d_gi W_g``: one product with the masks, and n * d numbers."""
         xp = array_namespace(self.X)
+        if is_numpy_array(W):
+            used = np.flatnonzero(np.any(W != 0, axis=1))
+            if 2 * len(used) < len(W):
+                return self.take(used).apply(W[used])
+        if self.signs is not None:
+            W = W * self.signs[:, None]
         out = xp.zeros_like(self.X[:, 0])
-        for part in self._chunks():
-            # vecdot reduces the mask without a second array of the size of the chunk; the standard
-            # only allows its last axes
-            mask = xp.matrix_transpose(self._mask(part))
-            out = out + xp.vecdot(mask, self.X @ xp.matrix_transpose(W[part, :]))
+        for rows, parts in self._tiles():
+            X = self.X[rows, :]
+            inner = xp.zeros_like(X)
+            for part in parts:
+                inner += xp.matrix_transpose(self._mask(part, rows)) @ W[part, :]
+            out[rows] = xp.vecdot(X, inner)
         return out
 
     def adjoint(self, Z: Array) -> Array:
+        """``(A* Z)_g = sigma_g sum_i d_gi (Z_i x_i)``: one product with the masks."""
         xp = array_namespace(self.X)
-        parts = [(self._mask(part) * Z[None, :]) @ self.X for part in self._chunks()]
-        return xp.concat(parts, axis=0) if parts else xp.zeros_like(self.X[:0, :])
+        _, groups, d = self.shape
+        out = xp.zeros((groups, d), dtype=self.X.dtype, device=device(self.X))
+        for rows, parts in self._tiles():
+            X = Z[rows, None] * self.X[rows, :]
+            for part in parts:
+                out[part, :] += self._mask(part, rows) @ X
+        return out if self.signs is None else out * self.signs[:, None]
+
+    def take(self, groups: np.ndarray) -> Masked:
+        """The operator of some of the groups, given by their indices."""
+        signs = None if self.signs is None else self.signs[groups]
+        return Masked(self.X, self.bits[groups], signs, self.chunk)
 
     def norm_bound(self) -> float:
         """``sqrt(max_i #{g : d_gi = 1}) ||X||_2``, from A A* = (D D') o (X X')."""
         xp = array_namespace(self.X)
-        count = xp.zeros_like(self.X[:, 0])
-        for part in self._chunks():
-            count = count + xp.sum(unpack(self.bits[part, :], self.X.shape[0], self.X), axis=0)
         if self.shape[1] == 0 or self.X.shape[1] == 0:
             return 0.0
-        return float(xp.max(count)) ** 0.5 * float(np.linalg.norm(to_numpy(self.X), 2))
+        count = 0.0
+        for rows, parts in self._tiles():
+            sums = [xp.sum(self._mask(part, rows), axis=0) for part in parts]
+            count = max(count, float(xp.max(sum(sums[1:], start=sums[0]))))
+        return count**0.5 * float(np.linalg.norm(to_numpy(self.X), 2))
 
     def dense(self) -> np.ndarray:
         n, groups, d = self.shape
         masks = to_numpy(self._mask(slice(0, groups)))
+        if self.signs is not None:
+            masks = masks * to_numpy(self.signs)[:, None]
         return np.einsum("gn,nd->ngd", masks, to_numpy(self.X)).reshape(n, groups * d)
 
     def masks(self) -> np.ndarray:
         """The patterns as booleans in NumPy, shape (groups, n)."""
         bits = to_numpy(self.bits, dtype=np.uint8)
         return np.unpackbits(bits, axis=1, count=self.X.shape[0]).astype(bool)
+
+
+@cache
+def _octets(dtype: np.dtype[Any]) -> np.ndarray:
+    """The eight bits of every byte as numbers, (256,) opaque items of eight entries each."""
+    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(dtype)
+    return bits.view(np.dtype((np.void, 8 * dtype.itemsize)))[:, 0]
+
+
+def spread(bits: np.ndarray, n: int, dtype: Any) -> np.ndarray:
+    """Unpack rows of bits (k, ceil(n / 8)) into zeros and ones (k, n) of a floating dtype.
+
+    One table look-up writes eight numbers; unpacking to bytes first and converting takes twice as long.
+    """
+    numbers = np.take(_octets(np.dtype(dtype)), bits, mode="clip")
+    return numbers.view(dtype)[:, :n]

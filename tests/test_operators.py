@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cvxnn.arrangement import Arrangement, pack
-from cvxnn.operators import Masked
+from cvxnn.operators import Masked, spread
 from cvxnn.testing import check_operator
 
 
@@ -84,3 +84,37 @@ def test_the_gates_of_an_arrangement_give_its_masks():
     X = np.random.default_rng(0).normal(size=(10, 2))
     found = Arrangement.enumerate(X)
     assert np.array_equal(Masked(X, found.bits).masks(), found.masks())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_spread_is_unpackbits(dtype):
+    bits = np.random.default_rng(0).integers(0, 256, (5, 4), dtype=np.uint8)
+    for n in (25, 31, 32):
+        out = spread(bits, n, dtype)
+        assert out.dtype == dtype and np.array_equal(out, np.unpackbits(bits, axis=1, count=n))
+    assert spread(bits[:0], 25, dtype).shape == (0, 25)
+
+
+@pytest.mark.parametrize("n", [1, 8, 100, 333])
+def test_many_tiles_are_as_good_as_one(n, monkeypatch):
+    operator = random_masked(0, n, 17, 3, True)[-1]
+    rng = np.random.default_rng(1)
+    W, Z = rng.normal(size=(17, 3)), rng.normal(size=n)
+    f, G, bound = operator.apply(W), operator.adjoint(Z), operator.norm_bound()
+    monkeypatch.setattr("cvxnn.operators.TILE", 64)
+    assert operator.apply(W) == pytest.approx(f, abs=1e-12)
+    assert operator.adjoint(Z) == pytest.approx(G, abs=1e-12)
+    assert operator.norm_bound() == bound
+
+
+def test_taking_groups():
+    operator = random_masked(2, 12, 9, 3, True)[-1]
+    groups = np.array([7, 2])
+    assert np.array_equal(
+        operator.take(groups).dense().reshape(12, 2, 3), operator.dense().reshape(12, 9, 3)[:, groups]
+    )
+    # a few groups that are not zero: the others are left out of the product
+    W = np.zeros((9, 3))
+    W[groups] = 1.5
+    assert operator.apply(W) == pytest.approx(operator.dense() @ W.ravel())
+    assert not np.any(operator.apply(0 * W))
