@@ -1,0 +1,260 @@
+r"""A gated program restricted to a few of its groups, solved by block steps and Newton's method in turn.
+
+Block steps (:mod:`cvxnn.block_step`) minimise exactly over one group at a time: they find out which
+groups are zero. Newton's method on the others (:mod:`cvxnn.manifold`) converges quadratically once
+these are right. In a Newton step a group whose weights would turn round by more than a right angle
+stops at zero, so that one step can drop many groups; Armijo's rule on the true objective keeps the
+method honest.
+
+For losses other than the squared error block steps minimise the quadratic majoriser with ``h_i = s_i
+curvature``, which needs no new eigenvectors when the prediction changes; Newton's method uses the true
+second derivatives.
+
+References: Yang and Hastie, 2024 (block steps); Tseng and Yun, Math. Prog. 2009 (block descent with an
+Armijo rule); Li, Sun and Toh, SIAM J. Optim. 2018.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import LinAlgError
+
+from .block_step import BlockSteps
+from .manifold import BySamples, ByWeights
+from .operators import Masked, spread
+from .program import Program
+
+__all__ = ["Kept", "Restricted", "norms"]
+
+#: Unknowns of the largest Newton system.
+LARGEST = 6000
+#: Block steps are taken for active groups whose gradient is at least this part of beta; Newton does the
+#: rest.
+ROUGH = 0.3
+#: How many groups may enter in one sweep, as a part of those active, and at least. Of a crowd that all
+#: want to enter, the first make most of the others' wish go away.
+ENTER, ENTER_LEAST = 0.5, 20
+#: Newton steps between two sweeps; block steps and Newton steps in turn, at most.
+NEWTON_STEPS, ROUNDS = 8, 60
+
+
+def norms(W: np.ndarray) -> np.ndarray:
+    """Euclidean norms of the rows of W (groups, d), shape (groups,)."""
+    return np.sqrt(np.einsum("gd,gd->g", W, W))
+
+
+class Kept:
+    """A program in NumPy, with what is computed for it only once: eigenvectors, Gram blocks, kernel.
+
+    Parameters
+    ----------
+    program : Program
+        With a :class:`~cvxnn.operators.Masked` operator of float64 NumPy arrays.
+    """
+
+    def __init__(self, program: Program) -> None:
+        operator = program.operator
+        assert isinstance(operator, Masked)
+        self.program, self.operator = program, operator
+        self.majorant = program.loss.curvature * program.weights
+        self.steps = BlockSteps(self._quadratic, program.beta)
+        self.by_weights = ByWeights(operator, program.beta)
+        self._by_samples: BySamples | None = None
+
+    @property
+    def by_samples(self) -> BySamples:
+        """The n x n form, made when it is first needed: it holds two n x n matrices."""
+        if self._by_samples is None:
+            self._by_samples = BySamples(self.operator, self.program.beta)
+        return self._by_samples
+
+    def mask(self, group: int) -> np.ndarray:
+        """The signed pattern of a group, shape (n,)."""
+        X, signs = self.operator.X, self.operator.signs
+        mask = spread(self.operator.bits[group : group + 1], len(X), X.dtype)[0]
+        return mask if signs is None else mask * signs[group]
+
+    def _quadratic(self, group: int) -> np.ndarray:
+        """``F_g' diag(h) F_g`` for the majorant h, shape (d, d)."""
+        seen = self.mask(group) != 0.0
+        rows = self.operator.X[seen]
+        return (rows.T * self.majorant[seen]) @ rows
+
+    def value(self, f: np.ndarray, W: np.ndarray) -> float:
+        """The objective at weights `W` (any groups, d) with prediction `f` (n,)."""
+        p = self.program
+        return p.loss.value(f, p.target, p.weights) + p.beta * float(np.sum(norms(W)))
+
+    def slope(self, f: np.ndarray) -> np.ndarray:
+        """The gradient of the loss in the prediction, shape (n,)."""
+        return self.program.loss.gradient(f, self.program.target, self.program.weights)
+
+    def refit(self, f: np.ndarray) -> float:
+        """What to add to the intercept; 0 where there is none."""
+        p = self.program
+        return p.loss.intercept(f, p.target, p.weights) if p.intercept else 0.0
+
+    def gap(self, f: np.ndarray, W: np.ndarray, Z: np.ndarray, prices: np.ndarray) -> tuple[float, float]:
+        """The duality gap over groups with these prices at Z, and the scale that makes Z feasible."""
+        p, top = self.program, float(np.max(prices, initial=0.0))
+        limit = p.beta / top if top > 0.0 else float("inf")
+        scale = p.loss.best_scale(Z, p.target, p.weights, limit)
+        return self.value(f, W) - p.loss.dual(scale * Z, p.target, p.weights), scale
+
+
+class Restricted:
+    """Some groups of a program, with weights that are improved in place.
+
+    Parameters
+    ----------
+    kept : Kept
+    groups : ndarray of int, shape (k,)
+        Ascending.
+    W : ndarray of shape (k, d)
+    c : float
+        The intercept.
+    f : ndarray of shape (n,)
+        The prediction, intercept included.
+    """
+
+    def __init__(self, kept: Kept, groups: np.ndarray, W: np.ndarray, c: float, f: np.ndarray) -> None:
+        self.kept, self.groups = kept, groups
+        self.operator = kept.operator.take(groups)
+        self.W, self.c, self.f = W.copy(), c, f.copy()
+        self.tau = 0.0
+
+    def solve(self, target: float) -> bool:
+        """Improve until the duality gap of these groups is at most `target`.
+
+        Returns
+        -------
+        bool
+            Whether anything moved.
+        """
+        kept, moved, thorough = self.kept, False, False
+        least, since = float("inf"), 0
+        for _ in range(ROUNDS):
+            shift = kept.refit(self.f)
+            self.c, self.f = self.c + shift, self.f + shift
+            Z = kept.program.residual(self.f)
+            G = -self.operator.adjoint(Z)
+            gap = kept.gap(self.f, self.W, Z, norms(G))[0]
+            since = 0 if gap < 0.9 * least else since + 1
+            least = min(least, gap)
+            if gap <= target or since > 8:
+                break
+            swept = self.sweep(G, thorough)
+            steps = self.newton(0.1 * target)
+            moved = moved or swept > 0 or steps > 0
+            if thorough and not (swept or steps):
+                break
+            # what is left to do may hide in groups that were left to Newton's method
+            thorough = steps == 0 or since > 2
+        return moved
+
+    def sweep(self, G: np.ndarray, thorough: bool) -> int:
+        """Take exact block steps where Newton's method cannot help; return how many changed a group.
+
+        Parameters
+        ----------
+        G : ndarray of shape (k, d)
+            Gradient of the loss in the weights.
+        thorough : bool
+            Step on all active groups.
+        """
+        kept, beta = self.kept, self.kept.program.beta
+        sizes, prices = norms(self.W), norms(G)
+        active = sizes > 0.0
+        U = self.W / np.where(active, sizes, 1.0)[:, None]
+        rough = active if thorough else active & (norms(G + beta * U) > ROUGH * beta)
+        enter = np.flatnonzero(~active & (prices > beta))
+        most = max(ENTER_LEAST, int(ENTER * np.sum(active)))
+        enter = enter[np.argsort(-prices[enter], kind="stable")][:most]
+        slope, changed = kept.slope(self.f), 0
+        for j in np.sort(np.concatenate([np.flatnonzero(rough), enter])):
+            group, w = int(self.groups[j]), self.W[j]
+            mask = kept.mask(group)
+            g = (mask * slope) @ self.operator.X
+            if not active[j] and float(g @ g) <= beta * beta:
+                continue
+            move = kept.steps(group, w, g) - w
+            if not np.any(move):
+                continue
+            self.f += mask * (self.operator.X @ move)
+            self.W[j] = w + move
+            slope = kept.slope(self.f)
+            changed += 1
+        return changed
+
+    def newton(self, target: float) -> int:
+        """Take Newton steps on the active groups until one promises less than `target`; return how many."""
+        for k in range(NEWTON_STEPS):
+            at = np.flatnonzero(np.any(self.W != 0.0, axis=1))
+            if not len(at):
+                return k
+            W, operator = self.W[at], self.operator.take(at)
+            slope = self.kept.slope(self.f)
+            g = operator.adjoint(slope) + self.kept.program.beta * W / norms(W)[:, None]
+            e = float(np.sum(slope)) if self.kept.program.intercept else None
+            while True:
+                move, shift = self._direction(at, -g, None if e is None else -e)
+                promise = -float(np.sum(g * move)) - (e or 0.0) * shift
+                length = self._search(at, operator, move, shift, promise) if promise > 0.0 else 0.0
+                tau, self.tau = self.tau, _damping(self.tau, length)
+                if length > 0.0 or tau == 1.0:
+                    break
+            if length == 0.0:
+                return k
+            if promise < target and tau == 0.0:
+                return k + 1
+        return NEWTON_STEPS
+
+    def _direction(self, at: np.ndarray, r: np.ndarray, total: float | None) -> tuple[np.ndarray, float]:
+        """Newton's direction by weights or by samples, whichever is cheaper; zero where neither can."""
+        kept, p, groups = self.kept, self.kept.program, self.groups[at]
+        n, k, d = len(self.f), *r.shape
+        h = p.loss.hessian(self.f, p.target, p.weights)
+        costs = {
+            "weights": kept.by_weights.cost(groups, h) if k * d <= LARGEST else float("inf"),
+            "samples": BySamples.cost(n, k) if n <= LARGEST else float("inf"),
+        }
+        try:
+            if costs["samples"] < costs["weights"]:
+                return kept.by_samples.solve(groups, h, self.W[at], r, total, self.tau)
+            if np.isfinite(costs["weights"]):
+                return kept.by_weights.solve(groups, h, self.W[at], r, total, self.tau)
+        except LinAlgError:
+            pass
+        return np.zeros_like(r), 0.0
+
+    def _search(
+        self, at: np.ndarray, operator: Masked, move: np.ndarray, shift: float, promise: float
+    ) -> float:
+        """Armijo's rule: return the length of the step taken, 0 if none.
+
+        A group whose weights would turn round stops at zero.
+        """
+        W, value = self.W[at], self.kept.value
+        change, start = operator.apply(move) + shift, value(self.f, self.W[at])
+        t = 1.0
+        for _ in range(30):
+            V, f = W + t * move, self.f + t * change
+            turned = np.einsum("kd,kd->k", W, V) <= 0.0
+            if np.any(turned):
+                f = f - operator.take(np.flatnonzero(turned)).apply(V[turned])
+                V[turned] = 0.0
+            # differences of objectives below this are rounding
+            if value(f, V) <= start - 1e-4 * t * promise + 1e-14 * abs(start):
+                self.W[at], self.f, self.c = V, f, self.c + t * shift
+                return t
+            t *= 0.5
+        return 0.0
+
+
+def _damping(tau: float, length: float) -> float:
+    """More damping after short steps, the most after a failure, less after full ones."""
+    if length == 0.0:
+        return 1.0
+    if length < 0.25:
+        return min(1.0, max(10.0 * tau, 1e-3))
+    return 0.1 * tau if length == 1.0 and tau > 1e-4 else tau if length < 1.0 else 0.0
