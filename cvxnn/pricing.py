@@ -28,6 +28,8 @@ from .constraints import project_cone
 
 #: A row counts as tight if its value is below this share of its largest possible size.
 TIGHT = 1e-9
+#: Entries of a table (samples by starts) that stays in the cache while it is passed over again and again.
+CACHE = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,6 +215,11 @@ def _ascend(
     Half precision of what follows is enough to tell good directions from bad: without a free bias
     (whose breakpoints are sorted) X and Z are scaled to one and rounded to float32.
     """
+    fit = max(64, CACHE // len(X))
+    if len(U) > fit:
+        parts = [slice(k, k + fit) for k in range(0, len(U), fit)]
+        done = [_ascend(X, Z, U[part], signs[part], free, steps) for part in parts]
+        return np.concatenate([u for u, _ in done]), np.concatenate([v for _, v in done])
     reach = float(np.max(np.linalg.norm(X[:, : X.shape[1] - free], axis=1), initial=0.0))
     unit, weight = (1.0, 1.0) if free else (reach or 1.0, float(np.max(np.abs(Z), initial=0.0)) or 1.0)
     kind: Any = np.float64 if free else np.float32
