@@ -118,8 +118,8 @@ def report(found: dict[str, Any]) -> str:
     lines += [
         "",
         f"`apply` and `adjoint` run at {100 * found['fraction']:.0f} % of the speed of the plain products.",
-        f"Peak memory {found['peak_GB']:.2f} GB ({before}), of which X {found['X_GB']:.3f} GB and the packed",
-        f"masks {found['bits_GB']:.3f} GB.",
+        f"Peak memory {found['peak_GB']:.2f} GB ({before}), of which X {found['X_GB']:.3f} GB",
+        f"and the packed masks {found['bits_GB']:.3f} GB.",
         "",
     ]
     return "\n".join(lines)

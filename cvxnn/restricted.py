@@ -36,6 +36,9 @@ ROUGH = 0.3
 ENTER, ENTER_LEAST = 0.5, 20
 #: Newton steps between two sweeps; block steps and Newton steps in turn, at most.
 NEWTON_STEPS, ROUNDS = 8, 60
+#: More sweeps in a row at most, where Newton steps are expensive; the price of a block step apart from its
+#: products, in multiplications.
+SWEEPS, STEP_COST = 5, 1_000_000
 
 
 def norms(W: np.ndarray) -> np.ndarray:
@@ -136,14 +139,16 @@ class Restricted:
         for _ in range(ROUNDS):
             shift = kept.refit(self.f)
             self.c, self.f = self.c + shift, self.f + shift
-            Z = kept.program.residual(self.f)
-            G = -self.operator.adjoint(Z)
-            gap = kept.gap(self.f, self.W, Z, norms(G))[0]
+            G = self._gradient()
+            gap = kept.gap(self.f, self.W, kept.program.residual(self.f), norms(G))[0]
             since = 0 if gap < 0.9 * least else since + 1
             least = min(least, gap)
             if gap <= target or since > 8:
                 break
             swept = self.sweep(G, thorough)
+            for _ in range(self._affordable(swept)):
+                if not self.sweep(self._gradient(), True):
+                    break
             steps = self.newton(0.1 * target)
             moved = moved or swept > 0 or steps > 0
             if thorough and not (swept or steps):
@@ -151,6 +156,18 @@ class Restricted:
             # what is left to do may hide in groups that were left to Newton's method
             thorough = steps == 0 or since > 2
         return moved
+
+    def _gradient(self) -> np.ndarray:
+        """The gradient of the loss in the weights, shape (k, d); balanced if there is an intercept."""
+        return -self.operator.adjoint(self.kept.program.residual(self.f))
+
+    def _affordable(self, swept: int) -> int:
+        """How many more sweeps, of as many block steps each, cost less than half a Newton step."""
+        n, d = self.operator.X.shape
+        at = np.flatnonzero(np.any(self.W != 0.0, axis=1))
+        newton = min(self._costs(at).values())
+        sweep = swept * (STEP_COST + 3 * n * d) + n * d * len(self.W)
+        return int(min(SWEEPS, 0.5 * newton / sweep)) if swept and np.isfinite(newton) else 0
 
     def sweep(self, G: np.ndarray, thorough: bool) -> int:
         """Take exact block steps where Newton's method cannot help; return how many changed a group.
@@ -212,12 +229,8 @@ class Restricted:
     def _direction(self, at: np.ndarray, r: np.ndarray, total: float | None) -> tuple[np.ndarray, float]:
         """Newton's direction by weights or by samples, whichever is cheaper; zero where neither can."""
         kept, p, groups = self.kept, self.kept.program, self.groups[at]
-        n, k, d = len(self.f), *r.shape
         h = p.loss.hessian(self.f, p.target, p.weights)
-        costs = {
-            "weights": kept.by_weights.cost(groups, h) if k * d <= LARGEST else float("inf"),
-            "samples": BySamples.cost(n, k) if n <= LARGEST else float("inf"),
-        }
+        costs = self._costs(at)
         try:
             if costs["samples"] < costs["weights"]:
                 return kept.by_samples.solve(groups, h, self.W[at], r, total, self.tau)
@@ -226,6 +239,17 @@ class Restricted:
         except LinAlgError:
             pass
         return np.zeros_like(r), 0.0
+
+    def _costs(self, at: np.ndarray) -> dict[str, float]:
+        """About how many multiplications each form of Newton's system takes; inf where it is too large."""
+        n, k, d = len(self.f), len(at), self.W.shape[1]
+        p = self.kept.program
+        h = p.loss.hessian(self.f, p.target, p.weights)
+        weights = self.kept.by_weights.cost(self.groups[at], h)
+        return {
+            "weights": weights if k * d <= LARGEST else float("inf"),
+            "samples": BySamples.cost(n, k) if n <= LARGEST else float("inf"),
+        }
 
     def _search(
         self, at: np.ndarray, operator: Masked, move: np.ndarray, shift: float, promise: float
