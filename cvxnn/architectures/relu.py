@@ -279,6 +279,7 @@ class ReLU(Architecture):
         listed = isinstance(oracle, CellOracle) and oracle.scope == "patterns"
         if listed or not np.any(design.X) or not np.any(problem.residual(np.zeros_like(problem.y))):
             return best, 1.0
+        yield from self._note(problem, design, effort, best, least, 1.0)
         fresh = rows is None
         if rows is None:
             rows, plan = random_rows(problem, design, FIRST, effort.random_state), QUICK
