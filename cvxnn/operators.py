@@ -30,9 +30,9 @@ from array_api_compat import device, is_numpy_array
 
 from .arrays import Array, array_namespace, asarray_like, to_numpy, unpack
 
-#: Numbers in an unpacked tile of masks, 4 MB of float64: on a processor a tile should stay in its cache
+#: Numbers in an unpacked tile of masks, 2 MB of float64: on a processor a tile should stay in its cache
 #: between the unpacking and the product. On a device it only has to fit, and short products are slow.
-TILE, DEVICE_TILE = 1 << 19, 1 << 25
+TILE, DEVICE_TILE = 1 << 18, 1 << 25
 
 
 class Operator(ABC):
@@ -121,11 +121,12 @@ class Masked(Operator):
             W = W * self.signs[:, None]
         out = xp.zeros_like(self.X[:, 0])
         for rows, parts in self._tiles():
-            X = self.X[rows, :]
+            X = xp.matrix_transpose(self.X[rows, :])
             inner = xp.zeros_like(X)
             for part in parts:
-                inner += xp.matrix_transpose(self._mask(part, rows)) @ W[part, :]
-            out[rows] = xp.vecdot(X, inner)
+                # BLAS is faster with the short side in front, here and in the adjoint
+                inner += xp.matrix_transpose(W[part, :]) @ self._mask(part, rows)
+            out[rows] = xp.sum(X * inner, axis=0)
         return out
 
     def adjoint(self, Z: Array) -> Array:
@@ -134,9 +135,9 @@ class Masked(Operator):
         _, groups, d = self.shape
         out = xp.zeros((groups, d), dtype=self.X.dtype, device=device(self.X))
         for rows, parts in self._tiles():
-            X = Z[rows, None] * self.X[rows, :]
+            X = xp.matrix_transpose(Z[rows, None] * self.X[rows, :])
             for part in parts:
-                out[part, :] += self._mask(part, rows) @ X
+                out[part, :] += xp.matrix_transpose(X @ xp.matrix_transpose(self._mask(part, rows)))
         return out if self.signs is None else out * self.signs[:, None]
 
     def take(self, groups: np.ndarray) -> Masked:

@@ -33,8 +33,9 @@ from ..restricted import Kept, Restricted, norms
 from ..screening import group_norms, priorities, survivors, working_set
 from .base import Candidate, Solver
 
-#: Groups in the first working set, and later as a multiple of those active.
-FIRST, GROWTH = 60, 2.0
+#: Groups in a working set: at least this many, this part of all, and this multiple of those active. A
+#: small part of the groups costs little beside the one product with all of them.
+FIRST, PART, GROWTH = 60, 0.03, 2.0
 #: The part of the program's gap to which the working set is solved.
 INNER = 0.3
 #: Steps in a row that do not lower the gap, after which rounding is what is left.
@@ -101,7 +102,7 @@ class WorkingSet(Solver):
         # a group that is active now has to be seen to be switched off
         stay = active | survivors(scale * prices, gap + 10 * rounding, state.lengths[at], program.beta)
         at, prices, active = at[stay], prices[stay], active[stay]
-        size = max(FIRST, int(GROWTH * np.sum(active)))
+        size = max(FIRST, int(PART * len(state.alive)), int(GROWTH * np.sum(active)))
         order = priorities(scale * prices, state.lengths[at], program.beta)
         chosen = at[working_set(order, active, size)]
         inner = Restricted(kept, chosen, W[chosen], state.c, state.f)
