@@ -38,7 +38,7 @@ from .base import Candidate, Solver
 FIRST, PART, GROWTH = 60, 0.03, 2.0
 #: The part of the program's gap to which the working set is solved.
 INNER = 0.3
-#: Steps in a row that do not lower the gap, after which rounding is what is left.
+#: Steps in a row that do not lower the gap by a hundredth, after which rounding is what is left.
 PATIENCE = 20
 
 
@@ -96,7 +96,7 @@ class WorkingSet(Solver):
         Z = program.residual(state.f)
         prices = norms(kept.operator.take(at).adjoint(Z))
         gap, scale = kept.gap(state.f, W, Z, prices)
-        since = 0 if gap < state.least else state.since + 1
+        since = 0 if gap < 0.99 * state.least else state.since + 1
         rounding = 1e-15 * abs(kept.value(state.f, W))
         active = np.any(W[at] != 0.0, axis=1)
         # a group that is active now has to be seen to be switched off
