@@ -58,6 +58,8 @@ SLOW: Plan = ((0.1, 150), (0.03, 150), (0.01, 150), (0.003, 150), (1e-3, 150), (
 REFINE: Plan = ((1e-3, 150), (1e-4, 100))
 #: Growing goes on above the first search gap, and is over below the second.
 CLOSE, DONE = 1e-3, 1e-4
+#: Times that growing is taken up again between programs, for at most so many rounds.
+AGAIN, ROUNDS = 4, 10
 #: A round that pays less than these shares makes the next search harder.
 PAYS = (5e-4, 5e-5)
 #: `patterns="all"` refuses beyond this many.
@@ -216,7 +218,7 @@ class ReLU(Architecture):
         best = self._network(problem, design, rows.signs, rows.U)
         value, idle = problem.value(best(problem.X), self.cost(best)), 0
         empty = self._network(problem, design, np.zeros(0), design.X[:0])
-        bold, sharpness = MERGE, 0.01
+        bold, sharpness, again = MERGE, 0.01, AGAIN
         for _ in range(effort.max_iter):
             network, Z = empty, problem.residual(empty(problem.X))
             if len(blocks.signs):
@@ -245,6 +247,10 @@ class ReLU(Architecture):
                 # Nothing prices out: what is left of the gap is the program's own.
                 sharpness *= 0.01
             elif gap > CLOSE:
+                # Far from done after growing again and again: targets that are nearly interpolated.
+                if again == 0:
+                    break
+                again -= 1
                 rows = insert(problem, design, Rows(blocks.W, blocks.signs), found)
                 rows, _ = yield from self._explore(problem, design, oracle, effort, rows)
                 if objective(problem, design, rows) < value:
@@ -284,7 +290,7 @@ class ReLU(Architecture):
         if rows is None:
             rows, plan = random_rows(problem, design, FIRST, effort.random_state), QUICK
         gap, idle = 1.0, 0
-        for _ in range(effort.max_iter):
+        for _ in range(effort.max_iter if fresh else min(effort.max_iter, ROUNDS)):
             before = least
             for mu, steps in plan:
                 rows = anneal(problem, design, rows, mu, steps)
