@@ -45,7 +45,7 @@ def test_which_solver_takes_which_program():
         for name in SOLVERS
     }
     assert len(able["conic"]) == len(able["interior_point"]) == len(PROGRAMS)
-    assert able["fista"] == [label for label, _ in PROGRAMS if ", no cones" in label]
+    assert able["fista"] == able["working_set"] == [label for label, _ in PROGRAMS if ", no cones" in label]
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -70,7 +70,7 @@ def test_interior_point_on_all_cells(loss, seed):
     assert solution.primal == pytest.approx(reference.primal, rel=1e-5 if free else 1e-6)
 
 
-@pytest.mark.parametrize("name", ["interior_point", "fista"])
+@pytest.mark.parametrize("name", ["interior_point", "fista", "working_set"])
 def test_duplicated_groups_and_zero_rows(name):
     program = random_program(SQUARED, np.random.default_rng(3), cones=False, intercept=False)
     operator = program.operator
