@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -78,6 +78,7 @@ class Masked(Operator):
     bits: Array
     signs: Array | None = None
     chunk: int = 0
+    _last: tuple[Array, Array] | None = field(default=None, init=False, repr=False)
 
     @classmethod
     def from_numpy(cls, X: Array, bits: np.ndarray, signs: np.ndarray | None = None) -> Masked:
@@ -130,7 +131,19 @@ class Masked(Operator):
         return out
 
     def adjoint(self, Z: Array) -> Array:
-        """``(A* Z)_g = sigma_g sum_i d_gi (Z_i x_i)``: one product with the masks."""
+        """``(A* Z)_g = sigma_g sum_i d_gi (Z_i x_i)``: one product with the masks.
+
+        The last product is remembered: the loop prices a dual variable, and the solver steps from there.
+        """
+        if not is_numpy_array(Z):
+            return self._product(Z)
+        if self._last is None or not np.array_equal(self._last[0], Z):
+            # a frozen dataclass: what is remembered is no part of its value
+            object.__setattr__(self, "_last", (Z.copy(), self._product(Z)))
+        assert self._last is not None
+        return self._last[1].copy()
+
+    def _product(self, Z: Array) -> Array:
         xp = array_namespace(self.X)
         _, groups, d = self.shape
         out = xp.zeros((groups, d), dtype=self.X.dtype, device=device(self.X))

@@ -118,3 +118,15 @@ def test_taking_groups():
     W[groups] = 1.5
     assert operator.apply(W) == pytest.approx(operator.dense() @ W.ravel())
     assert not np.any(operator.apply(0 * W))
+
+
+def test_the_remembered_product_is_nobodys_to_change():
+    operator = random_masked(3, 12, 9, 3, True)[-1]
+    Z = np.arange(12.0)
+    first = operator.adjoint(Z)
+    again = operator.adjoint(Z)
+    again[:] = 7.0
+    assert np.array_equal(operator.adjoint(Z.copy()), first)
+    Z[3] = 99.0
+    fresh = operator.dense().T @ Z
+    assert operator.adjoint(Z).ravel() == pytest.approx(fresh)

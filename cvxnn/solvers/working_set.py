@@ -3,7 +3,7 @@ r"""Working sets with block steps and Newton's method, for group-lasso programs 
 The program of a gated network has thousands of groups of which few are active, and it is smooth where
 these are not zero. Every step of this solver is one pass of
 
-    prices ||A*(Z)_g||     of the groups that are not yet screened out, in one product,
+    prices ||A*(Z)_g||     one product, which the loop needs as well for its bound and which is shared,
     gap-safe screening     drops groups that are zero at every optimum, for good,
     a working set          the active groups, and as many more of those nearest to their constraint,
     block steps, Newton    on the working set, in turn, until its gap is a part of the program's gap,
@@ -94,7 +94,8 @@ class WorkingSet(Solver):
         kept, W = state.kept, state.W
         at = np.flatnonzero(state.alive)
         Z = program.residual(state.f)
-        prices = norms(kept.operator.take(at).adjoint(Z))
+        # the loop has just priced this Z, so the product with all groups is there
+        prices = norms(kept.operator.adjoint(Z)[at])
         gap, scale = kept.gap(state.f, W, Z, prices)
         since = 0 if gap < 0.99 * state.least else state.since + 1
         rounding = 1e-15 * abs(kept.value(state.f, W))
