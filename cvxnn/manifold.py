@@ -167,7 +167,7 @@ def columns(operator: Masked, groups: np.ndarray) -> Iterator[tuple[slice, np.nd
     """Yield blocks of samples and ``F`` on them, shape (samples, k * d), one tile after the other."""
     X, bits = operator.X, operator.bits[groups]
     n, d = X.shape
-    height = max(8, 4 * TILE // max(1, len(groups) * d) // 8 * 8)
+    height = max(8, 2 * TILE // max(1, len(groups) * d) // 8 * 8)
     for top in range(0, n, height):
         rows = slice(top, min(top + height, n))
         mask = spread(bits[:, top // 8 : -(-rows.stop // 8)], rows.stop - top, X.dtype)

@@ -30,9 +30,9 @@ from array_api_compat import device, is_numpy_array
 
 from .arrays import Array, array_namespace, asarray_like, to_numpy, unpack
 
-#: Numbers in an unpacked tile of masks, 2 MB of float64: on a processor a tile should stay in its cache
+#: Numbers in an unpacked tile of masks, 4 MB of float64: on a processor a tile should stay in its cache
 #: between the unpacking and the product. On a device it only has to fit, and short products are slow.
-TILE, DEVICE_TILE = 1 << 18, 1 << 25
+TILE, DEVICE_TILE = 1 << 19, 1 << 25
 
 
 class Operator(ABC):
@@ -94,8 +94,9 @@ class Masked(Operator):
         """Blocks of samples, each with the blocks of groups whose masks fit the tile beside them."""
         n, groups, _ = self.shape
         size = TILE if is_numpy_array(self.X) else DEVICE_TILE
-        # Samples come in whole bytes of the patterns, and in blocks of about equal height.
-        blocks = max(1, -(-n // (8 * math.isqrt(size))))
+        # Samples come in whole bytes of the patterns, and in blocks of about equal height. Tiles are nearly
+        # square: a thin one adds up partial results as often as it multiplies.
+        blocks = max(1, -(-n // (2 * math.isqrt(size))))
         height = max(8, 8 * -(-n // (8 * blocks)))
         width = self.chunk or max(1, size // height)
         for top in range(0, n, height):
