@@ -105,11 +105,16 @@ class NeuronOracle(Oracle):
         """Find neurons with a high price for ``Z``; `effort` 0, 1, 2 ... searches harder."""
 
     def propose(
-        self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, reach: int = 1
+        self,
+        Z: np.ndarray,
+        starts: np.ndarray,
+        random_state: np.random.Generator,
+        reach: int = 1,
+        extra: np.ndarray | None = None,
     ) -> Neurons:
         """Propose many different neurons with a high price, quickly; they need not be locally best.
 
-        `reach` multiplies the random starts.
+        `reach` multiplies the random starts; `extra` are more directions to start from.
         """
         return self.neurons(Z, starts, random_state, 0)
 
@@ -241,9 +246,14 @@ class SearchOracle(NeuronOracle):
         return found
 
     def propose(
-        self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, reach: int = 1
+        self,
+        Z: np.ndarray,
+        starts: np.ndarray,
+        random_state: np.random.Generator,
+        reach: int = 1,
+        extra: np.ndarray | None = None,
     ) -> Neurons:
-        return self._search(Z, starts, 100, random_state, reach, exact=False)
+        return self._search(Z, starts, 100, random_state, reach, extra=extra, exact=False)
 
     def _search(
         self,

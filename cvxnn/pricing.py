@@ -62,8 +62,12 @@ class Neurons:
 
     def take(self, count: int) -> Neurons:
         """Return the first `count` neurons."""
+        return self.choose(np.arange(min(count, len(self.values))))
+
+    def choose(self, kept: np.ndarray) -> Neurons:
+        """Return some of the neurons, by their indices."""
         parts = (self.values, self.directions, self.signs, self.masks, self.gates)
-        return Neurons(*(part[:count] for part in parts))
+        return Neurons(*(part[kept] for part in parts))
 
     def join(self, other: Neurons) -> Neurons:
         """Return the neurons of both, best first; the same pattern and sign only once."""

@@ -34,8 +34,10 @@ from ..arrangement import Arrangement, TooManyPatterns, count_bound
 from ..blocks import Blocks, active
 from ..certificate import search_gap
 from ..constraints import ReLUCones
-from ..growth import Rows, anneal, insert, merge, objective, random_rows
+from ..exploration import Exploration
+from ..growth import Rows, insert, merge, objective
 from ..network import Affine, Network
+from ..newton import affordable
 from ..operators import Masked
 from ..oracles import CellOracle, Design, NeuronOracle, SearchOracle
 from ..penalties import GroupL2
@@ -49,19 +51,12 @@ AUTO_PATTERNS, AUTO_BITS = 3000, 2_000_000
 ROUNDINGS = ((1e-14, 0.0), *((10.0**-k, 10.0**-k) for k in range(9, 2, -1)), (1.0, 0.0))
 #: Neurons of one sign closer than this share a block at first; it shrinks where that stops paying.
 MERGE = 0.2
-Plan = tuple[tuple[float, int], ...]
-#: Neurons to begin with, and neurons added where these are not enough.
-FIRST, WIDE = 20, 200
-#: Bands and steps of the anneals: to begin with, with many neurons, and after each insertion.
-QUICK: Plan = ((0.1, 20), (0.01, 30), (1e-3, 60), (1e-4, 30))
-SLOW: Plan = ((0.1, 150), (0.03, 150), (0.01, 150), (0.003, 150), (1e-3, 150), (1e-4, 100))
-REFINE: Plan = ((1e-3, 150), (1e-4, 100))
-#: Growing goes on above the first search gap, and is over below the second.
-CLOSE, DONE = 1e-3, 1e-4
-#: Times that growing is taken up again between programs, for at most so many rounds.
+#: Growing is taken up again while a search finds a gap above the first; programs finish below it.
+CLOSE = 1e-3
+#: Unknowns of a program from which on growing again is preferred to solving it.
+LARGE = 2000
+#: Times that growing is taken up again, for at most so many rounds.
 AGAIN, ROUNDS = 4, 10
-#: A round that pays less than these shares makes the next search harder.
-PAYS = (5e-4, 5e-5)
 #: `patterns="all"` refuses beyond this many.
 ALL_PATTERNS = 50_000
 
@@ -219,9 +214,13 @@ class ReLU(Architecture):
         value, idle = problem.value(best(problem.X), self.cost(best)), 0
         empty = self._network(problem, design, np.zeros(0), design.X[:0])
         bold, sharpness, again = MERGE, 0.01, AGAIN
+        # A large program has little to add to what Newton's method has followed to its end.
+        followed = self._can_follow(design, rows)
         for _ in range(effort.max_iter):
             network, Z = empty, problem.residual(empty(problem.X))
-            if len(blocks.signs):
+            if followed and len(rows.signs):
+                network, Z = best, problem.residual(best(problem.X))
+            elif len(blocks.signs):
                 program = self._program(problem, design, blocks)
                 tol = max(sharpness * max(min(gap, 0.01), effort.tol), 1e-10)
                 solution = yield Master(program, tol, blocks.W, best)
@@ -231,7 +230,7 @@ class ReLU(Architecture):
                 blocks, Z = active(program, solution, blocks, design, bold), np.asarray(solution.Z)
             now = problem.value(network(problem.X), self.cost(network))
             # Bold merging keeps programs small; where it stops paying it gives way.
-            if now > value * (1.0 - min(1e-6, 0.01 * effort.tol)):
+            if not followed and now > value * (1.0 - min(1e-6, 0.01 * effort.tol)):
                 bold, idle = 0.1 * bold, idle + 1
             if now <= value:
                 best, value = network, now
@@ -243,23 +242,32 @@ class ReLU(Architecture):
             fresh = self._fresh(problem, blocks, found)
             if gap <= effort.tol or idle >= 10:
                 break
+            if again and (gap > CLOSE or followed):
+                again -= 1
+                at = rows if followed else Rows(blocks.W, blocks.signs)
+                at = insert(problem, design, at, found)
+                at, _ = yield from self._explore(problem, design, oracle, effort, at)
+                followed = False
+                if objective(problem, design, at) < value:
+                    rows, best = at, self._plain(problem, design, at)
+                    value, idle = problem.value(best(problem.X), self.cost(best)), 0
+                    blocks = Blocks.of(design.X, merge(rows, design, bold))
+                    followed = self._can_follow(design, rows)
+                    continue
+            elif gap > CLOSE:
+                # Far from done after growing again and again: targets that are nearly interpolated.
+                break
+            followed = False
             if len(fresh.signs) == 0:
                 # Nothing prices out: what is left of the gap is the program's own.
                 sharpness *= 0.01
-            elif gap > CLOSE:
-                # Far from done after growing again and again: targets that are nearly interpolated.
-                if again == 0:
-                    break
-                again -= 1
-                rows = insert(problem, design, Rows(blocks.W, blocks.signs), found)
-                rows, _ = yield from self._explore(problem, design, oracle, effort, rows)
-                if objective(problem, design, rows) < value:
-                    best = self._plain(problem, design, rows)
-                    value, idle = problem.value(best(problem.X), self.cost(best)), 0
-                    blocks = Blocks.of(design.X, merge(rows, design, bold))
-                    continue
             blocks = blocks.join(fresh)
         return best
+
+    def _can_follow(self, design: Design, rows: Rows) -> bool:
+        """Whether Newton's method moves these neurons at less cost than a program solves for them."""
+        n, d = design.X.shape
+        return len(rows.signs) * d > LARGE and affordable(n, len(rows.signs), d)
 
     def _rows(self, oracle: NeuronOracle, network: Network) -> Rows | None:
         """The neurons of a network to start from, None if it has none."""
@@ -277,41 +285,19 @@ class ReLU(Architecture):
         effort: Effort,
         rows: Rows | None,
     ) -> Generator[Progress, None, tuple[Rows, float]]:
-        """Grow a network by annealing and inserting until that stops paying.
+        """Grow a network until that stops paying, see :mod:`cvxnn.exploration`.
 
         Returns the best rows, and their search gap.
         """
-        best, least, plan = Rows.empty(design.X.shape[1]), problem.null_value(), REFINE
+        growing = Exploration(problem, design, oracle, effort.random_state, effort.tol)
         listed = isinstance(oracle, CellOracle) and oracle.scope == "patterns"
         if listed or not np.any(design.X) or not np.any(problem.residual(np.zeros_like(problem.y))):
-            return best, 1.0
-        yield from self._note(problem, design, effort, best, least, 1.0)
-        fresh = rows is None
-        if rows is None:
-            rows, plan = random_rows(problem, design, FIRST, effort.random_state), QUICK
-        gap, idle = 1.0, 0
-        for _ in range(effort.max_iter if fresh else min(effort.max_iter, ROUNDS)):
-            before = least
-            for mu, steps in plan:
-                rows = anneal(problem, design, rows, mu, steps)
-                now = objective(problem, design, rows)
-                if now < least:
-                    best, least = rows, now
-                    yield from self._note(problem, design, effort, rows, least, gap)
-            Z = problem.residual(best.apply(design.X))
-            # Where a round pays little, the next neurons are searched for with more starts.
-            paid = 1.0 - least / before if before > 0 else 0.0
-            reach = 4 ** sum(paid < share for share in PAYS)
-            found = oracle.propose(Z, best.U, effort.random_state, reach)
-            gap = search_gap(problem, least, Z, max(found.best, problem.beta))
-            idle = idle + 1 if paid < PAYS[-1] else 0
-            if idle > 1 or (reach > 1 and gap <= DONE):
-                break
-            rows, plan = insert(problem, design, best, found), REFINE
-            if fresh and gap > CLOSE:
-                rows = rows.join(random_rows(problem, design, WIDE, effort.random_state))
-                plan, fresh = SLOW, False
-        return best, gap
+            return growing.best, 1.0
+        yield from self._note(problem, design, effort, growing.best, growing.least, 1.0)
+        rounds = effort.max_iter if rows is None else min(effort.max_iter, ROUNDS)
+        for _ in growing.run(rows, rounds):
+            yield from self._note(problem, design, effort, growing.best, growing.least, growing.gap)
+        return growing.best, growing.gap
 
     def _note(
         self, problem: Problem, design: Design, effort: Effort, rows: Rows, value: float, gap: float

@@ -1,0 +1,154 @@
+r"""The schedule of growing: which moves improve a network, in which order, until none does.
+
+    few random neurons, annealed quickly      easy problems are solved by that
+    price, insert, many random neurons, annealed slowly
+    price, insert, follow the minimum by Newton's method        until rounds stop paying
+
+A round that pays little has three ways on. Its Newton path starts at a smaller mu (a wide band moves
+neurons far, and may undo what an insertion gained), the next search has more starts, and neurons that
+searches found before, and that did not pay then, are tried again: prices change little from round to
+round, and what is just below beta now is above it soon. Networks too large for Newton steps are annealed.
+
+References: Denoyelle, Duval, Peyré and Soubies, "The sliding Frank-Wolfe algorithm", Inverse Problems 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .certificate import search_gap
+from .growth import Rows, anneal, insert, objective, random_rows
+from .newton import affordable, polish
+from .oracles import Design, NeuronOracle
+from .pricing import Neurons
+from .program import Problem
+
+Plan = tuple[tuple[float, int], ...]
+#: Neurons to begin with, and neurons added where these are not enough.
+FIRST, WIDE = 20, 200
+#: Bands and steps of the anneals: to begin with, with many neurons, and after each insertion.
+QUICK: Plan = ((0.1, 20), (0.01, 30), (1e-3, 60), (1e-4, 30))
+SLOW: Plan = ((0.1, 150), (0.03, 150), (0.01, 150), (0.003, 150), (1e-3, 150), (1e-4, 100))
+REFINE: Plan = ((1e-3, 150), (1e-4, 100))
+#: Newton's paths, from wide to fine: first and last mu, steps.
+PATHS = ((1e-2, 1e-5, 30), (1e-3, 1e-6, 40), (1e-4, 1e-8, 60))
+#: Newton paths are taken from the start where a step multiplies no more than this.
+CHEAP = 5e8
+#: Many random neurons are worth their time above this search gap.
+CLOSE = 1e-3
+#: A round that pays less than the first shares makes the next search harder; less than `IDLE`, nothing.
+PAYS, IDLE = (2e-4, 2e-5), 1e-6
+#: Found neurons that are remembered, and how different from the network's they have to be.
+MEMORY, APART = 200, 1e-3
+
+
+class Exploration:
+    """Grows a network; :meth:`run` says when there is a better one.
+
+    Parameters
+    ----------
+    problem : Problem
+    design : Design
+    oracle : NeuronOracle
+    random_state : numpy.random.Generator
+    tol : float
+        Search gap that ends it.
+
+    Attributes
+    ----------
+    best : Rows
+    least : float
+        Its objective.
+    gap : float
+        Its search gap, 1 before the first search.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        design: Design,
+        oracle: NeuronOracle,
+        random_state: np.random.Generator,
+        tol: float,
+    ) -> None:
+        self.problem, self.design, self.oracle = problem, design, oracle
+        self.random_state, self.tol = random_state, tol
+        self.best, self.least, self.gap = Rows.empty(design.X.shape[1]), problem.null_value(), 1.0
+        self.memory = design.X[:0]
+
+    def run(self, rows: Rows | None, rounds: int) -> Iterator[None]:
+        """Grow from `rows`, or from scratch, for at most so many rounds; yields at every better network."""
+        wide = rows is None
+        if rows is None:
+            rows = random_rows(self.problem, self.design, FIRST, self.random_state)
+            yield from self._anneal(rows, QUICK)
+        else:
+            yield from self._offer(rows)
+            yield from self._follow(rows, 1)
+        level, paid = 0, 1.0
+        for _ in range(rounds):
+            reach = 4 ** sum(paid < share for share in PAYS)
+            found = self._price(reach)
+            if self.gap <= self.tol and reach > 1:
+                break
+            if paid < IDLE and level == len(PATHS) - 1 and reach > 4:
+                break
+            before = self.least
+            rows = insert(self.problem, self.design, self.best, found)
+            yield from self._offer(rows)
+            if wide and self.gap > CLOSE:
+                rows = rows.join(random_rows(self.problem, self.design, WIDE, self.random_state))
+                yield from self._anneal(rows, SLOW)
+                wide = False
+            else:
+                # A path costs as much as many anneals: not before these have had their share.
+                cheap = self._work(rows) <= CHEAP or paid < PAYS[0]
+                yield from self._follow(rows, level) if cheap else self._anneal(rows, REFINE)
+            paid = 1.0 - self.least / before if before > 0 else 0.0
+            if paid < PAYS[-1] and reach > 1:
+                level = min(level + 1, len(PATHS) - 1)
+
+    def _offer(self, rows: Rows) -> Iterator[None]:
+        """Keep a network that is better than the best."""
+        value = objective(self.problem, self.design, rows)
+        if value < self.least:
+            self.best, self.least = rows, value
+            yield
+
+    def _anneal(self, rows: Rows, plan: Plan) -> Iterator[None]:
+        for mu, steps in plan:
+            rows = anneal(self.problem, self.design, rows, mu, steps)
+            yield from self._offer(rows)
+
+    def _follow(self, rows: Rows, level: int) -> Iterator[None]:
+        """Move all neurons: along a Newton path, or by descent where that is too expensive."""
+        if not affordable(len(self.design.X), len(rows.signs), self.design.X.shape[1]):
+            yield from self._anneal(rows, REFINE)
+            return
+        mu, end, steps = PATHS[level]
+        yield from self._offer(polish(self.problem, self.design, rows, mu, end, steps))
+
+    def _price(self, reach: int) -> Neurons:
+        """Search for neurons that improve the best network, from where there were some before too."""
+        Z = self.problem.residual(self.best.apply(self.design.X))
+        found = self.oracle.propose(Z, self.best.U, self.random_state, reach, self.memory)
+        self.gap = search_gap(self.problem, self.least, Z, max(found.best, self.problem.beta))
+        size = self.design.norms(self.best.U)
+        if len(size) == 0 or len(found.values) == 0:
+            return found
+        # Those like a neuron of the network only say that it is not at its minimum yet: moving it will do.
+        kept = self.design.X.shape[1] - self.design.free
+        there = found.directions[:, :kept] / self.design.norms(found.directions)[:, None]
+        cosines = there @ (self.best.U[:, :kept] / size[:, None]).T
+        alike = np.max(np.where(found.signs[:, None] == self.best.signs, cosines, -1.0), axis=1)
+        new = found.choose(np.flatnonzero(alike < 1.0 - APART))
+        self.memory = new.directions[:MEMORY]
+        return new
+
+    def _work(self, rows: Rows) -> float:
+        """Multiplications of a Newton step."""
+        n, d = self.design.X.shape
+        short, long = sorted((n, len(rows.signs) * d))
+        return float(short) ** 2 * long

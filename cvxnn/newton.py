@@ -1,0 +1,237 @@
+r"""Smoothing Newton on all neurons at once: from near a local minimum to its last digit.
+
+The objective of a network with signed neurons u_j (:mod:`cvxnn.growth`),
+
+    F(U) = L( sum_j sigma_j (X u_j)_+ + c ) + beta * sum_j |u_j|,
+
+has kinks wherever ``x_i'u_j = 0``, and at a good network every neuron sits on a dozen of them. There L-BFGS
+stalls a thousandth above the minimum, with neurons whose prices are a percent away from beta, which a
+search then finds again and again. With the ReLU replaced by a hyperbola that has no kink,
+
+    phi_mu(t) = b psi(t / b),   psi(r) = (r + sqrt(r^2 + 4 mu^2)) / 2,   b_ij = |x_i| |u_j|,
+
+Newton's method follows the minimum while mu goes to zero, like an interior-point method: at the end
+every neuron is stationary and every kink exact. With ``z_i = -dL/df_i``, slopes ``S = psi'`` and the Hessian
+W of the loss, one step solves
+
+    (B + J'WJ) D = -g,   J_j = sigma_j diag(S_j) X,
+    B_j = beta/|u_j| (I - u u'/|u|^2 + damping I) + X' diag( max(-sigma_j z, 0) psi''/b ) X,
+
+which keeps only the convex half of the curvature at kinks, so that D descends. B is block diagonal with
+small blocks ``R_j R_j'``; with ``Y_j = W^(1/2) J_j R_j^-T`` the system is ``I + Y'Y`` or, by Woodbury's
+identity, ``I + Y Y'`` of n unknowns, whichever is smaller. The damping grows where steps are cut and
+shrinks where they are not (Levenberg-Marquardt). Once a minimum is centred as well as its smoothing
+deserves, the right-hand side is taken at a smaller mu: slopes of samples in the band stay while their
+distances shrink with mu, to first order ``d(X'S)/dmu = -X' diag(psi'') t/mu``: path following's prediction.
+
+References: Chen and Mangasarian, "A class of smoothing functions for nonlinear and mixed
+complementarity problems", Comput. Optim. Appl. 1996; Kanzow, "Some noninterior continuation methods for
+linear complementarity problems", SIAM J. Matrix Anal. 1996; Nocedal and Wright, Numerical
+Optimization, section 10.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+from .growth import ZERO, Rows, merge
+from .oracles import Design
+from .program import Problem
+
+#: Damping at first, its limits, and what it is multiplied with after a full and after a short step.
+DAMPING, LEAST, MOST, EASE, HARDEN = 0.1, 1e-3, 1e4, 0.2, 4.0
+#: A smaller mu at a time, once Newton's decrement is below this share of what smoothing costs.
+RATIO, CENTRED = 0.3, 0.3
+#: Neurons that differ by less than this share of the first band are one.
+SAME = 0.1
+#: Multiplications of a step, and numbers in its matrix, up to which it is worth taking.
+WORK, ENTRIES = 2e10, 3e7
+#: Neurons whose blocks are formed at a time.
+CHUNK = 32
+
+
+def affordable(n: int, neurons: int, d: int) -> bool:
+    """Whether Newton steps of a network of this size take no more than a second or so."""
+    short, long = sorted((n, neurons * d))
+    return float(short) ** 2 * long <= WORK and n * neurons * d <= ENTRIES
+
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """The smoothed network at some weights: what a step needs of it."""
+
+    value: float
+    f: np.ndarray
+    slopes: np.ndarray
+    curvature: np.ndarray
+    norms: np.ndarray
+
+
+class _Network:
+    """The smoothed objective; distances are relative to the norms of samples and (held) of neurons."""
+
+    def __init__(self, problem: Problem, design: Design, signs: np.ndarray, sizes: np.ndarray) -> None:
+        self.problem, self.design, self.X = problem, design, design.X
+        norms = design.norms(design.X)
+        self.reach = np.maximum(norms, 1e-6 * float(np.max(norms)))
+        self.unit = design.X / self.reach[:, None]
+        self.signs, self.sizes = signs, sizes
+
+    def at(self, U: np.ndarray, mu: float) -> _Point:
+        """Evaluate neurons ``U`` (m, r)."""
+        problem = self.problem
+        T = self.unit @ (U / self.sizes[:, None]).T
+        root = np.sqrt(T * T + 4.0 * mu * mu)
+        f = self.reach * ((T + root) @ (0.5 * self.sizes * self.signs))
+        if problem.intercept:
+            f = f + problem.loss.intercept(f, problem.y, problem.weights)
+        # The norm has a kink too, at zero, where neurons are dropped before it matters.
+        norms = np.sqrt(self.design.norms(U) ** 2 + (1e-9 * np.max(self.sizes)) ** 2)
+        value = problem.value(f, float(np.sum(norms)))
+        return _Point(value, f, 0.5 * (1.0 + T / root), 2.0 * mu * mu / root**3, norms)
+
+    def gradient(
+        self, U: np.ndarray, slopes: np.ndarray, slope: np.ndarray, norms: np.ndarray
+    ) -> np.ndarray:
+        """The gradient in U (m, r), where the loss has the derivative `slope` (n,)."""
+        G = ((slopes * slope[:, None]).T @ self.X) * self.signs[:, None]
+        kept = self.X.shape[1] - self.design.free
+        G[:, :kept] += self.problem.beta * U[:, :kept] / norms[:, None]
+        return G
+
+    def slope(self, f: np.ndarray) -> np.ndarray:
+        """The derivative of the loss at predictions ``f`` (n,)."""
+        return self.problem.loss.gradient(f, self.problem.y, self.problem.weights)
+
+
+class _System:
+    """The factored system of a step at one point."""
+
+    def __init__(self, net: _Network, U: np.ndarray, point: _Point, damping: float) -> None:
+        problem, X = net.problem, net.X
+        self.m, self.d = U.shape
+        kept = self.d - net.design.free
+        slope = net.slope(point.f)
+        K = np.maximum(slope[:, None] * net.signs, 0.0) * point.curvature / (net.reach[:, None] * net.sizes)
+        XT = np.ascontiguousarray(X.T)
+        parts = [slice(j, j + CHUNK) for j in range(0, self.m, CHUNK)]
+        B = np.concatenate([(XT * K.T[part, None, :]) @ X for part in parts])
+        #: what prediction adds to the gradient for every share that mu loses
+        self.drift = np.einsum("jab,jb->ja", B, U)
+        pull = problem.beta / point.norms
+        unit = U[:, :kept] / point.norms[:, None]
+        B[:, :kept, :kept] -= pull[:, None, None] * unit[:, :, None] * unit[:, None, :]
+        i = np.arange(self.d)
+        B[:, i[:kept], i[:kept]] += pull[:, None] * (1.0 + damping)
+        # A free bias lives at the scale of the data's reach.
+        B[:, i[kept:], i[kept:]] += pull[:, None] * max(damping, 1e-2) / float(np.max(net.reach)) ** 2
+        self.inverse = np.linalg.inv(np.linalg.cholesky(B))
+        root = np.sqrt(problem.loss.hessian(point.f, problem.y, problem.weights))
+        A = (point.slopes * (root[:, None] * net.signs)).T
+        # Half precision of a step is plenty, and twice as fast.
+        Y = np.empty((self.m, self.d, len(X)), np.float32)
+        for part in parts:
+            Y[part] = self.inverse[part] @ (XT * A[part, None, :])
+        self.Y = Y.reshape(self.m * self.d, len(X))
+        if problem.intercept:  # the best constant follows: project it out
+            q = (root / max(float(np.linalg.norm(root)), 1e-300)).astype(np.float32)
+            self.Y -= np.outer(self.Y @ q, q)
+        self.wide = self.Y.shape[1] <= self.Y.shape[0]
+        M = self.Y.T @ self.Y if self.wide else self.Y @ self.Y.T
+        M[np.diag_indices_from(M)] += 1.0
+        self.factor = cho_factor(M, lower=True, overwrite_a=True, check_finite=False)
+
+    def solve(self, G: np.ndarray) -> np.ndarray:
+        """Return the step ``-(B + J'WJ)^-1 G``, shape (m, r)."""
+        h = np.einsum("jab,jb->ja", self.inverse, G).ravel()
+        low = h.astype(np.float32)
+        if self.wide:
+            q = h - self.Y @ cho_solve(self.factor, low @ self.Y, check_finite=False)
+        else:
+            q = cho_solve(self.factor, low, check_finite=False).astype(np.float64)
+        return -np.einsum("jba,jb->ja", self.inverse, q.reshape(self.m, self.d))
+
+
+def polish(
+    problem: Problem, design: Design, rows: Rows, mu: float, end: float, max_steps: int, tol: float = 1e-11
+) -> Rows:
+    """Follow the smoothed minimum from the band `mu` down to `end`.
+
+    Parameters
+    ----------
+    problem : Problem
+        Its loss has a Hessian.
+    design : Design
+    rows : Rows
+        Near a minimum of the objective smoothed by `mu`.
+    mu, end : float
+        Relative half-widths of the band.
+    max_steps : int
+    tol : float
+        Newton's decrement, as a share of the objective, that ends it.
+
+    Returns
+    -------
+    Rows
+        Without the neurons that went to zero, and with equal ones added up.
+    """
+    rows = merge(rows, design, SAME * mu)
+    U, signs = rows.U, rows.signs
+    net, damping = None, DAMPING
+    for _ in range(max_steps):
+        sizes = design.norms(U)
+        kept = sizes > ZERO * np.max(sizes, initial=0.0)
+        if net is None or not np.all(kept):
+            U, signs, sizes = U[kept], signs[kept], sizes[kept]
+            if len(U) == 0:
+                break
+            net = _Network(problem, design, signs, sizes)
+        net.sizes = sizes
+        point = net.at(U, mu)
+        try:
+            system = _System(net, U, point, damping)
+        except np.linalg.LinAlgError:  # a block too flat for its rounding
+            if damping >= MOST:
+                break
+            damping *= HARDEN**3
+            continue
+        G = net.gradient(U, point.slopes, net.slope(point.f), point.norms)
+        step = system.solve(G)
+        decrement = -0.5 * float(np.sum(G * step)) / max(abs(point.value), 1e-300)
+        cost = (point.value - net.at(U, 0.1 * mu).value) / max(abs(point.value), 1e-300)
+        if mu > end and decrement < CENTRED * cost:
+            share = max(RATIO, end / mu)
+            mu *= share
+            slopes, point = point.slopes, net.at(U, mu)
+            slope = net.slope(point.f)
+            step = system.solve(net.gradient(U, slopes, slope, point.norms) + (1.0 - share) * system.drift)
+            G = net.gradient(U, point.slopes, slope, point.norms)
+        elif decrement < tol:
+            break
+        U, t = _search(net, U, mu, point, G, step)
+        if t == 0.0 and damping >= MOST:
+            break
+        damping = damping * (EASE if t == 1.0 else 1.0 if t >= 0.5 else HARDEN)
+        damping = min(max(damping, LEAST), MOST)
+    sizes = design.norms(U)
+    kept = sizes > ZERO * np.max(sizes, initial=0.0)
+    return merge(Rows(U[kept], signs[kept]), design, min(0.1 * mu, 1e-6))
+
+
+def _search(
+    net: _Network, U: np.ndarray, mu: float, point: _Point, G: np.ndarray, step: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Halve a step until it pays; no neuron loses more than nine tenths of itself at once."""
+    kept = U.shape[1] - net.design.free
+    inward = -np.sum(U[:, :kept] * step[:, :kept], axis=1) / point.norms
+    step = step * np.minimum(1.0, 0.9 * point.norms / np.maximum(inward, 1e-300))[:, None]
+    slope = min(float(np.sum(G * step)), 0.0)
+    t = 1.0
+    for _ in range(8):
+        if net.at(U + t * step, mu).value <= point.value + 1e-4 * t * slope:
+            return U + t * step, t
+        t *= 0.5
+    return U, 0.0
