@@ -56,6 +56,8 @@ class ByWeights:
     def __init__(self, operator: Masked, beta: float) -> None:
         self.operator, self.beta = operator, beta
         self.groups = np.zeros(0, dtype=int)
+        #: where each group is in the matrix, -1 where it is not
+        self.place = np.full(operator.shape[1], -1)
         self.matrix = np.zeros((0, 0), order="F")
         self.h: np.ndarray | None = None
 
@@ -116,13 +118,13 @@ class ByWeights:
         d = self.operator.X.shape[1]
         if self.h is None or not np.array_equal(h, self.h):
             self.groups, self.h = self.groups[:0], h
-        new = np.setdiff1d(groups, self.groups)
+            self.place[:] = -1
+        new = groups[self.place[groups] < 0]
         if len(new):
             if len(self.groups) + len(new) > 2 * len(groups):
                 self._keep(np.isin(self.groups, groups))
             self._add(new, h)
-        order = np.argsort(self.groups)
-        at = order[np.searchsorted(self.groups, groups, sorter=order)]
+        at = self.place[groups]
         k, room = len(groups), len(self.matrix) // d
         blocks = self.matrix.T.reshape(room, d, room, d)
         H = np.empty((k, d, k, d))
@@ -135,7 +137,7 @@ class ByWeights:
         """About how many multiplications :meth:`solve` takes."""
         n, d = self.operator.X.shape
         known = self.h is not None and np.array_equal(h, self.h)
-        new = len(np.setdiff1d(groups, self.groups)) if known else len(groups)
+        new = int(np.sum(self.place[groups] < 0)) if known else len(groups)
         size = len(groups) * d
         return n * new * d * (size - 0.5 * new * d) + size**3 / 6.0
 
@@ -143,12 +145,17 @@ class ByWeights:
         d = self.operator.X.shape[1]
         rows = (np.flatnonzero(kept)[:, None] * d + np.arange(d)).ravel()
         self.matrix[: len(rows), : len(rows)] = self.matrix[np.ix_(rows, rows)]
-        self.groups = self.groups[kept]
+        self._hold(self.groups[kept])
+
+    def _hold(self, groups: np.ndarray) -> None:
+        self.place[self.groups] = -1
+        self.groups = groups
+        self.place[groups] = np.arange(len(groups))
 
     def _add(self, new: np.ndarray, h: np.ndarray) -> None:
         d = self.operator.X.shape[1]
         old, size = len(self.groups) * d, (len(self.groups) + len(new)) * d
-        self.groups = np.concatenate([self.groups, new])
+        self._hold(np.concatenate([self.groups, new]))
         if size > len(self.matrix):
             larger = np.zeros((2 * size, 2 * size), order="F")
             larger[:old, :old] = self.matrix[:old, :old]

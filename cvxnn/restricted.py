@@ -21,7 +21,7 @@ from scipy.linalg import LinAlgError
 
 from .block_step import BlockSteps
 from .manifold import BySamples, ByWeights
-from .operators import Masked, spread
+from .operators import Masked
 from .program import Program
 
 __all__ = ["Kept", "Restricted", "norms"]
@@ -71,15 +71,9 @@ class Kept:
             self._by_samples = BySamples(self.operator, self.program.beta)
         return self._by_samples
 
-    def mask(self, group: int) -> np.ndarray:
-        """The signed pattern of a group, shape (n,)."""
-        X, signs = self.operator.X, self.operator.signs
-        mask = spread(self.operator.bits[group : group + 1], len(X), X.dtype)[0]
-        return mask if signs is None else mask * signs[group]
-
     def _quadratic(self, group: int) -> np.ndarray:
         """``F_g' diag(h) F_g`` for the majorant h, shape (d, d)."""
-        seen = self.mask(group) != 0.0
+        seen = self.operator.pattern(group) != 0.0
         rows = self.operator.X[seen]
         return (rows.T * self.majorant[seen]) @ rows
 
@@ -190,7 +184,7 @@ class Restricted:
         slope, changed = kept.slope(self.f), 0
         for j in np.sort(np.concatenate([np.flatnonzero(rough), enter])):
             group, w = int(self.groups[j]), self.W[j]
-            mask = kept.mask(group)
+            mask = self.operator.pattern(j)
             g = (mask * slope) @ self.operator.X
             if not active[j] and float(g @ g) <= beta * beta:
                 continue
