@@ -161,26 +161,32 @@ class ByWeights:
             larger[:old, :old] = self.matrix[:old, :old]
             self.matrix = larger
         border, corner = np.zeros((size - old, old)), np.zeros((size - old, size - old), order="F")
-        for rows, F in columns(self.operator, self.groups):
-            F *= np.sqrt(h[rows])[:, None]
+        for _, F in columns(self.operator, self.groups, np.sqrt(h)):
             fresh = F[:, old:]
             border += fresh.T @ F[:, :old]
-            corner = dsyrk(1.0, fresh.T, beta=1.0, c=corner, lower=True, overwrite_c=True)
+            corner = dsyrk(1.0, fresh, beta=1.0, c=corner, trans=1, lower=True, overwrite_c=True)
         self.matrix[old:size, :old], self.matrix[:old, old:size] = border, border.T
         self.matrix[old:size, old:size] = np.tril(corner) + np.tril(corner, -1).T
 
 
-def columns(operator: Masked, groups: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield blocks of samples and ``F`` on them, shape (samples, k * d), one tile after the other."""
-    X, bits = operator.X, operator.bits[groups]
-    n, d = X.shape
+def columns(
+    operator: Masked, groups: np.ndarray, root: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield blocks of samples and ``diag(root) F`` on them, (samples, k * d), one tile after the other.
+
+    The blocks lie in memory column by column: masking rows of d numbers at a time costs more than the
+    product with them.
+    """
+    bits = operator.bits[groups]
+    n, d = operator.X.shape
     height = max(8, 2 * TILE // max(1, len(groups) * d) // 8 * 8)
     for top in range(0, n, height):
         rows = slice(top, min(top + height, n))
-        mask = spread(bits[:, top // 8 : -(-rows.stop // 8)], rows.stop - top, X.dtype)
+        mask = spread(bits[:, top // 8 : -(-rows.stop // 8)], rows.stop - top, operator.X.dtype)
         if operator.signs is not None:
             mask = mask * operator.signs[groups][:, None]
-        yield rows, (mask.T[:, :, None] * X[rows, None, :]).reshape(rows.stop - top, -1)
+        X = np.ascontiguousarray((operator.X[rows] * root[rows, None]).T)
+        yield rows, (mask[:, None, :] * X).reshape(len(groups) * d, -1).T
 
 
 class BySamples:
