@@ -162,6 +162,7 @@ def _work(
         "target": target,
         "clock": options.clock,
         "gated": gated,
+        "repeats": options.repeats if gated else 1,
         "core": core,
     }
     (folder / "spec.json").write_text(json.dumps(spec))

@@ -169,9 +169,7 @@ class ByWeights:
         self.matrix[old:size, old:size] = np.tril(corner) + np.tril(corner, -1).T
 
 
-def columns(
-    operator: Masked, groups: np.ndarray, root: np.ndarray
-) -> Iterator[tuple[slice, np.ndarray]]:
+def columns(operator: Masked, groups: np.ndarray, root: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield blocks of samples and ``diag(root) F`` on them, (samples, k * d), one tile after the other.
 
     The blocks lie in memory column by column: masking rows of d numbers at a time costs more than the
