@@ -25,6 +25,7 @@ and Toh, Math. Prog. 2020 (group lasso).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import numpy as np
@@ -60,6 +61,12 @@ class ByWeights:
         self.place = np.full(operator.shape[1], -1)
         self.matrix = np.zeros((0, 0), order="F")
         self.h: np.ndarray | None = None
+
+    def at(self, beta: float) -> ByWeights:
+        """The same system at another strength of the norm, with what is kept of it."""
+        other = copy.copy(self)
+        other.beta = beta
+        return other
 
     def solve(
         self,
@@ -206,6 +213,12 @@ class BySamples:
         # BLAS writes columns; the kernel is symmetric, so its rows are its columns
         self.kernel = (operator.X @ operator.X.T).T
         self.room = np.zeros((n, n), order="F")
+
+    def at(self, beta: float) -> BySamples:
+        """The same system at another strength of the norm, with what is kept of it."""
+        other = copy.copy(self)
+        other.beta = beta
+        return other
 
     @staticmethod
     def cost(n: int, k: int) -> float:

@@ -80,6 +80,8 @@ class Masked(Operator):
     chunk: int = 0
     _last: tuple[Array, Array] | None = field(default=None, init=False, repr=False)
     _small: np.ndarray | None = field(default=None, init=False, repr=False)
+    #: What solvers have computed of this operator and may use again, at another strength say.
+    notes: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def from_numpy(cls, X: Array, bits: np.ndarray, signs: np.ndarray | None = None) -> Masked:

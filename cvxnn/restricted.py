@@ -16,6 +16,8 @@ Armijo rule); Li, Sun and Toh, SIAM J. Optim. 2018.
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 from scipy.linalg import LinAlgError
 
@@ -23,6 +25,7 @@ from .block_step import BlockSteps
 from .manifold import BySamples, ByWeights
 from .operators import Masked
 from .program import Program
+from .screening import group_norms
 
 __all__ = ["Kept", "Restricted", "norms"]
 
@@ -49,6 +52,9 @@ def norms(W: np.ndarray) -> np.ndarray:
 class Kept:
     """A program in NumPy, with what is computed for it only once: eigenvectors, Gram blocks, kernel.
 
+    None of these depends on the strength of the penalty or on the targets: :meth:`of` takes them over from
+    the last program with the same operator, loss and weights, such as the one before on a path.
+
     Parameters
     ----------
     program : Program
@@ -63,6 +69,28 @@ class Kept:
         self.steps = BlockSteps(self._quadratic, program.beta)
         self.by_weights = ByWeights(operator, program.beta)
         self._by_samples: BySamples | None = None
+        self.lengths = group_norms(operator, self.majorant)
+
+    @classmethod
+    def of(cls, program: Program) -> Kept:
+        """Return what is kept of a program's operator, at this program's strength and targets."""
+        assert isinstance(program.operator, Masked)
+        notes = program.operator.notes
+        kept = notes.get("restricted")
+        if (
+            not isinstance(kept, Kept)
+            or kept.program.loss.curvature != program.loss.curvature
+            or not np.array_equal(kept.program.weights, program.weights)
+        ):
+            kept = notes["restricted"] = cls(program)
+            return kept
+        kept = notes["restricted"] = copy.copy(kept)
+        kept.program = program
+        kept.steps = kept.steps.at(program.beta)
+        kept.by_weights = kept.by_weights.at(program.beta)
+        if kept._by_samples is not None:
+            kept._by_samples = kept._by_samples.at(program.beta)
+        return kept
 
     @property
     def by_samples(self) -> BySamples:

@@ -2,8 +2,8 @@
 
 All three minimise ``(1/n) sum loss(A w, y) + alpha * sum_g |w_g|`` with ``A = [D_1 X ... D_P X]``; celer
 knows the squared error only. adelie has a matrix type for A and keeps n x (d + P) numbers; celer and skglm
-get the dictionary itself, n x Pd numbers, which is refused beyond 4 GiB. Every solve has its own clock, from
-plain arrays on: patterns, matrices and dictionaries are made within it, for these peers as for ours.
+get the dictionary itself, n x Pd numbers, which is refused beyond 4 GiB. Every solve has its own clock,
+from plain arrays on: patterns, matrices and dictionaries are made within it, for these peers as for ours.
 
 They show a solution only at the end, so each is solved from scratch with sharper and sharper tolerances
 until its gap is below 1e-6; the time that counts is that of the first tolerance that was sharp enough, as
