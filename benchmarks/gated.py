@@ -89,6 +89,8 @@ def run(chosen: Any) -> None:
         row |= {"gates": len(case.gates if case.gates is not None else ()), "share": share, "peers": {}}
         for peer in peers:
             old = kept(case, peer.name, 0) if options.resume or chosen.report else None
+            if old is not None and old["stopped"] in ("error", "killed") and not chosen.report:
+                old = None
             if old is None and chosen.report:
                 continue
             result = old or cores.run(case, peer, 0, options, None)

@@ -36,7 +36,7 @@ LARGEST = 6000
 ROUGH = 0.3
 #: How many groups may enter in one sweep, as a part of those active, and at least. Of a crowd that all
 #: want to enter, the first make most of the others' wish go away.
-ENTER, ENTER_LEAST = 0.5, 20
+ENTER, ENTER_LEAST = 0.5, 8
 #: Newton steps between two sweeps; block steps and Newton steps in turn, at most.
 NEWTON_STEPS, ROUNDS = 8, 60
 #: More sweeps in a row at most, where Newton steps are expensive; the price of a block step apart from its
@@ -184,11 +184,12 @@ class Restricted:
         return -self.operator.adjoint(self.kept.program.residual(self.f))
 
     def _affordable(self, swept: int) -> int:
-        """How many more sweeps, of as many block steps each, cost less than half a Newton step."""
+        """How many more sweeps over all active groups cost less than half a Newton step."""
         n, d = self.operator.X.shape
         at = np.flatnonzero(np.any(self.W != 0.0, axis=1))
         newton = min(self._costs(at).values())
-        sweep = swept * (STEP_COST + 3 * n * d) + n * d * len(self.W)
+        # a thorough sweep steps on all active groups, however few the last one changed
+        sweep = max(swept, len(at)) * (STEP_COST + 3 * n * d) + n * d * len(self.W)
         return int(min(SWEEPS, 0.5 * newton / sweep)) if swept and np.isfinite(newton) else 0
 
     def sweep(self, G: np.ndarray, thorough: bool) -> int:
