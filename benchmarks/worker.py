@@ -48,10 +48,12 @@ def main(path: str) -> None:
     facts: dict[str, Any] = {"python": sys.version.split()[0], "numpy": np.__version__}
     with np.load(spec["problem"]) as file:
         gates = file["gates"] if spec["gated"] else None
-        task = Task(file["X"], file["y"], spec["loss"], spec["alpha"], spec["seed"], spec["limit"], gates)
-    record = Recorder(spec["limit"], spec["target"])
+        given = (spec["loss"], spec["alpha"], spec["seed"], spec["limit"], gates, spec["repeats"])
+        task = Task(file["X"], file["y"], *given)
+    clock = time.process_time if spec["clock"] == "cpu" else time.perf_counter
+    record = Recorder(spec["limit"], spec["target"], clock)
     try:
-        peer.solve(_tiny(spec), Recorder(0.5))
+        peer.solve(_tiny(spec), Recorder(0.5, None, clock))
         began, cpu = time.perf_counter(), time.process_time()
         record.start()
         facts["extra"] = peer.solve(task, record) or {}

@@ -395,5 +395,6 @@ def _confirmed(X: np.ndarray, gates: np.ndarray, rows: np.ndarray, points: np.nd
 
 def _blocks(patterns: int, n: int) -> list[slice]:
     """Slices of the patterns that keep a temporary matrix of patterns times samples small."""
-    step = max(1, 2**21 // max(1, n))
+    # a temporary that fits the cache and is not asked of the system anew each time
+    step = max(32, 2**17 // max(1, n))
     return [slice(i, i + step) for i in range(0, max(1, patterns), step)]

@@ -76,6 +76,12 @@ class BlockSteps:
         self.quadratic, self.beta = quadratic, beta
         self.known: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
+    def at(self, beta: float) -> BlockSteps:
+        """The same groups at another strength of the norm, with the eigenvectors that are known."""
+        other = BlockSteps(self.quadratic, beta)
+        other.known = self.known
+        return other
+
     def __call__(self, group: int, w: np.ndarray, gradient: np.ndarray) -> np.ndarray:
         """Return the weights (d,) after the step from `w` (d,), where the loss has this gradient (d,)."""
         if group not in self.known:

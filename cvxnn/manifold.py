@@ -25,6 +25,7 @@ and Toh, Math. Prog. 2020 (group lasso).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import numpy as np
@@ -56,8 +57,16 @@ class ByWeights:
     def __init__(self, operator: Masked, beta: float) -> None:
         self.operator, self.beta = operator, beta
         self.groups = np.zeros(0, dtype=int)
+        #: where each group is in the matrix, -1 where it is not
+        self.place = np.full(operator.shape[1], -1)
         self.matrix = np.zeros((0, 0), order="F")
         self.h: np.ndarray | None = None
+
+    def at(self, beta: float) -> ByWeights:
+        """The same system at another strength of the norm, with what is kept of it."""
+        other = copy.copy(self)
+        other.beta = beta
+        return other
 
     def solve(
         self,
@@ -116,13 +125,13 @@ class ByWeights:
         d = self.operator.X.shape[1]
         if self.h is None or not np.array_equal(h, self.h):
             self.groups, self.h = self.groups[:0], h
-        new = np.setdiff1d(groups, self.groups)
+            self.place[:] = -1
+        new = groups[self.place[groups] < 0]
         if len(new):
             if len(self.groups) + len(new) > 2 * len(groups):
                 self._keep(np.isin(self.groups, groups))
             self._add(new, h)
-        order = np.argsort(self.groups)
-        at = order[np.searchsorted(self.groups, groups, sorter=order)]
+        at = self.place[groups]
         k, room = len(groups), len(self.matrix) // d
         blocks = self.matrix.T.reshape(room, d, room, d)
         H = np.empty((k, d, k, d))
@@ -135,7 +144,7 @@ class ByWeights:
         """About how many multiplications :meth:`solve` takes."""
         n, d = self.operator.X.shape
         known = self.h is not None and np.array_equal(h, self.h)
-        new = len(np.setdiff1d(groups, self.groups)) if known else len(groups)
+        new = int(np.sum(self.place[groups] < 0)) if known else len(groups)
         size = len(groups) * d
         return n * new * d * (size - 0.5 * new * d) + size**3 / 6.0
 
@@ -143,37 +152,46 @@ class ByWeights:
         d = self.operator.X.shape[1]
         rows = (np.flatnonzero(kept)[:, None] * d + np.arange(d)).ravel()
         self.matrix[: len(rows), : len(rows)] = self.matrix[np.ix_(rows, rows)]
-        self.groups = self.groups[kept]
+        self._hold(self.groups[kept])
+
+    def _hold(self, groups: np.ndarray) -> None:
+        self.place[self.groups] = -1
+        self.groups = groups
+        self.place[groups] = np.arange(len(groups))
 
     def _add(self, new: np.ndarray, h: np.ndarray) -> None:
         d = self.operator.X.shape[1]
         old, size = len(self.groups) * d, (len(self.groups) + len(new)) * d
-        self.groups = np.concatenate([self.groups, new])
+        self._hold(np.concatenate([self.groups, new]))
         if size > len(self.matrix):
             larger = np.zeros((2 * size, 2 * size), order="F")
             larger[:old, :old] = self.matrix[:old, :old]
             self.matrix = larger
         border, corner = np.zeros((size - old, old)), np.zeros((size - old, size - old), order="F")
-        for rows, F in columns(self.operator, self.groups):
-            F *= np.sqrt(h[rows])[:, None]
+        for _, F in columns(self.operator, self.groups, np.sqrt(h)):
             fresh = F[:, old:]
             border += fresh.T @ F[:, :old]
-            corner = dsyrk(1.0, fresh.T, beta=1.0, c=corner, lower=True, overwrite_c=True)
+            corner = dsyrk(1.0, fresh, beta=1.0, c=corner, trans=1, lower=True, overwrite_c=True)
         self.matrix[old:size, :old], self.matrix[:old, old:size] = border, border.T
         self.matrix[old:size, old:size] = np.tril(corner) + np.tril(corner, -1).T
 
 
-def columns(operator: Masked, groups: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield blocks of samples and ``F`` on them, shape (samples, k * d), one tile after the other."""
-    X, bits = operator.X, operator.bits[groups]
-    n, d = X.shape
+def columns(operator: Masked, groups: np.ndarray, root: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield blocks of samples and ``diag(root) F`` on them, (samples, k * d), one tile after the other.
+
+    The blocks lie in memory column by column: masking rows of d numbers at a time costs more than the
+    product with them.
+    """
+    bits = operator.bits[groups]
+    n, d = operator.X.shape
     height = max(8, 2 * TILE // max(1, len(groups) * d) // 8 * 8)
     for top in range(0, n, height):
         rows = slice(top, min(top + height, n))
-        mask = spread(bits[:, top // 8 : -(-rows.stop // 8)], rows.stop - top, X.dtype)
+        mask = spread(bits[:, top // 8 : -(-rows.stop // 8)], rows.stop - top, operator.X.dtype)
         if operator.signs is not None:
             mask = mask * operator.signs[groups][:, None]
-        yield rows, (mask.T[:, :, None] * X[rows, None, :]).reshape(rows.stop - top, -1)
+        X = np.ascontiguousarray((operator.X[rows] * root[rows, None]).T)
+        yield rows, (mask[:, None, :] * X).reshape(len(groups) * d, -1).T
 
 
 class BySamples:
@@ -195,6 +213,12 @@ class BySamples:
         # BLAS writes columns; the kernel is symmetric, so its rows are its columns
         self.kernel = (operator.X @ operator.X.T).T
         self.room = np.zeros((n, n), order="F")
+
+    def at(self, beta: float) -> BySamples:
+        """The same system at another strength of the norm, with what is kept of it."""
+        other = copy.copy(self)
+        other.beta = beta
+        return other
 
     @staticmethod
     def cost(n: int, k: int) -> float:

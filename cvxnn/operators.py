@@ -79,6 +79,9 @@ class Masked(Operator):
     signs: Array | None = None
     chunk: int = 0
     _last: tuple[Array, Array] | None = field(default=None, init=False, repr=False)
+    _small: np.ndarray | None = field(default=None, init=False, repr=False)
+    #: What solvers have computed of this operator and may use again, at another strength say.
+    notes: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def from_numpy(cls, X: Array, bits: np.ndarray, signs: np.ndarray | None = None) -> Masked:
@@ -103,6 +106,23 @@ class Masked(Operator):
             parts = (slice(at, min(at + width, groups)) for at in range(0, groups, width))
             yield slice(top, min(top + height, n)), parts
 
+    def whole(self) -> np.ndarray | None:
+        """All patterns as numbers (groups, n) where they fit one tile, and then kept; else None.
+
+        NumPy only. What is computed with them often is small, and unpacking costs as much as the product.
+        """
+        n, groups, _ = self.shape
+        if self._small is None and n * groups <= TILE and is_numpy_array(self.X) and not self.chunk:
+            # a frozen dataclass: what is remembered is no part of its value
+            object.__setattr__(self, "_small", spread(self.bits, n, self.X.dtype))
+        return self._small
+
+    def pattern(self, group: int) -> np.ndarray:
+        """The signed pattern of one group, shape (n,); NumPy only."""
+        small = self.whole()
+        mask = small[group] if small is not None else self._mask(slice(group, group + 1))[0]
+        return mask if self.signs is None else mask * self.signs[group]
+
     def _mask(self, part: slice, rows: slice | None = None) -> Array:
         """The patterns of some groups on some samples (part, rows), in the dtype of X."""
         n = self.X.shape[0]
@@ -121,6 +141,9 @@ class Masked(Operator):
                 return self.take(used).apply(W[used])
         if self.signs is not None:
             W = W * self.signs[:, None]
+        small = self.whole()
+        if small is not None:
+            return np.einsum("nd,dn->n", self.X, W.T @ small)
         out = xp.zeros_like(self.X[:, 0])
         for rows, parts in self._tiles():
             X = xp.matrix_transpose(self.X[rows, :])
@@ -145,6 +168,10 @@ class Masked(Operator):
         return self._last[1].copy()
 
     def _product(self, Z: Array) -> Array:
+        small = self.whole()
+        if small is not None:
+            product = ((self.X.T * Z) @ small.T).T
+            return product if self.signs is None else product * self.signs[:, None]
         xp = array_namespace(self.X)
         _, groups, d = self.shape
         out = xp.zeros((groups, d), dtype=self.X.dtype, device=device(self.X))

@@ -82,8 +82,8 @@ class Problem:
         beta = float(alpha * np.sum(s))
         # adding 0.0 makes -0.0 and 0.0 the same row
         table = np.column_stack([X, y])[s > 0] + 0.0
-        rows, place = np.unique(table, axis=0, return_inverse=True)
-        s = np.bincount(np.ravel(place), weights=s[s > 0], minlength=len(rows))
+        rows, place = _distinct_rows(table)
+        s = np.bincount(place, weights=s[s > 0], minlength=len(rows))
         return cls(np.ascontiguousarray(rows[:, :-1]), rows[:, -1].copy(), s, loss, beta, intercept)
 
     @property
@@ -117,6 +117,24 @@ class Problem:
         if self.intercept:
             f = f + self.loss.intercept(f, self.y, self.weights)
         return self.value(f, 0.0)
+
+
+def _distinct_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct rows in lexicographic order, and which of them every row is.
+
+    Where the first column or two tell all rows apart, which is most data, sorting by them is enough;
+    comparing whole rows takes ten times as long.
+    """
+    n = len(table)
+    for width in (1, 2, 4):
+        first = table[:, :width]
+        order = np.lexsort(first.T[::-1])
+        if n and first.shape[1] and np.all(np.any(np.diff(first[order], axis=0) != 0.0, axis=1)):
+            place = np.empty(n, dtype=np.intp)
+            place[order] = np.arange(n)
+            return table[order], place
+    rows, place = np.unique(table, axis=0, return_inverse=True)
+    return rows, np.ravel(place)
 
 
 def check_size(name: str, values: np.ndarray) -> None:

@@ -16,13 +16,16 @@ Armijo rule); Li, Sun and Toh, SIAM J. Optim. 2018.
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 from scipy.linalg import LinAlgError
 
 from .block_step import BlockSteps
 from .manifold import BySamples, ByWeights
-from .operators import Masked, spread
+from .operators import Masked
 from .program import Program
+from .screening import group_norms
 
 __all__ = ["Kept", "Restricted", "norms"]
 
@@ -33,7 +36,7 @@ LARGEST = 6000
 ROUGH = 0.3
 #: How many groups may enter in one sweep, as a part of those active, and at least. Of a crowd that all
 #: want to enter, the first make most of the others' wish go away.
-ENTER, ENTER_LEAST = 0.5, 20
+ENTER, ENTER_LEAST = 0.5, 8
 #: Newton steps between two sweeps; block steps and Newton steps in turn, at most.
 NEWTON_STEPS, ROUNDS = 8, 60
 #: More sweeps in a row at most, where Newton steps are expensive; the price of a block step apart from its
@@ -49,6 +52,9 @@ def norms(W: np.ndarray) -> np.ndarray:
 class Kept:
     """A program in NumPy, with what is computed for it only once: eigenvectors, Gram blocks, kernel.
 
+    None of these depends on the strength of the penalty or on the targets: :meth:`of` takes them over from
+    the last program with the same operator, loss and weights, such as the one before on a path.
+
     Parameters
     ----------
     program : Program
@@ -63,6 +69,28 @@ class Kept:
         self.steps = BlockSteps(self._quadratic, program.beta)
         self.by_weights = ByWeights(operator, program.beta)
         self._by_samples: BySamples | None = None
+        self.lengths = group_norms(operator, self.majorant)
+
+    @classmethod
+    def of(cls, program: Program) -> Kept:
+        """Return what is kept of a program's operator, at this program's strength and targets."""
+        assert isinstance(program.operator, Masked)
+        notes = program.operator.notes
+        kept = notes.get("restricted")
+        if (
+            not isinstance(kept, Kept)
+            or kept.program.loss.curvature != program.loss.curvature
+            or not np.array_equal(kept.program.weights, program.weights)
+        ):
+            kept = notes["restricted"] = cls(program)
+            return kept
+        kept = notes["restricted"] = copy.copy(kept)
+        kept.program = program
+        kept.steps = kept.steps.at(program.beta)
+        kept.by_weights = kept.by_weights.at(program.beta)
+        if kept._by_samples is not None:
+            kept._by_samples = kept._by_samples.at(program.beta)
+        return kept
 
     @property
     def by_samples(self) -> BySamples:
@@ -71,15 +99,9 @@ class Kept:
             self._by_samples = BySamples(self.operator, self.program.beta)
         return self._by_samples
 
-    def mask(self, group: int) -> np.ndarray:
-        """The signed pattern of a group, shape (n,)."""
-        X, signs = self.operator.X, self.operator.signs
-        mask = spread(self.operator.bits[group : group + 1], len(X), X.dtype)[0]
-        return mask if signs is None else mask * signs[group]
-
     def _quadratic(self, group: int) -> np.ndarray:
         """``F_g' diag(h) F_g`` for the majorant h, shape (d, d)."""
-        seen = self.mask(group) != 0.0
+        seen = self.operator.pattern(group) != 0.0
         rows = self.operator.X[seen]
         return (rows.T * self.majorant[seen]) @ rows
 
@@ -162,11 +184,12 @@ class Restricted:
         return -self.operator.adjoint(self.kept.program.residual(self.f))
 
     def _affordable(self, swept: int) -> int:
-        """How many more sweeps, of as many block steps each, cost less than half a Newton step."""
+        """How many more sweeps over all active groups cost less than half a Newton step."""
         n, d = self.operator.X.shape
         at = np.flatnonzero(np.any(self.W != 0.0, axis=1))
         newton = min(self._costs(at).values())
-        sweep = swept * (STEP_COST + 3 * n * d) + n * d * len(self.W)
+        # a thorough sweep steps on all active groups, however few the last one changed
+        sweep = max(swept, len(at)) * (STEP_COST + 3 * n * d) + n * d * len(self.W)
         return int(min(SWEEPS, 0.5 * newton / sweep)) if swept and np.isfinite(newton) else 0
 
     def sweep(self, G: np.ndarray, thorough: bool) -> int:
@@ -190,7 +213,7 @@ class Restricted:
         slope, changed = kept.slope(self.f), 0
         for j in np.sort(np.concatenate([np.flatnonzero(rough), enter])):
             group, w = int(self.groups[j]), self.W[j]
-            mask = kept.mask(group)
+            mask = self.operator.pattern(j)
             g = (mask * slope) @ self.operator.X
             if not active[j] and float(g @ g) <= beta * beta:
                 continue

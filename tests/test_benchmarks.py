@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks import best_known
+from benchmarks import best_known, gated
 from benchmarks.judge import judge_gated, judge_relu, time_to
 from benchmarks.peers import Task, all_peers
 from benchmarks.peers.arithmetic import gated_gap, loss_and_slope
@@ -60,6 +60,24 @@ def test_judge_of_gated_networks_agrees_with_the_peers_gap(data, tmp_path):
     verdict = judge_gated(data, 0.01, str(tmp_path / "run.npz"), gates)
     masks = (gates @ data.X.T >= 0).astype(float)
     assert verdict.gap[0] == pytest.approx(gated_gap(data.X, data.y, masks, W, 0.01), rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "log_loss"])
+def test_alpha_max_of_the_gated_suite_and_the_peers_gap(loss, data):
+    gates = np.random.default_rng(4).standard_normal((5, 3))
+    named = Data("tiny", data.X, data.y, loss)
+    masks, zero = (gates @ data.X.T >= 0).astype(float), np.zeros(gates.shape)
+    top = gated.largest(named, gates)
+    assert gated_gap(data.X, data.y, masks, zero, 1.001 * top, loss) == pytest.approx(0.0, abs=1e-12)
+    assert gated_gap(data.X, data.y, masks, zero, 0.9 * top, loss) > 1e-3
+
+
+def test_readings_count_whole_solves_and_say_what_a_miss_had():
+    solved = {"gap": [1e-3, 1e-7], "seconds_of": [0.1, 0.4], "stopped": "finished"}
+    assert gated.reading(solved, False)["times"] == [0.4]
+    assert gated.reading(solved | {"extra": {"times": [0.5, 0.6]}}, True)["times"] == [0.5, 0.6]
+    missed = gated.reading({"gap": [1e-3, 1e-5], "seconds_of": [2.0, 9.0], "stopped": "limit"}, False)
+    assert missed["times"] == [] and missed["spent"] == 9.0 and missed["gap"] == 1e-5
 
 
 def test_recorder_stops_at_target_and_limit():

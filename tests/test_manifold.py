@@ -66,6 +66,8 @@ def test_columns_come_in_tiles(monkeypatch):
     for signed in (False, True):
         _, operator = setting(signed)
         groups = np.array([0, 3, 7])
-        tiles = list(columns(operator, groups))
+        root = np.sqrt(np.arange(1.0, 1.0 + len(operator.X)))
+        tiles = list(columns(operator, groups, root))
         assert len(tiles) > 1
-        assert np.array_equal(np.vstack([F for _, F in tiles]), operator.take(groups).dense())
+        wanted = root[:, None] * operator.take(groups).dense()
+        assert np.array_equal(np.vstack([F for _, F in tiles]), wanted)

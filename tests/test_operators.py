@@ -130,3 +130,19 @@ def test_the_remembered_product_is_nobodys_to_change():
     Z[3] = 99.0
     fresh = operator.dense().T @ Z
     assert operator.adjoint(Z).ravel() == pytest.approx(fresh)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_kept_masks_change_no_product(signed, monkeypatch):
+    rng = np.random.default_rng(0)
+    X, masks = rng.normal(size=(30, 4)), rng.random((9, 30)) < 0.5
+    signs = rng.choice([-1.0, 1.0], 9) if signed else None
+    W, Z = rng.normal(size=(9, 4)), rng.normal(size=30)
+    small = Masked(X, pack(masks), signs)
+    assert small.whole() is small.whole() is not None
+    kept = small.apply(W), small.adjoint(Z), small.pattern(5)
+    monkeypatch.setattr("cvxnn.operators.TILE", 64)
+    tiled = Masked(X, pack(masks), signs)
+    assert tiled.whole() is None
+    for one, other in zip(kept, (tiled.apply(W), tiled.adjoint(Z), tiled.pattern(5)), strict=True):
+        assert np.allclose(one, other, rtol=1e-13, atol=1e-13)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cvxnn.losses import LOSSES, get_loss
 from cvxnn.penalties import GroupL2
-from cvxnn.program import Problem, Program, Solution, Status
+from cvxnn.program import Problem, Program, Solution, Status, _distinct_rows
 from cvxnn.solvers import SOLVERS, run
 from cvxnn.testing import programs, random_program
 
@@ -155,3 +155,13 @@ def test_gap_of_a_solution():
 
 def test_every_status_has_a_sentence():
     assert all(str(status).endswith(".") and len(str(status)) > 20 for status in Status)
+
+
+def test_distinct_rows_are_those_of_numpy():
+    rng = np.random.default_rng(0)
+    tables = [rng.normal(size=(40, 6)), rng.integers(0, 3, (40, 6)).astype(float), np.zeros((0, 3))]
+    tables += [np.ones((4, 1)), np.column_stack([np.arange(9.0) // 3, np.arange(9.0), np.zeros(9)])]
+    for table in tables:
+        rows, place = _distinct_rows(table)
+        wanted, back = np.unique(table, axis=0, return_inverse=True)
+        assert np.array_equal(rows, wanted) and np.array_equal(place, np.ravel(back))

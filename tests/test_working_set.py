@@ -155,3 +155,23 @@ def test_what_it_supports():
     operator = Masked(single.operator.X.astype(np.float32), single.operator.bits)
     able, reason = SOLVER().supports(replace(single, operator=operator))
     assert not able and "float64" in reason
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_what_is_kept_of_an_operator_serves_other_strengths_only_where_it_may(loss):
+    program = random(3, loss, ratio=0.3)
+    first = Kept.of(program)
+    run(SOLVER(), program, tol=1e-8)
+    for ratio in (0.1, 0.02):
+        weaker = replace(program, beta=ratio * largest(program))
+        again = run(SOLVER(), weaker, tol=1e-10, max_iter=200)
+        X, bits = program.operator.X, program.operator.bits
+        fresh = run(SOLVER(), replace(weaker, operator=Masked(X, bits)), tol=1e-10, max_iter=200)
+        assert again.primal == pytest.approx(fresh.primal, rel=1e-9)
+        assert Kept.of(weaker).steps.known is first.steps.known
+        assert Kept.of(weaker).by_weights.beta == weaker.beta
+    # other weights are another quadratic: nothing is taken over
+    heavier = replace(program, weights=2.0 * program.weights)
+    assert Kept.of(heavier).steps.known is not first.steps.known
+    other = run(SOLVERS["interior_point"](), heavier, tol=1e-10, max_iter=100)
+    assert run(SOLVER(), heavier, tol=1e-10, max_iter=200).primal == pytest.approx(other.primal, rel=1e-8)

@@ -32,6 +32,8 @@ class Task:
         Seconds.
     gates : ndarray of shape (P, d) or None
         Gates of a gated problem.
+    repeats : int
+        How often a gated problem is solved again, in the same process, once the right tolerance is known.
     """
 
     X: np.ndarray
@@ -41,6 +43,7 @@ class Task:
     seed: int
     limit: float
     gates: np.ndarray | None = None
+    repeats: int = 1
 
 
 @dataclass(frozen=True)

@@ -38,15 +38,30 @@ def first_network(
     return W * np.sqrt(strength), a
 
 
-def gated_gap(X: np.ndarray, y: np.ndarray, masks: np.ndarray, W: np.ndarray, alpha: float) -> float:
-    """Return the relative duality gap of a gated least-squares problem, masks (P, n), W (P, d).
+def gated_gap(
+    X: np.ndarray,
+    y: np.ndarray,
+    masks: np.ndarray,
+    W: np.ndarray,
+    alpha: float,
+    loss: str = "squared_error",
+) -> float:
+    """Return the relative duality gap of a gated problem, masks (P, n), W (P, d).
 
     It only tells a black box when to stop sharpening its tolerance.
     """
     n = len(y)
-    r = y - np.sum(masks * (X @ W.T).T, axis=0)
-    primal = 0.5 * r @ r / n + alpha * np.sum(np.linalg.norm(W, axis=1))
-    price = np.max(np.linalg.norm((masks * r) @ X, axis=1)) / n
-    t = min(alpha / price, (r @ y) / (r @ r)) if price > 0 else 1.0
-    dual = (t * (r @ y) - 0.5 * t * t * (r @ r)) / n
+    f = np.sum(masks * (X @ W.T).T, axis=0)
+    value, slope = loss_and_slope(loss, f, y)
+    primal = value + alpha * np.sum(np.linalg.norm(W, axis=1))
+    price = np.max(np.linalg.norm((masks * slope) @ X, axis=1))
+    if loss == "squared_error":
+        r = y - f
+        t = min(alpha / price, (r @ y) / (r @ r)) if price > 0 else 1.0
+        dual = (t * (r @ y) - 0.5 * t * t * (r @ r)) / n
+    else:
+        # probabilities of the other class, shrunk until they are feasible
+        p = np.clip(-n * slope * y, 0.0, 1.0) * min(1.0, alpha / price if price > 0 else 1.0)
+        q = 1.0 - p
+        dual = -float(np.mean(p * np.log(np.maximum(p, 1e-300)) + q * np.log(np.maximum(q, 1e-300))))
     return float((primal - dual) / primal)

@@ -69,7 +69,7 @@ def _gated(task: Task, record: Any) -> dict[str, Any]:
             W = np.asarray(internal.weights)[0]
             record(W)
             with record.paused():
-                gap = gated_gap(task.X, task.y, masks, W, task.alpha)
+                gap = gated_gap(task.X, task.y, masks, W, task.alpha, task.loss)
             if gap < 1e-7 or record.over():
                 raise _Over
         return internal

@@ -21,10 +21,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..arrangement import Arrangement, pack, patterns_of
+from ..arrangement import Arrangement, patterns_of
 from ..certificate import Oracle, Price, search_gap
 from ..network import Affine, Gated, Network
-from ..operators import TILE, Masked
+from ..operators import Masked
 from ..penalties import GroupL2
 from ..program import Master, Problem, Program, Solution
 from .base import Architecture, Effort, Progress, Training, check_count, check_hidden_bias, design_matrix
@@ -101,11 +101,7 @@ class GatedReLU(Architecture):
         )
 
     def _operator(self, problem: Problem, arrangement: Arrangement) -> Masked:
-        X = self._design(problem)
-        gates, step = arrangement.gates, max(1, TILE // max(1, len(X)))
-        # a tile of gates at a time: patterns are never there for all gates as more than bits
-        starts = range(0, max(1, len(gates)), step)
-        return Masked(X, np.concatenate([pack(patterns_of(X, gates[at : at + step])) for at in starts]))
+        return Masked(self._design(problem), arrangement.bits)
 
     def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
         """``w_j / sqrt(||w_j||)`` and ``sqrt(||w_j||)``; groups at zero are left out."""

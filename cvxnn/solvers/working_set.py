@@ -30,7 +30,7 @@ from ..operators import Masked
 from ..penalties import GroupL2
 from ..program import Program
 from ..restricted import Kept, Restricted, norms
-from ..screening import group_norms, priorities, survivors, working_set
+from ..screening import priorities, survivors, working_set
 from .base import Candidate, Solver
 
 #: Groups in a working set: at least this many, this part of all, and this multiple of those active. A
@@ -79,13 +79,12 @@ class WorkingSet(Solver):
         return True, ""
 
     def init(self, program: Program, start: Array | None) -> State:
-        kept = Kept(program)
+        kept = Kept.of(program)
         _, groups, d = program.operator.shape
         W = np.zeros((groups, d)) if start is None else np.array(to_numpy(start))
         f = kept.operator.apply(W)
         c = kept.refit(f)
-        lengths = group_norms(kept.operator, kept.majorant)
-        return State(kept, lengths, W, c, f + c, np.ones(groups, dtype=bool))
+        return State(kept, kept.lengths, W, c, f + c, np.ones(groups, dtype=bool))
 
     def candidate(self, program: Program, state: State) -> Candidate:
         return Candidate(state.W, state.c, program.residual(state.f))
