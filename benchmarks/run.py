@@ -32,6 +32,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=60.0, help="seconds for one run")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time, each on its own core")
     parser.add_argument("--threads", type=int, default=1, help="BLAS threads of every peer")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="what a second is")
     parser.add_argument("--resume", action="store_true", help="take over results that are there")
     parser.add_argument("--final", action="store_true", help="peers run on at the target")
     parser.add_argument("--report", action="store_true", help="only write the report from kept runs")
@@ -56,7 +57,7 @@ def choose_peers(suite: str, wanted: list[str] | None) -> list[Peer]:
 
 def options_of(arguments: argparse.Namespace) -> Options:
     """Return what all runs share."""
-    names = ("limit", "repeats", "threads", "jobs", "resume", "final")
+    names = ("limit", "repeats", "threads", "jobs", "resume", "final", "clock")
     return Options(**{name: getattr(arguments, name) for name in names})
 
 

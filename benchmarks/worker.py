@@ -49,7 +49,8 @@ def main(path: str) -> None:
     with np.load(spec["problem"]) as file:
         gates = file["gates"] if spec["gated"] else None
         task = Task(file["X"], file["y"], spec["loss"], spec["alpha"], spec["seed"], spec["limit"], gates)
-    record = Recorder(spec["limit"], spec["target"])
+    clock = time.process_time if spec["clock"] == "cpu" else time.perf_counter
+    record = Recorder(spec["limit"], spec["target"], clock)
     try:
         peer.solve(_tiny(spec), Recorder(0.5))
         began, cpu = time.perf_counter(), time.process_time()

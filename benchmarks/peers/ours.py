@@ -7,6 +7,7 @@ began.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from . import Peer, Task
@@ -40,13 +41,15 @@ def _train(task: Task, record: Any, architecture: Any, tol: float, **options: An
     def hear(moment: Any) -> None:
         moments.append((record.seconds, moment))
         show(getattr(moment, "network", None))
+        if record.seconds > task.limit:
+            raise KeyboardInterrupt  # training's own limit is one of the wall
 
     trained = train(
         _problem(task),
         architecture,
         tol=tol,
         random_state=task.seed,
-        max_time=task.limit,
+        max_time=task.limit if record.clock is time.perf_counter else None,
         callback=hear,
         **options,
     )
