@@ -134,7 +134,7 @@ def scaling(
     limit: float,
     path: Path,
 ) -> Path:
-    """Draw time against each quantity, log-log, with fitted exponents; a cross at the limit is a failure."""
+    """Draw time against each quantity, log-log, with exponents; a cross at the limit is a failure."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,14 +1,14 @@
 r"""The scaling suite: time against n, d, the width of the planted network, and the strength of the penalty.
 
-Data come from a planted ReLU network with noise. One quantity grows, the others stay. Columns have unit norm,
-which makes alpha_max fall as ``1 / sqrt(n)``: what stays is therefore ``alpha_max / alpha`` and not alpha, so
-that growing n does not also mean another problem. alpha_max is computed before and not timed.
+Data come from a planted ReLU network with noise. One quantity grows, the others stay. Columns have unit
+norm, which makes alpha_max fall as ``1 / sqrt(n)``: what stays is therefore ``alpha_max / alpha`` and not
+alpha, so that growing n does not also mean another problem. alpha_max is computed before and not timed.
 
-The target is 1e-4 above what cvxnn ends at, or above what a peer ends at where that is lower. An exponent is
-the slope of log time against log quantity, by least squares. A run that failed is *censored*: all that is
-known is that its time is above the limit. With the limit in its place the slope is a lower bound of the true
-one if every failure lies above the mean of the log quantities (there a longer time raises the slope), and it is
-written as "> 1.2"; otherwise nothing is said.
+The target is 1e-4 above what cvxnn ends at, or above what a peer ends at where that is lower. An exponent
+is the slope of log time against log quantity, by least squares. A run that failed is *censored*: all that
+is known is that its time is above the limit. With the limit in its place the slope is a lower bound of
+the true one if every failure lies above the mean of the log quantities (there a longer time raises the
+slope), and it is written as "> 1.2"; otherwise nothing is said.
 
 Reference: Tobin, Econometrica 1958 (censored observations).
 """

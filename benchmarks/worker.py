@@ -52,7 +52,7 @@ def main(path: str) -> None:
     clock = time.process_time if spec["clock"] == "cpu" else time.perf_counter
     record = Recorder(spec["limit"], spec["target"], clock)
     try:
-        peer.solve(_tiny(spec), Recorder(0.5))
+        peer.solve(_tiny(spec), Recorder(0.5, None, clock))
         began, cpu = time.perf_counter(), time.process_time()
         record.start()
         facts["extra"] = peer.solve(task, record) or {}
