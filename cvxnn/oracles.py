@@ -11,8 +11,10 @@ References: Pilanci and Ergen, ICML 2020, section 3; :mod:`cvxnn.pricing`, :mod:
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from .bounds import improve_dual, oracle_bound
 from .certificate import Oracle, Price, Proof, Scope
 from .constraints import project_cone
 from .network import Affine, Network
+from .pool import Pool
 from .pricing import Neurons, neuron_of, search
 from .program import Problem
 
@@ -28,6 +31,8 @@ from .program import Problem
 SEED = 0
 #: Share by which computed bounds are raised, for the rounding of sums of n terms in float64.
 ROUNDING = 1e-12
+#: Random starts of a light search as a share of a usual one's, its hops, and the starts from its pool.
+LIGHT, HOPS, RECALLED = 0.25, 2, 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +86,10 @@ class NeuronOracle(Oracle):
     """An oracle for neurons on one design matrix that also proposes neurons."""
 
     scope: Scope
+    #: Whether searches are light: few random starts, and those that a pool remembers.
+    light = False
+    #: Efforts of the searches that training makes one after the other; at the last it is `thorough`.
+    levels: tuple[int, ...] = (0, 1, 2)
 
     def __init__(self, problem: Problem, design: Design) -> None:
         super().__init__(problem)
@@ -186,7 +195,29 @@ class SearchOracle(NeuronOracle):
     """Local search for neurons, and the matrix bound over all patterns for proofs."""
 
     scope = "bounded"
+    pool: Pool | None = None
+    sure = True
+    seed = SEED
     _last: tuple[tuple[bytes, bytes], Neurons] | None = None
+    _light: tuple[bytes, float] | None = None
+
+    def remembering(self, pool: Pool, *, light: bool, sure: bool, seed: int) -> Self:
+        """Return the same oracle with a pool that it starts from and adds to.
+
+        Parameters
+        ----------
+        light : bool
+            Whether searches while training are light: few random starts beside those of the pool.
+        sure : bool
+            Whether the judge's search is nevertheless the thorough one.
+        seed : int
+            Of light searches, so that each of a series starts somewhere else.
+        """
+        other = copy.copy(self)
+        other.pool, other.light, other.sure, other.seed = pool, light, sure, seed
+        other.levels = ((0, 2) if sure else (2,)) if light else self.levels
+        other._last = other._light = None
+        return other
 
     def found(self, Z: np.ndarray, network: Network) -> float:
         return self.thorough(Z, network).best
@@ -200,8 +231,16 @@ class SearchOracle(NeuronOracle):
         starts = self.neurons_of(network)
         key = (Z.tobytes(), starts.tobytes())
         if self._last is None or self._last[0] != key:
-            found = self.neurons(Z, starts, np.random.default_rng(SEED), 2)
+            if self.sure:
+                found = self._hard(Z, starts, np.random.default_rng(SEED), 2)
+            else:
+                found = self.neurons(Z, starts, np.random.default_rng(self.seed), 2)
             self._last = (key, found)
+            if self.pool is not None:
+                self.pool.add(found)
+            if self.pool is not None and self._light is not None and self._light[0] == Z.tobytes():
+                before = max(self._light[1], self.problem.beta)
+                self.pool.missed = max(self.pool.missed, found.best / before - 1.0)
         return self._last[1]
 
     def price(self, Z: np.ndarray) -> Price:
@@ -228,22 +267,43 @@ class SearchOracle(NeuronOracle):
     def neurons(
         self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, effort: int
     ) -> Neurons:
+        if not self.light:
+            return self._hard(Z, starts, random_state, effort)
+        found = self._search(Z, starts, self._polish(), random_state, LIGHT)
+        for _ in range(HOPS):
+            found = found.join(self._hops(Z, found, random_state))
+        self._light = (Z.tobytes(), found.best)
+        return found
+
+    def _polish(self) -> int:
+        """How many neurons of a search are solved exactly and walked."""
         # Exact solutions and walks cost n d^2 each, and more where many rows are tight.
-        polish = int(np.clip(4e6 / self.X.size, 8, 48))
+        return int(np.clip(4e6 / self.X.size, 8, 48))
+
+    def _hard(
+        self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, effort: int
+    ) -> Neurons:
+        """Search with usual starts, and the more of them and the more hops the greater the effort."""
+        polish = self._polish()
         found = self._search(Z, starts, polish * (1 + effort), random_state, 4**effort)
         for _ in range(2 * effort):
-            # Hop: the best local maxima of a rugged function have good ones around them.
-            around = found.directions[:16]
-            noise = random_state.standard_normal((16, *around.shape)) / np.sqrt(around.shape[1])
-            size = np.linalg.norm(around, axis=1)[None, :, None]
-            hops = (around[None] + 0.5 * size * noise).reshape(-1, around.shape[1])
-            found = found.join(self._search(Z, None, polish // 2, random_state, 1, extra=hops))
+            found = found.join(self._hops(Z, found, random_state))
         return found
+
+    def _hops(self, Z: np.ndarray, found: Neurons, random_state: np.random.Generator) -> Neurons:
+        """Search around the best: good local maxima of a rugged function have good ones around them."""
+        around = found.directions[:16]
+        noise = random_state.standard_normal((16, *around.shape)) / np.sqrt(around.shape[1])
+        size = np.linalg.norm(around, axis=1)[None, :, None]
+        hops = (around[None] + 0.5 * size * noise).reshape(-1, around.shape[1])
+        return self._search(Z, None, self._polish() // 2, random_state, 1, extra=hops)
 
     def propose(
         self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, reach: int = 1
     ) -> Neurons:
-        return self._search(Z, starts, 100, random_state, reach, exact=False)
+        return self._search(
+            Z, starts, 100, random_state, LIGHT * reach if self.light else reach, exact=False
+        )
 
     def _search(
         self,
@@ -251,13 +311,15 @@ class SearchOracle(NeuronOracle):
         starts: np.ndarray | None,
         n_polish: int,
         random_state: np.random.Generator,
-        reach: int,
+        reach: float,
         *,
         extra: np.ndarray | None = None,
         exact: bool = True,
     ) -> Neurons:
         # More starts where a start costs little.
-        n_random = int(np.clip(2e6 / self.X.size, 32, 256)) * reach
+        n_random = int(np.clip(2e6 / self.X.size, 32, 256) * reach)
+        if extra is None and self.pool is not None and len(self.pool):
+            extra = self.pool.best(self.X, Z, RECALLED)
         return search(
             self.X,
             Z,

@@ -22,14 +22,18 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .architectures import Architecture
-from .certificate import Certificate, Proof, judge_and_prove, relative_gap, scale
+from .certificate import Certificate, Proof, judge_and_prove, relative_gap, scale, search_gap
 from .network import Network
+from .oracles import SearchOracle
+from .pool import Pool
 from .program import Problem, Status
 from .threshold import threshold
 from .train import BOUND_ITER, Ground, nothing, threads_for, train
 
 #: A network trained at less than this multiple of the next alpha is a start for it.
 NEAR = 4.0
+#: Where nothing is missed, the thorough search is made at one of so many alphas.
+RARELY = 8
 #: What ends a path before its last alpha.
 CUT = (Status.interrupted, Status.max_time)
 
@@ -189,7 +193,8 @@ def follow(
         At how many alphas a ``bounded`` certificate is tightened: evenly spread, the last among them.
         The others' bounds follow from these. None tightens all.
     callback : callable(Point), or None
-        Called after every alpha. Bounds that follow from other alphas are not there yet.
+        Called after every alpha. Bounds that follow from other alphas are not there yet, and an alpha
+        that is trained again, because a later search found what its own had missed, is not announced again.
 
     Returns
     -------
@@ -217,10 +222,11 @@ def follow(
                 if max_time is not None and spent > max_time and points:
                     break
                 cap = None if max_time is None else max(max_time - spent, 0.0)
-                point = walk.step(alpha, cap, BOUND_ITER if k in tightened else 0)
+                point = walk.step(alpha, cap, BOUND_ITER if k in tightened else 0, k == len(asked) - 1)
                 if point.status in CUT and points:
                     break  # half trained; the points before it are not
                 points.append(point)
+                walk.look_back(points, cap)
                 if callback is not None:
                     callback(point)
                 if point.status in CUT:
@@ -234,7 +240,13 @@ def follow(
 
 @dataclass
 class _Walk:
-    """Trains one alpha after the other, each from the network before it."""
+    """Trains one alpha after the other, each from the network before it.
+
+    From a neighbour, training needs a light search only, which starts from what earlier searches found
+    (:mod:`cvxnn.pool`). The thorough search is made at the last alpha and at every second one, then every
+    fourth, as long as it finds nothing that the light one missed; if it does, the alphas since the last
+    thorough search are looked at again.
+    """
 
     problem: Problem
     architecture: Architecture
@@ -244,8 +256,14 @@ class _Walk:
     max_iter: int
     random_state: int
     last: Point | None = None
+    pool: Pool | None = None
+    stride: int = 1
+    sure: bool = True
+    #: Alphas since the last thorough search, with their dual variables.
+    doubtful: list[np.ndarray] = field(default_factory=list)
 
-    def step(self, alpha: float, max_time: float | None, bound_iter: int) -> Point:
+    def step(self, alpha: float, max_time: float | None, bound_iter: int, final: bool) -> Point:
+        """Train and certify at the next alpha; `final` if it is the last."""
         began = time.perf_counter()
         problem = self.problem.at(alpha)
         if alpha >= self.alpha_max * (1.0 - 1e-12):
@@ -255,25 +273,76 @@ class _Walk:
             certificate, proof = judge_and_prove(
                 network, problem, self.architecture, oracle, max_iter=bound_iter
             )
-            n_iter, status = 0, Status.optimal
-        else:
-            near = self.last is not None and self.last.network.width and self.last.alpha <= NEAR * alpha
-            trained = train(
-                problem,
-                self.architecture,
-                tol=self.tol,
-                max_iter=self.max_iter,
-                max_time=max_time,
-                random_state=self.random_state,
-                bound_iter=bound_iter,
-                start=self.last.network if near and self.last is not None else None,
-                ground=self.ground,
-            )
-            network, certificate, proof = trained.network, trained.certificate, trained.proof
-            n_iter, status = trained.n_iter, trained.status
-        seconds = time.perf_counter() - began
-        self.last = Point(alpha, network, certificate, n_iter, status, seconds, proof)
+            seconds = time.perf_counter() - began
+            self.last = Point(alpha, network, certificate, 0, Status.optimal, seconds, proof)
+            return self.last
+        near = self.last is not None and self.last.network.width > 0 and self.last.alpha <= NEAR * alpha
+        self.sure = final or not near or len(self.doubtful) + 1 >= self.stride
+        start = self.last.network if near and self.last is not None else None
+        self.last, dual = self._train(alpha, start, self.sure, max_time, bound_iter)
+        self.doubtful.append(dual)
         return self.last
+
+    def _train(
+        self, alpha: float, start: Network | None, sure: bool, max_time: float | None, bound_iter: int
+    ) -> tuple[Point, np.ndarray]:
+        """Train from a neighbour, or from nothing; the point and its dual variable."""
+        began = time.perf_counter()
+        oracle = self.ground.oracle
+        if isinstance(oracle, SearchOracle):
+            if self.pool is None:
+                self.pool = Pool(oracle.X.shape[1])
+            self.pool.missed, self.pool.searches = 0.0, self.pool.searches + 1
+            light = start is not None
+            oracle = oracle.remembering(self.pool, light=light, sure=sure, seed=self.pool.searches)
+        trained = train(
+            self.problem.at(alpha),
+            self.architecture,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            max_time=max_time,
+            random_state=self.random_state,
+            bound_iter=bound_iter,
+            start=start,
+            ground=replace(self.ground, oracle=oracle),
+        )
+        seconds = time.perf_counter() - began
+        found = trained.certificate, trained.n_iter, trained.status, seconds, trained.proof
+        return Point(alpha, trained.network, *found), trained.dual
+
+    def look_back(self, points: list[Point], max_time: float | None) -> None:
+        """After a thorough search, train those again that it casts doubt on.
+
+        Parameters
+        ----------
+        points : list of Point
+            All so far, the one of the thorough search last; changed in place.
+        """
+        if self.pool is None or not self.sure or not self.doubtful:
+            return
+        surprised, duals = self.pool.missed > self.tol, self.doubtful
+        self.stride = 1 if surprised else min(2 * self.stride, RARELY)
+        self.doubtful = []
+        if not surprised:
+            return
+        assert isinstance(self.ground.oracle, SearchOracle)
+        for k in range(len(points) - len(duals), len(points) - 1):
+            point, Z = points[k], duals[k - len(points)]
+            problem, c = self.problem.at(point.alpha), point.certificate
+            price = float(np.max(self.pool.prices(self.ground.oracle.X, Z), initial=problem.beta))
+            gap = search_gap(problem, c.objective * problem.total_weight, Z, price)
+            if gap > c.search_gap:
+                points[k] = point = replace(point, certificate=replace(c, search_gap=min(gap, c.gap)))
+            if gap > max(self.tol, c.search_gap):
+                points[k] = _better(point, self._train(point.alpha, point.network, True, max_time, 0)[0])
+
+
+def _better(point: Point, other: Point) -> Point:
+    """Of two points at one alpha that of the lower objective, with the higher of their bounds."""
+    seconds = point.seconds + other.seconds
+    if other.certificate.objective < point.certificate.objective:
+        return _lifted(replace(other, proof=point.proof, seconds=seconds), point.certificate.lower_bound)
+    return replace(point, seconds=seconds)
 
 
 def transfer(points: list[Point], problem: Problem) -> list[Point]:

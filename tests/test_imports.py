@@ -16,7 +16,7 @@ FOLDERS = ("losses", "architectures", "solvers", "tasks")
 FLOORS = [
     {"arrays", "parameters", "registry"},
     {"losses", "network", "constraints", "penalties"},
-    {"operators", "arrangement", "descent", "pricing", "bounds"},
+    {"operators", "arrangement", "descent", "pricing", "pool", "bounds"},
     {"program"},
     {"certificate"},
     {"oracles", "solvers"},

@@ -58,6 +58,8 @@ SLOW: Plan = ((0.1, 150), (0.03, 150), (0.01, 150), (0.003, 150), (1e-3, 150), (
 REFINE: Plan = ((1e-3, 150), (1e-4, 100))
 #: Growing goes on above the first search gap, and is over below the second.
 CLOSE, DONE = 1e-3, 1e-4
+#: From a neighbour on a path programs take over below this search gap: they are cheaper than rounds then.
+SOON = 0.05
 #: Times that growing is taken up again between programs, for at most so many rounds.
 AGAIN, ROUNDS = 4, 10
 #: A round that pays less than these shares makes the next search harder.
@@ -246,7 +248,7 @@ class ReLU(Architecture):
             if len(fresh.signs) == 0:
                 # Nothing prices out: what is left of the gap is the program's own.
                 sharpness *= 0.01
-            elif gap > CLOSE:
+            elif gap > (SOON if oracle.light else CLOSE):
                 # Far from done after growing again and again: targets that are nearly interpolated.
                 if again == 0:
                     break
@@ -305,7 +307,7 @@ class ReLU(Architecture):
             found = oracle.propose(Z, best.U, effort.random_state, reach)
             gap = search_gap(problem, least, Z, max(found.best, problem.beta))
             idle = idle + 1 if paid < PAYS[-1] else 0
-            if idle > 1 or (reach > 1 and gap <= DONE):
+            if idle > 1 or (reach > 1 and gap <= DONE) or (oracle.light and gap <= SOON):
                 break
             rows, plan = insert(problem, design, best, found), REFINE
             if fresh and gap > CLOSE:
@@ -334,7 +336,7 @@ class ReLU(Architecture):
         effort: Effort,
     ) -> Iterator[tuple[float, Neurons]]:
         """Search gaps with neurons that prove them, from searches of growing effort."""
-        for level in range(3):
+        for level in oracle.levels:
             if level < 2:
                 found = oracle.neurons(Z, blocks.W, effort.random_state, level)
             else:
