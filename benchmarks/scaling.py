@@ -73,7 +73,7 @@ def exponent(values: list[float], times: list[float], limit: float) -> tuple[flo
     Times that are not finite count as `limit`; where they say nothing about the slope it is nan.
     """
     x, failed = np.log(np.array(values, dtype=float)), ~np.isfinite(times)
-    if np.sum(~failed) < 2 or np.any(x[failed] < np.mean(x)):
+    if len(x) < 3 or np.sum(~failed) < 2 or np.any(x[failed] < np.mean(x) - 1e-12):
         return float("nan"), False
     t = np.log(np.where(failed, limit, times))
     return float(np.polyfit(x, t, 1)[0]), bool(np.any(failed))
@@ -93,7 +93,8 @@ def run(chosen: Any) -> None:
             case = case_of(quantity, value)
             if case.key not in done:  # the sweeps meet at their centre
                 done[case.key] = _measure(case, names, options, chosen.report)
-            table_of[quantity].append({"value": value, **done[case.key]})
+            if done[case.key]["complete"]:  # a report of what is kept leaves out what is not
+                table_of[quantity].append({"value": value, **done[case.key]})
         _write(table_of, names, options)
 
 
@@ -120,6 +121,7 @@ def _measure(case: Case, names: list[str], options: Options, only_kept: bool) ->
     times = {name: [_time(run, bar, options) for run in rs] for name, rs in runs.items()}
     return {
         "alpha": case.alpha,
+        "complete": all(runs.values()),
         "objective": min(found, default=None),
         **{name: float(np.median(t)) if t else np.inf for name, t in times.items()},
         "runs": times,
@@ -161,6 +163,8 @@ def _write(table_of: dict[str, list[dict[str, Any]]], names: list[str], options:
         ]
         lines.append(["exponent", "", *map(slope_text, slopes[quantity].values())])
         parts += [f"## {quantity}", table([quantity, "alpha", *names], lines)]
+        if len(rows) < len(GROWS[quantity]):
+            parts.append(f"Measured: {len(rows)} of {len(GROWS[quantity])} values.")
         facts[quantity] = {
             "rows": [_plain(row) for row in rows],
             "exponents": {
