@@ -1,9 +1,10 @@
 r"""The regularisation path: networks for a whole grid of strengths, each certified.
 
-Let ``P(alpha)`` be the least objective over all networks of a family. Three facts make the path cheap:
+Let ``P(alpha)`` be the least objective over all networks of a family. Four facts make the path cheap:
 
 - from alpha_max on (:mod:`cvxnn.threshold`) the zero network is optimal;
 - the solution at one alpha is a good start for the next, smaller one;
+- so are the neurons that were found there a good start for the next search (:mod:`cvxnn.pool`);
 - a proof for one alpha says something about all others. A dual point that is feasible at one alpha is,
   scaled, feasible at another; and P, a minimum of functions that are linear in alpha (``L + alpha R``),
   is concave, so that a chord between two proven lower bounds is a proven lower bound for every
@@ -186,7 +187,9 @@ def follow(
         None takes `n_alphas` values from alpha_max down to `eps` times it.
     n_alphas, eps : int, float
     tol, max_iter, random_state
-        As for :func:`cvxnn.train.train`, for each alpha.
+        As for :func:`cvxnn.train.train`, for each alpha. Where patterns grow, the search behind a search
+        gap is the thorough one at some alphas only; at the others it is lighter, starts from what was
+        found before, and its gap is raised where a later search finds what it missed.
     max_time : float or None
         Seconds for the whole path.
     n_bounds : int or None
