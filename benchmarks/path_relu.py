@@ -2,7 +2,7 @@
 
 Along a path most alphas are searched lightly, from what searches at other alphas found. What that is
 worth is measured here: after the clock has stopped, every network of the path is judged again by the
-thorough search, with the dual variable of its own residual.
+thorough search, against the same dual variable.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def judge_again(data: Data, walked: Path) -> list[float]:
     gaps = []
     for point in walked.points:
         there = problem.at(point.alpha)
-        Z = there.residual(point.network(there.X))
+        Z = there.residual(point.network(there.X)) if point.dual is None else point.dual
         found = ground.oracle.at(there.beta).found(Z, point.network)
         value = point.certificate.objective * there.total_weight
         gaps.append(search_gap(there, value, Z, max(found, there.beta)))
@@ -111,7 +111,7 @@ def _write(rows: list[dict[str, Any]], clock: str) -> None:
         f"# path, ReLU: {LENGTH} alphas over a ratio of {DEPTH:g}\n\n{machine()['cpu']}, {what}, one run. "
         "Both sides include alpha_max and the certificate of every point. A search gap is "
         'of the search that was made at that alpha; "judged again" is the thorough search at every alpha, '
-        "not timed, with the residual of the stored network. [README](../README.md)\n\n"
+        "not timed, against the same dual variable. [README](../README.md)\n\n"
         f"{table(head, lines)}\n"
     )
     (RESULTS / "path.md").write_text(text)

@@ -55,6 +55,8 @@ class Point:
         Spent on this alpha, certificate included.
     proof : Proof
         The dual point that proves the lower bound found at this alpha.
+    dual : ndarray of shape (n,) or None
+        The dual variable of the training, against which its search gap was taken.
     """
 
     alpha: float
@@ -64,6 +66,7 @@ class Point:
     status: Status
     seconds: float
     proof: Proof = field(repr=False)
+    dual: np.ndarray | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         c = self.certificate
@@ -311,7 +314,7 @@ class _Walk:
         )
         seconds = time.perf_counter() - began
         found = trained.certificate, trained.n_iter, trained.status, seconds, trained.proof
-        return Point(alpha, trained.network, *found), trained.dual
+        return Point(alpha, trained.network, *found, trained.dual), trained.dual
 
     def look_back(self, points: list[Point], max_time: float | None) -> None:
         """After a thorough search, train those again that it casts doubt on.
