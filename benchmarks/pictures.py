@@ -125,3 +125,41 @@ def profile(rows: list[Any], names: list[str], limit: float, path: Path) -> Path
     figure.savefig(path, dpi=110)
     plt.close(figure)
     return path
+
+
+def scaling(
+    table_of: dict[str, list[dict[str, Any]]],
+    names: list[str],
+    slopes: dict[str, dict[str, tuple[float, bool]]],
+    limit: float,
+    path: Path,
+) -> Path:
+    """Draw time against each quantity, log-log, with exponents; a cross at the limit is a failure."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    look = looks(names)
+    figure, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained", sharey=True)
+    for axis, (quantity, rows) in zip(axes.flat, table_of.items(), strict=False):
+        x = np.array([row["value"] for row in rows], dtype=float)
+        for name in names:
+            t = np.array([row[name] for row in rows])
+            solved = np.isfinite(t)
+            slope, bound = slopes[quantity][name]
+            text = "n/a" if not np.isfinite(slope) else f"{'> ' if bound else ''}{slope:.2f}"
+            axis.plot(x, np.where(solved, t, limit), label=f"{name}: {text}", **look[name])
+            axis.plot(x[solved], t[solved], "o", color=look[name]["color"], markersize=4)
+            axis.plot(x[~solved], np.full(np.sum(~solved), limit), "x", color=look[name]["color"])
+        axis.axhline(limit, color="#BBBBBB", linewidth=1, zorder=0)
+        axis.set(xscale="log", yscale="log", xlabel=quantity, ylabel="seconds to 1e-4")
+        axis.set_xticks(x, [f"{v:g}" for v in x])
+        axis.minorticks_off()
+        axis.grid(alpha=0.25)
+        axis.legend(title="exponent", frameon=False, fontsize=9)
+    for axis in axes.flat[len(table_of) :]:
+        axis.set_visible(False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return path

@@ -11,8 +11,8 @@ search then finds again and again. With the ReLU replaced by a hyperbola that ha
     phi_mu(t) = b psi(t / b),   psi(r) = (r + sqrt(r^2 + 4 mu^2)) / 2,   b_ij = |x_i| |u_j|,
 
 Newton's method follows the minimum while mu goes to zero, like an interior-point method: at the end
-every neuron is stationary and every kink exact. With ``z_i = -dL/df_i``, slopes ``S = psi'`` and the Hessian
-W of the loss, one step solves
+every neuron is stationary and every kink exact. With ``z_i = -dL/df_i``, slopes ``S = psi'`` and the
+Hessian W of the loss, one step solves
 
     (B + J'WJ) D = -g,   J_j = sigma_j diag(S_j) X,
     B_j = beta/|u_j| (I - u u'/|u|^2 + damping I) + X' diag( max(-sigma_j z, 0) psi''/b ) X,

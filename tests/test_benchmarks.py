@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from benchmarks.peers import Task, all_peers
 from benchmarks.peers.arithmetic import gated_gap, loss_and_slope
 from benchmarks.problems import Data, load
 from benchmarks.recorder import Recorder
+from benchmarks.scaling import exponent
 from cvxnn.losses import get_loss
 
 
@@ -108,3 +111,18 @@ def test_best_known_only_goes_down():
     assert best_known.offer(entries, "a", {"objective": 2.0, "lower_bound": 0.5})
     assert not best_known.offer(entries, "a", {"objective": 3.0, "lower_bound": 1.0})
     assert entries["a"] == {"objective": 2.0, "lower_bound": 1.0}
+
+
+def test_exponents_and_what_failures_say():
+    x = [1.0, 2.0, 4.0, 8.0]
+    assert exponent(x, [3.0 * v**1.5 for v in x], 100.0) == (pytest.approx(1.5), False)
+    late = exponent(x, [1.0, 2.0, 4.0, np.inf], 6.0)  # true: at least 8
+    assert late[1] and 0.8 < late[0] < 1.0
+    assert np.isnan(exponent(x, [np.inf, 2.0, 4.0, 8.0], 6.0)[0])  # says nothing of the slope
+    assert np.isnan(exponent(x[:2], [1.0, 2.0], 6.0)[0])
+
+
+def test_the_clock_of_the_process_does_not_count_waiting():
+    record = Recorder(1.0, None, time.process_time)
+    time.sleep(0.2)
+    assert record.seconds < 0.1

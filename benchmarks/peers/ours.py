@@ -7,6 +7,7 @@ began.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from . import Peer, Task
@@ -27,6 +28,7 @@ def _train(task: Task, record: Any, architecture: Any, tol: float, **options: An
 
     gated = isinstance(architecture, GatedReLU)
     moments: list[Any] = []
+    wall = record.clock is time.perf_counter
 
     def show(network: Any) -> None:
         if network is None:
@@ -42,13 +44,16 @@ def _train(task: Task, record: Any, architecture: Any, tol: float, **options: An
     def hear(moment: Any) -> None:
         moments.append((record.seconds, moment))
         show(getattr(moment, "network", None))
+        # Training's own limit is one of the wall; the last moment, with its bound, comes after training.
+        if not wall and moment.bound == 0.0 and record.seconds > task.limit:
+            raise KeyboardInterrupt
 
     trained = train(
         _problem(task),
         architecture,
         tol=tol,
         random_state=task.seed,
-        max_time=task.limit,
+        max_time=task.limit if wall else None,
         callback=hear,
         **options,
     )
