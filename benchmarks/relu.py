@@ -79,7 +79,8 @@ def _one(
     # best objectives are known of the family without biases only
     entry = entries.get(case.key) if case.suite == "relu" else None
     target = None
-    if entry is not None and not options.final and not peer.name.startswith("cvxnn"):
+    whole = options.final or (peer.name.startswith("cvxnn") and repeat == 0)
+    if entry is not None and not whole:
         target = entry["objective"] * (1.0 + TARGET)
     old = kept(case, peer.name, repeat) if options.resume else None
     if old is not None and not _stale(old, target, options):

@@ -184,7 +184,7 @@ def _summary_table(rows: list[Row], names: list[str], ours: str, limit: float) -
 def _final_table(rows: list[Row], ours: str) -> str:
     lines = []
     for row in rows:
-        runs = [run for run in row.runs.get(ours, []) if run.get("extra")]
+        runs = [run for run in row.runs.get(ours, []) if run.get("extra") and not run["extra"].get("cut")]
         if not runs:
             continue
         worst = max(runs, key=lambda run: run["objective"][-1])

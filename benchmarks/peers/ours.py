@@ -1,7 +1,7 @@
 """cvxnn itself: growing patterns, its own stopping rule (search gap 1e-5), and its certificate at the end.
 
-It always runs to its own end, also where peers may stop at the target, so that its final objective,
-search gap and lower bound are known. "searched" is the second at which training was over and the proof
+In its first repetition it runs to its own end, also where peers may stop at the target, so that its final
+objective, search gap and lower bound are known; the others, which only time it, stop at the target. "searched" is the second at which training was over and the proof
 began.
 """
 
@@ -45,7 +45,9 @@ def _train(task: Task, record: Any, architecture: Any, tol: float, **options: An
         moments.append((record.seconds, moment))
         show(getattr(moment, "network", None))
         # Training's own limit is one of the wall; the last moment, with its bound, comes after training.
-        if not wall and moment.bound == 0.0 and record.seconds > task.limit:
+        if moment.bound > 0.0:
+            return
+        if record.over(moment.objective) and (record.stopped == "target" or not wall):
             raise KeyboardInterrupt
 
     trained = train(
@@ -62,6 +64,7 @@ def _train(task: Task, record: Any, architecture: Any, tol: float, **options: An
     certificate = trained.certificate
     return {
         "status": str(trained.status),
+        "cut": record.stopped == "target",
         "rounds": trained.n_iter,
         "width": trained.network.width,
         "search_gap": certificate.search_gap,
