@@ -33,7 +33,7 @@ QUICK: Plan = ((0.1, 20), (0.01, 30), (1e-3, 60), (1e-4, 30))
 SLOW: Plan = ((0.1, 150), (0.03, 150), (0.01, 150), (0.003, 150), (1e-3, 150), (1e-4, 100))
 REFINE: Plan = ((1e-3, 150), (1e-4, 100))
 #: Newton's paths, from wide to fine: first and last mu, steps.
-PATHS = ((1e-2, 1e-5, 30), (1e-3, 1e-6, 40), (1e-4, 1e-8, 60))
+PATHS = ((1e-2, 1e-5, 40), (1e-3, 1e-7, 60), (1e-4, 1e-9, 100))
 #: Newton paths are taken from the start where a step multiplies no more than this.
 CHEAP = 5e8
 #: Many random neurons are worth their time above this search gap.

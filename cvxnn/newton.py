@@ -44,7 +44,7 @@ from .program import Problem
 #: Damping at first, its limits, and what it is multiplied with after a full and after a short step.
 DAMPING, LEAST, MOST, EASE, HARDEN = 0.1, 1e-3, 1e4, 0.2, 4.0
 #: A smaller mu at a time, once Newton's decrement is below this share of what smoothing costs.
-RATIO, CENTRED = 0.3, 0.3
+RATIO, CENTRED = 0.3, 0.01
 #: Neurons that differ by less than this share of the first band are one.
 SAME = 0.1
 #: Multiplications of a step, and numbers in its matrix, up to which it is worth taking.
@@ -93,6 +93,20 @@ class _Network:
         value = problem.value(f, float(np.sum(norms)))
         return _Point(value, f, 0.5 * (1.0 + T / root), 2.0 * mu * mu / root**3, norms)
 
+    def alone(
+        self, U: np.ndarray, step: np.ndarray, slope: np.ndarray, mu: float, kept: np.ndarray
+    ) -> np.ndarray:
+        """How the objective changes when single neurons step, the loss to first order, shape (k,)."""
+        at, to = U[kept], U[kept] + step[kept]
+        before = self.unit @ (at / self.sizes[kept, None]).T
+        after = self.unit @ (to / self.sizes[kept, None]).T
+        change = after - before + np.sqrt(after**2 + 4.0 * mu * mu) - np.sqrt(before**2 + 4.0 * mu * mu)
+        gain = self.design.norms(to) - self.design.norms(at)
+        return (
+            0.5 * self.sizes[kept] * self.signs[kept] * ((slope * self.reach) @ change)
+            + self.problem.beta * gain
+        )
+
     def gradient(
         self, U: np.ndarray, slopes: np.ndarray, slope: np.ndarray, norms: np.ndarray
     ) -> np.ndarray:
@@ -110,7 +124,7 @@ class _Network:
 class _System:
     """The factored system of a step at one point."""
 
-    def __init__(self, net: _Network, U: np.ndarray, point: _Point, damping: float) -> None:
+    def __init__(self, net: _Network, U: np.ndarray, point: _Point, damping: np.ndarray) -> None:
         problem, X = net.problem, net.X
         self.m, self.d = U.shape
         kept = self.d - net.design.free
@@ -125,9 +139,11 @@ class _System:
         unit = U[:, :kept] / point.norms[:, None]
         B[:, :kept, :kept] -= pull[:, None, None] * unit[:, :, None] * unit[:, None, :]
         i = np.arange(self.d)
-        B[:, i[:kept], i[:kept]] += pull[:, None] * (1.0 + damping)
+        B[:, i[:kept], i[:kept]] += (pull * (1.0 + damping))[:, None]
         # A free bias lives at the scale of the data's reach.
-        B[:, i[kept:], i[kept:]] += pull[:, None] * max(damping, 1e-2) / float(np.max(net.reach)) ** 2
+        loose = pull * np.maximum(damping, 1e-2) / float(np.max(net.reach)) ** 2
+        B[:, i[kept:], i[kept:]] += loose[:, None]
+        self.blocks = B
         self.inverse = np.linalg.inv(np.linalg.cholesky(B))
         root = np.sqrt(problem.loss.hessian(point.f, problem.y, problem.weights))
         A = (point.slopes * (root[:, None] * net.signs)).T
@@ -178,25 +194,20 @@ def polish(
     Rows
         Without the neurons that went to zero, and with equal ones added up.
     """
-    rows = merge(rows, design, SAME * mu)
-    U, signs = rows.U, rows.signs
-    net, damping = None, DAMPING
+    rows = _tidy(design, rows, mu)
+    damping = np.full(len(rows.signs), DAMPING)
     for _ in range(max_steps):
-        sizes = design.norms(U)
-        kept = sizes > ZERO * np.max(sizes, initial=0.0)
-        if net is None or not np.all(kept):
-            U, signs, sizes = U[kept], signs[kept], sizes[kept]
-            if len(U) == 0:
-                break
-            net = _Network(problem, design, signs, sizes)
-        net.sizes = sizes
+        U, signs = rows.U, rows.signs
+        if len(U) == 0:
+            break
+        net = _Network(problem, design, signs, design.norms(U))
         point = net.at(U, mu)
         try:
             system = _System(net, U, point, damping)
         except np.linalg.LinAlgError:  # a block too flat for its rounding
-            if damping >= MOST:
+            if np.min(damping) >= MOST:
                 break
-            damping *= HARDEN**3
+            damping = np.minimum(damping * HARDEN**3, MOST)
             continue
         G = net.gradient(U, point.slopes, net.slope(point.f), point.norms)
         step = system.solve(G)
@@ -211,27 +222,65 @@ def polish(
             G = net.gradient(U, point.slopes, slope, point.norms)
         elif decrement < tol:
             break
-        U, t = _search(net, U, mu, point, G, step)
-        if t == 0.0 and damping >= MOST:
+        U, shares = _search(net, system, U, mu, point, G, step)
+        if np.max(shares) == 0.0 and np.min(damping) >= MOST:
             break
-        damping = damping * (EASE if t == 1.0 else 1.0 if t >= 0.5 else HARDEN)
-        damping = min(max(damping, LEAST), MOST)
-    sizes = design.norms(U)
+        rows, before = _tidy(design, Rows(U, signs), mu), len(U)
+        if len(rows.signs) < before:
+            damping = np.full(len(rows.signs), DAMPING)
+            continue
+        damping = damping * np.where(shares == 1.0, EASE, np.where(shares >= 0.5, 1.0, HARDEN))
+        damping = np.clip(damping, LEAST, MOST)
+    return _tidy(design, rows, min(mu, 1e-5))
+
+
+def _tidy(design: Design, rows: Rows, mu: float) -> Rows:
+    """Drop neurons at zero, and add up equal ones: a minimum makes neurons equal before they rest in it."""
+    sizes = design.norms(rows.U)
     kept = sizes > ZERO * np.max(sizes, initial=0.0)
-    return merge(Rows(U[kept], signs[kept]), design, min(0.1 * mu, 1e-6))
+    kept_rows = rows if np.all(kept) else Rows(rows.U[kept], rows.signs[kept])
+    fused = merge(kept_rows, design, SAME * mu)
+    return fused if len(fused.signs) < len(kept_rows.signs) else kept_rows
 
 
 def _search(
-    net: _Network, U: np.ndarray, mu: float, point: _Point, G: np.ndarray, step: np.ndarray
-) -> tuple[np.ndarray, float]:
-    """Halve a step until it pays; no neuron loses more than nine tenths of itself at once."""
+    net: _Network,
+    system: _System,
+    U: np.ndarray,
+    mu: float,
+    point: _Point,
+    G: np.ndarray,
+    step: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shorten the step of every neuron until its model holds, then that of all until it pays.
+
+    One neuron that would run over a row of kinks must not hold up the others. None loses more than nine
+    tenths of itself at once.
+
+    Returns
+    -------
+    U : ndarray of shape (m, r)
+    shares : ndarray of shape (m,)
+        Of the step, taken by each neuron.
+    """
     kept = U.shape[1] - net.design.free
     inward = -np.sum(U[:, :kept] * step[:, :kept], axis=1) / point.norms
-    step = step * np.minimum(1.0, 0.9 * point.norms / np.maximum(inward, 1e-300))[:, None]
-    slope = min(float(np.sum(G * step)), 0.0)
+    shares = np.minimum(1.0, 0.9 * point.norms / np.maximum(inward, 1e-300))
+    slope, first = net.slope(point.f), np.sum(G * step, axis=1)
+    second = np.einsum("ja,jab,jb->j", step, system.blocks, step)
+    trust, left = np.ones(len(U)), np.arange(len(U))
+    for _ in range(8):
+        at = (shares * trust)[left]
+        change = net.alone(U, (shares * trust)[:, None] * step, slope, mu, left)
+        left = left[change > at * first[left] + at**2 * second[left] + 1e-15 * abs(point.value)]
+        if len(left) == 0:
+            break
+        trust[left] *= 0.5
+    step = (shares * trust)[:, None] * step
+    descent = min(float(np.sum(G * step)), 0.0)
     t = 1.0
     for _ in range(8):
-        if net.at(U + t * step, mu).value <= point.value + 1e-4 * t * slope:
-            return U + t * step, t
+        if net.at(U + t * step, mu).value <= point.value + 1e-4 * t * descent:
+            return U + t * step, t * trust
         t *= 0.5
-    return U, 0.0
+    return U, np.zeros(len(U))

@@ -1,8 +1,8 @@
 """cvxnn itself: growing patterns, its own stopping rule (search gap 1e-5), and its certificate at the end.
 
 In its first repetition it runs to its own end, also where peers may stop at the target, so that its final
-objective, search gap and lower bound are known; the others, which only time it, stop at the target. "searched" is the second at which training was over and the proof
-began.
+objective, search gap and lower bound are known; the others, which only time it, stop at the target.
+"searched" is the second at which training was over and the proof began.
 """
 
 from __future__ import annotations
