@@ -26,8 +26,9 @@ from sklearn.utils.validation import validate_data
 from .architectures import Architecture
 from .estimators import ConvexNetClassifier, ConvexNetRegressor
 from .losses import get_loss
+from .low_rank import Reduction
 from .network import Network
-from .parameters import check_effort, check_grid, check_weights
+from .parameters import check_effort, check_grid, check_rank, check_weights
 from .paths import grid
 from .program import Problem
 from .routing import Routed
@@ -65,6 +66,7 @@ class _Chosen(Routed):
         patterns: Any = "auto",
         hidden_bias: str | None = "penalized",
         fit_intercept: bool = True,
+        rank: int | float | None = None,
         tol: float = 1e-5,
         max_iter: int = 50,
         max_time: float | None = None,
@@ -84,6 +86,7 @@ class _Chosen(Routed):
         self.patterns = patterns
         self.hidden_bias = hidden_bias
         self.fit_intercept = fit_intercept
+        self.rank = rank
         self.tol = tol
         self.max_iter = max_iter
         self.max_time = max_time
@@ -128,7 +131,7 @@ class _Chosen(Routed):
         architecture = get_architecture(self.architecture, self.hidden_bias, self.patterns)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         if given is None:
-            problem = self._problem(X, y, weights)
+            problem, _ = self._problem(X, y, weights)
             ground = Ground.prepare(problem, architecture, np.random.default_rng(seed))
             top = first_alpha(ground.oracle.problem, ground)
             self.alphas_ = grid(top, int(self.n_alphas), float(self.eps))
@@ -162,6 +165,7 @@ class _Chosen(Routed):
     def _check(self) -> np.ndarray | None:
         """Check parameters before any work; returns the alphas that were given."""
         check_effort(self.tol, self.max_iter, self.max_time)
+        check_rank(self.rank)
         if self.selection not in RULES:
             raise ValueError(f"selection={self.selection!r} is unknown: pass one of {RULES}")
         fold_iter = self.fold_iter
@@ -187,8 +191,10 @@ class _Chosen(Routed):
         self.classes_ = np.unique(y)
         return X, y
 
-    def _problem(self, X: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> Problem:
-        """The problem of some samples, at any alpha."""
+    def _problem(
+        self, X: np.ndarray, y: np.ndarray, weights: np.ndarray | None
+    ) -> tuple[Problem, Reduction | None]:
+        """The problem of some samples, at any alpha, and how it was reduced."""
         if weights is not None and not np.any(weights > 0):
             raise ValueError("all samples of a fold have weight zero: pass another cv")
         if self._labels:
@@ -199,7 +205,11 @@ class _Chosen(Routed):
                 )
             y = np.where(y == self.classes_[1], 1.0, -1.0)
         y = np.asarray(y, dtype=np.float64)
-        return Problem.from_alpha(X, y, weights, get_loss(self.loss), 1.0, bool(self.fit_intercept))
+        problem = Problem.from_alpha(X, y, weights, get_loss(self.loss), 1.0, bool(self.fit_intercept))
+        if self.rank is None:
+            return problem, None
+        reduction = Reduction.of(problem, self.rank)
+        return reduction.problem, reduction
 
     def _at(self, alpha: float, max_time: float | None = None) -> Any:
         """The estimator of one alpha with the same parameters."""
@@ -223,9 +233,9 @@ class _Chosen(Routed):
         tasks = []
         for train, test in folds:
             part = None if weights is None else weights[train]
-            problem = self._problem(X[train], y[train], part)
+            problem, reduction = self._problem(X[train], y[train], part)
             metadata = {k: np.asarray(v)[test] for k, v in scored.items() if v is not None}
-            score = _Score(self, X[test], y[test], metadata)
+            score = _Score(self, reduction, X[test], y[test], metadata)
             tasks.append(
                 delayed(score_fold)(
                     problem,
@@ -243,7 +253,15 @@ class _Chosen(Routed):
 class _Score:
     """Scores networks on the samples left out, as the estimator that they would be."""
 
-    def __init__(self, chosen: _Chosen, X: np.ndarray, y: np.ndarray, metadata: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        chosen: _Chosen,
+        reduction: Reduction | None,
+        X: np.ndarray,
+        y: np.ndarray,
+        metadata: dict[str, Any],
+    ) -> None:
+        self.reduction = reduction
         self.estimator = chosen._at(1.0)
         self.estimator.n_features_in_ = X.shape[1]
         if chosen._labels:
@@ -252,7 +270,7 @@ class _Score:
 
     def __call__(self, network: Network, alpha: float) -> float:
         self.estimator.set_params(alpha=alpha)
-        self.estimator.network_ = network
+        self.estimator.network_ = network if self.reduction is None else self.reduction.lift(network)
         return float(self.scorer(self.estimator, self.X, self.y, **self.metadata))
 
 
@@ -277,7 +295,7 @@ class ConvexNetRegressorCV(_Chosen, ConvexNetRegressor):
         nearer to the optimum.
     n_jobs : int, default=None
         Folds at a time; the result is the same. None means 1, -1 all processors.
-    architecture, loss, patterns, hidden_bias, fit_intercept, tol, max_iter, random_state
+    architecture, loss, patterns, hidden_bias, fit_intercept, rank, tol, max_iter, random_state
         As for :class:`ConvexNetRegressor`; `tol` and `max_iter` are those of the last training.
     max_time : float or None, default=None
         Seconds for all, half of them for the folds; alphas that a fold does not reach are left out.
@@ -336,7 +354,7 @@ class ConvexNetClassifierCV(_Chosen, ConvexNetClassifier):
         As for :class:`ConvexNetRegressorCV`; folds are stratified.
     scoring : str, callable or None, default=None
         None compares accuracies, as ``LogisticRegressionCV``; ``"neg_log_loss"`` is less coarse.
-    architecture, loss, patterns, hidden_bias, fit_intercept, tol, max_iter, random_state
+    architecture, loss, patterns, hidden_bias, fit_intercept, rank, tol, max_iter, random_state
         As for :class:`ConvexNetClassifier`; `tol` and `max_iter` are those of the last training.
     max_time, verbose
         As for :class:`ConvexNetRegressorCV`.
@@ -379,6 +397,7 @@ class ConvexNetClassifierCV(_Chosen, ConvexNetClassifier):
         patterns: Any = "auto",
         hidden_bias: str | None = "penalized",
         fit_intercept: bool = True,
+        rank: int | float | None = None,
         tol: float = 1e-5,
         max_iter: int = 50,
         max_time: float | None = None,
@@ -399,6 +418,7 @@ class ConvexNetClassifierCV(_Chosen, ConvexNetClassifier):
             patterns=patterns,
             hidden_bias=hidden_bias,
             fit_intercept=fit_intercept,
+            rank=rank,
             tol=tol,
             max_iter=max_iter,
             max_time=max_time,

@@ -22,7 +22,7 @@ FLOORS = [
     {"oracles", "solvers"},
     {"architectures"},
     {"train"},
-    {"paths", "selection", "threshold"},
+    {"low_rank", "paths", "selection", "threshold"},
     {"estimators"},
     {"audit", "path_estimator", "selection_estimator", "tables"},
 ]
