@@ -42,7 +42,11 @@ def check_rank(rank: Any) -> None:
     if rank is None:
         return
     whole = isinstance(rank, numbers.Integral) and not isinstance(rank, bool) and int(rank) >= 1
-    share = isinstance(rank, numbers.Real) and not isinstance(rank, numbers.Integral) and 0.0 < float(rank) < 1.0
+    share = (
+        isinstance(rank, numbers.Real)
+        and not isinstance(rank, numbers.Integral)
+        and 0.0 < float(rank) < 1.0
+    )
     if not whole and not share:
         raise ValueError(
             f"rank={rank!r} must be an integer of at least 1, a share of the sum of squares "

@@ -21,7 +21,7 @@ from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import _check_method_params, validate_data
 
 from .architectures import Architecture
 from .estimators import ConvexNetClassifier, ConvexNetRegressor
@@ -134,12 +134,12 @@ class _Chosen(Routed):
             problem, _ = self._problem(X, y, weights)
             ground = Ground.prepare(problem, architecture, np.random.default_rng(seed))
             top = first_alpha(ground.oracle.problem, ground)
-            self.alphas_ = grid(top, int(self.n_alphas), float(self.eps))
+            alphas = grid(top, int(self.n_alphas), float(self.eps))
         else:
-            self.alphas_ = np.sort(given)[::-1]
-        found = self._score_all(X, y, weights, folds, architecture, seed, routed.scorer.score)
+            alphas = np.sort(given)[::-1]
+        found = self._score_all(X, y, weights, folds, architecture, alphas, seed, routed.scorer.score)
         reached = min(len(fold.scores) for fold in found)
-        self.alphas_ = self.alphas_[:reached]
+        self.alphas_ = alphas[:reached]
         self.scores_ = np.column_stack([fold.scores[:reached] for fold in found])
         self.widths_ = np.column_stack([fold.widths[:reached] for fold in found])
         share = None if weights is None else np.array([np.sum(weights[test]) for _, test in folds])
@@ -147,7 +147,7 @@ class _Chosen(Routed):
         left = None if self.max_time is None else max(self.max_time - (time.perf_counter() - began), 0.0)
         fitted = self._at(self.alpha_, left).fit(X, y, sample_weight=weights)
         for name, value in vars(fitted).items():
-            if name.endswith("_") and not name.startswith("_") and name not in vars(self):
+            if name.endswith("_") and not name.startswith("_"):
                 setattr(self, name, value)
         return self
 
@@ -157,6 +157,9 @@ class _Chosen(Routed):
             return super().score(X, y, sample_weight)
         weighted = {} if sample_weight is None else {"sample_weight": sample_weight}
         return float(self._scorer()(self, X, y, **weighted))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "network_")
 
     @property
     def _labels(self) -> bool:
@@ -224,6 +227,7 @@ class _Chosen(Routed):
         weights: np.ndarray | None,
         folds: list[tuple[np.ndarray, np.ndarray]],
         architecture: Architecture,
+        alphas: np.ndarray,
         seed: int,
         scored: dict[str, Any],
     ) -> list[Fold]:
@@ -234,13 +238,13 @@ class _Chosen(Routed):
         for train, test in folds:
             part = None if weights is None else weights[train]
             problem, reduction = self._problem(X[train], y[train], part)
-            metadata = {k: np.asarray(v)[test] for k, v in scored.items() if v is not None}
+            metadata = _check_method_params(X, scored, indices=test)
             score = _Score(self, reduction, X[test], y[test], metadata)
             tasks.append(
                 delayed(score_fold)(
                     problem,
                     architecture,
-                    self.alphas_,
+                    alphas,
                     score,
                     max_iter=int(self.fold_iter),
                     max_time=limit,
