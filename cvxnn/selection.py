@@ -26,11 +26,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from .architectures import Architecture
 from .architectures.base import Effort, Training
+from .low_rank import Reduction
 from .network import Network
 from .program import Master, Problem, Status
 from .train import Ground, drive, nothing, threads_for
@@ -143,6 +145,37 @@ def _grown(training: Training) -> Training:
         return stop.value
     finally:
         training.close()
+
+
+@dataclass(eq=False)
+class FoldScore:
+    """Scores networks on the samples left out of a fold, as the estimator that they would make.
+
+    Parameters
+    ----------
+    estimator : estimator of one alpha
+        Complete but for its network.
+    scorer : callable(estimator, X, y, **metadata)
+    X : ndarray of shape (n, d)
+    y : ndarray of shape (n,)
+    metadata : dict
+        Of these samples.
+    reduction : Reduction or None
+        Where networks were trained on reduced data.
+    """
+
+    estimator: Any
+    scorer: Callable[..., float]
+    X: np.ndarray
+    y: np.ndarray
+    metadata: dict[str, Any]
+    reduction: Reduction | None = None
+
+    def __call__(self, network: Network, alpha: float) -> float:
+        """Return the score of a network; larger is better."""
+        self.estimator.set_params(alpha=alpha)
+        self.estimator.network_ = network if self.reduction is None else self.reduction.lift(network)
+        return float(self.scorer(self.estimator, self.X, self.y, **self.metadata))
 
 
 def score_fold(

@@ -27,12 +27,11 @@ from .architectures import Architecture
 from .estimators import ConvexNetClassifier, ConvexNetRegressor
 from .losses import get_loss
 from .low_rank import Reduction
-from .network import Network
 from .parameters import check_effort, check_grid, check_rank, check_weights
 from .paths import grid
 from .program import Problem
 from .routing import Routed
-from .selection import FOLD_ITER, RULES, Fold, choose, first_alpha, score_fold
+from .selection import FOLD_ITER, RULES, Fold, FoldScore, choose, first_alpha, score_fold
 from .train import Ground, get_architecture
 
 #: Share of `max_time` that the folds may take.
@@ -220,6 +219,12 @@ class _Chosen(Routed):
         shared = {name: getattr(self, name) for name in names - {"max_time"}}
         return self._single(alpha=alpha, max_time=max_time, **shared)
 
+    def _dress(self, estimator: Any) -> None:
+        """Give an estimator of one alpha what its fit would, but for the network."""
+        estimator.n_features_in_ = self.n_features_in_
+        if self._labels:
+            estimator.classes_ = self.classes_
+
     def _score_all(
         self,
         X: np.ndarray,
@@ -239,7 +244,8 @@ class _Chosen(Routed):
             part = None if weights is None else weights[train]
             problem, reduction = self._problem(X[train], y[train], part)
             metadata = _check_method_params(X, scored, indices=test)
-            score = _Score(self, reduction, X[test], y[test], metadata)
+            score = FoldScore(self._at(1.0), self._scorer(), X[test], y[test], metadata, reduction)
+            self._dress(score.estimator)
             tasks.append(
                 delayed(score_fold)(
                     problem,
@@ -252,30 +258,6 @@ class _Chosen(Routed):
                 )
             )
         return Parallel(n_jobs=self.n_jobs, verbose=int(self.verbose))(tasks)
-
-
-class _Score:
-    """Scores networks on the samples left out, as the estimator that they would be."""
-
-    def __init__(
-        self,
-        chosen: _Chosen,
-        reduction: Reduction | None,
-        X: np.ndarray,
-        y: np.ndarray,
-        metadata: dict[str, Any],
-    ) -> None:
-        self.reduction = reduction
-        self.estimator = chosen._at(1.0)
-        self.estimator.n_features_in_ = X.shape[1]
-        if chosen._labels:
-            self.estimator.classes_ = chosen.classes_
-        self.scorer, self.X, self.y, self.metadata = chosen._scorer(), X, y, metadata
-
-    def __call__(self, network: Network, alpha: float) -> float:
-        self.estimator.set_params(alpha=alpha)
-        self.estimator.network_ = network if self.reduction is None else self.reduction.lift(network)
-        return float(self.scorer(self.estimator, self.X, self.y, **self.metadata))
 
 
 class ConvexNetRegressorCV(_Chosen, ConvexNetRegressor):
