@@ -7,6 +7,7 @@ from .estimators import ConvexNetClassifier, ConvexNetRegressor
 from .network import Network
 from .path_estimator import ConvexNetPath, alpha_max, path
 from .paths import Path
+from .selection_estimator import ConvexNetClassifierCV, ConvexNetRegressorCV
 
 __version__ = "0.1.0"
 
@@ -14,8 +15,10 @@ __all__ = [
     "Arrangement",
     "Certificate",
     "ConvexNetClassifier",
+    "ConvexNetClassifierCV",
     "ConvexNetPath",
     "ConvexNetRegressor",
+    "ConvexNetRegressorCV",
     "Network",
     "Path",
     "TooManyPatterns",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .architectures import Architecture
 from .certificate import Certificate
 from .losses import get_loss
+from .low_rank import LowRank, TrainedLowRank, train_low_rank
 from .network import Network
-from .parameters import check_alpha, check_effort, check_weights
+from .parameters import check_alpha, check_effort, check_rank, check_weights
 from .program import Problem, Status
 from .train import Moment, get_architecture, train
 
@@ -40,6 +42,7 @@ class _ConvexNet(BaseEstimator):
     certificate_: Certificate
     history_: list[Moment]
     n_iter_: int
+    low_rank_: LowRank
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class _ConvexNet(BaseEstimator):
         patterns: Any = "auto",
         hidden_bias: str | None = "penalized",
         fit_intercept: bool = True,
+        rank: int | float | None = None,
         tol: float = 1e-5,
         max_iter: int = 50,
         max_time: float | None = None,
@@ -62,6 +66,7 @@ class _ConvexNet(BaseEstimator):
         self.patterns = patterns
         self.hidden_bias = hidden_bias
         self.fit_intercept = fit_intercept
+        self.rank = rank
         self.tol = tol
         self.max_iter = max_iter
         self.max_time = max_time
@@ -71,6 +76,7 @@ class _ConvexNet(BaseEstimator):
     def _check_parameters(self) -> None:
         check_alpha(self.alpha)
         check_effort(self.tol, self.max_iter, self.max_time)
+        check_rank(self.rank)
 
     def _fit(
         self,
@@ -84,7 +90,8 @@ class _ConvexNet(BaseEstimator):
         problem = Problem.from_alpha(
             X, y, weights, get_loss(self.loss), float(self.alpha), bool(self.fit_intercept)
         )
-        trained = train(
+        trainer = train if self.rank is None else partial(train_low_rank, rank=self.rank)
+        trained = trainer(
             problem,
             architecture,
             tol=float(self.tol),
@@ -93,6 +100,8 @@ class _ConvexNet(BaseEstimator):
             random_state=int(check_random_state(self.random_state).randint(2**31 - 1)),
             callback=callback or (print_moment if self.verbose else None),
         )
+        if isinstance(trained, TrainedLowRank):
+            self.low_rank_ = trained.low_rank
         self.network_ = trained.network
         self.certificate_ = trained.certificate
         self.history_ = trained.history
@@ -130,6 +139,10 @@ class ConvexNetRegressor(RegressorMixin, _ConvexNet):
         Bias of the hidden neurons.
     fit_intercept : bool, default=True
         Whether the output has an unpenalised constant. A free hidden bias always brings one.
+    rank : int, float or None, default=None
+        Train on the best approximation of X of this rank, where ``patterns="all"`` is cheap at 2 or 3;
+        a float in (0, 1) takes the least rank that keeps this share of the sum of squares (of
+        standardised data: of the variance). The certificate is for X itself. None takes X as it is.
     tol : float, default=1e-5
         Training stops when the search gap is at most this.
     max_iter : int, default=50
@@ -151,6 +164,8 @@ class ConvexNetRegressor(RegressorMixin, _ConvexNet):
         Seconds, objective, bound, search gap and width after every round.
     n_iter_ : int
         Rounds taken.
+    low_rank_ : LowRank
+        With `rank`: what was cut, and the certificate of the reduced problem.
     n_features_in_ : int
         Number of features seen in fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -233,6 +248,10 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
         Bias of the hidden neurons.
     fit_intercept : bool, default=True
         Whether the output has an unpenalised constant. A free hidden bias always brings one.
+    rank : int, float or None, default=None
+        Train on the best approximation of X of this rank, where ``patterns="all"`` is cheap at 2 or 3;
+        a float in (0, 1) takes the least rank that keeps this share of the sum of squares (of
+        standardised data: of the variance). The certificate is for X itself. None takes X as it is.
     tol : float, default=1e-5
         Training stops when the search gap is at most this.
     max_iter : int, default=50
@@ -256,6 +275,8 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
         The classes; positive outputs mean the second.
     n_iter_ : int
         Rounds taken.
+    low_rank_ : LowRank
+        With `rank`: what was cut, and the certificate of the reduced problem.
     n_features_in_ : int
         Number of features seen in fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -287,6 +308,7 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
         patterns: Any = "auto",
         hidden_bias: str | None = "penalized",
         fit_intercept: bool = True,
+        rank: int | float | None = None,
         tol: float = 1e-5,
         max_iter: int = 50,
         max_time: float | None = None,
@@ -300,6 +322,7 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
             patterns=patterns,
             hidden_bias=hidden_bias,
             fit_intercept=fit_intercept,
+            rank=rank,
             tol=tol,
             max_iter=max_iter,
             max_time=max_time,

@@ -37,6 +37,23 @@ def check_effort(tol: Any, max_iter: Any, max_time: Any) -> None:
             raise ValueError(f"{name}={value!r} must be {kind} of at least {least}")
 
 
+def check_rank(rank: Any) -> None:
+    """Raise ValueError unless `rank` is None, an integer of at least 1 or a share between 0 and 1."""
+    if rank is None:
+        return
+    whole = isinstance(rank, numbers.Integral) and not isinstance(rank, bool) and int(rank) >= 1
+    share = (
+        isinstance(rank, numbers.Real)
+        and not isinstance(rank, numbers.Integral)
+        and 0.0 < float(rank) < 1.0
+    )
+    if not whole and not share:
+        raise ValueError(
+            f"rank={rank!r} must be an integer of at least 1, a share of the sum of squares "
+            "between 0 and 1, or None"
+        )
+
+
 def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
     """Return validated sample weights, shape (n,), or None.
 

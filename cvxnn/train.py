@@ -234,7 +234,7 @@ def train(
 
     with threads_for(problem):
         training = architecture.train(problem, arrangement, oracle, effort)
-        network, status, n_iter = _drive(training, effort, deadline, note)
+        network, status, n_iter = drive(training, effort, deadline, note)
         if network is None:
             network = nothing(problem, architecture)
         left = max(1.0, deadline - time.perf_counter())
@@ -252,7 +252,7 @@ def train(
     return Trained(network, certificate, history, max(n_iter, 1), status, dual, proof)
 
 
-def _drive(
+def drive(
     training: Any, effort: Effort, deadline: float, note: Callable[[Progress], None]
 ) -> tuple[Network | None, Status, int]:
     """Answer a generator's requests until it returns, time is up or the user interrupts."""

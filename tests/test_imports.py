@@ -14,7 +14,7 @@ FOLDERS = ("losses", "architectures", "solvers", "tasks")
 
 #: Floors from the ground up; modules that share a floor may import each other (circles apart).
 FLOORS = [
-    {"arrays", "parameters", "registry"},
+    {"arrays", "parameters", "registry", "routing"},
     {"losses", "network", "constraints", "penalties"},
     {"operators", "arrangement", "descent", "pricing", "bounds"},
     {"program"},
@@ -22,9 +22,9 @@ FLOORS = [
     {"oracles", "solvers"},
     {"architectures"},
     {"train"},
-    {"paths", "threshold"},
+    {"low_rank", "paths", "selection", "threshold"},
     {"estimators"},
-    {"audit", "path_estimator", "tables"},
+    {"audit", "path_estimator", "selection_estimator", "tables"},
 ]
 #: Libraries that only some people have: imported where they are used, never on import of cvxnn.
 OPTIONAL = {"torch", "cvxpy", "matplotlib", "onnx", "onnxruntime", "pandas", "polars", "pyarrow", "dask"}

@@ -1,0 +1,413 @@
+"""Estimators that choose alpha by cross-validation and certify the network they end with.
+
+    for each fold: networks along a grid of alphas, scored on the samples left out
+    then: one network on all data at the chosen alpha, with its certificate.
+
+The conventions are those of scikit-learn's ``LassoCV`` and ``LogisticRegressionCV``; how folds are kept
+cheap, and the rules to choose by, are in :mod:`cvxnn.selection`.
+
+Reference: scikit-learn's developer guide.
+"""
+
+from __future__ import annotations
+
+import inspect
+import numbers
+import time
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed, effective_n_jobs
+from sklearn.model_selection import check_cv
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import _check_method_params, validate_data
+
+from .architectures import Architecture
+from .estimators import ConvexNetClassifier, ConvexNetRegressor
+from .losses import get_loss
+from .low_rank import Reduction
+from .parameters import check_effort, check_grid, check_rank, check_weights
+from .paths import grid
+from .program import Problem
+from .routing import Routed
+from .selection import FOLD_ITER, RULES, Fold, FoldScore, choose, first_alpha, score_fold
+from .train import Ground, get_architecture
+
+#: Share of `max_time` that the folds may take.
+FOLD_SHARE = 0.5
+
+
+class _Chosen(Routed):
+    """What the two estimators share; stands before the estimator of one alpha in the bases."""
+
+    #: The estimator of one alpha.
+    _single: type
+
+    alpha_: float
+    alphas_: np.ndarray
+    scores_: np.ndarray
+    widths_: np.ndarray
+
+    def __init__(
+        self,
+        alphas: Any = None,
+        *,
+        n_alphas: int = 10,
+        eps: float = 1e-3,
+        cv: Any = None,
+        scoring: Any = None,
+        selection: str = "best",
+        fold_iter: int = FOLD_ITER,
+        n_jobs: int | None = None,
+        architecture: str | Architecture = "relu",
+        loss: str = "squared_error",
+        patterns: Any = "auto",
+        hidden_bias: str | None = "penalized",
+        fit_intercept: bool = True,
+        rank: int | float | None = None,
+        tol: float = 1e-5,
+        max_iter: int = 50,
+        max_time: float | None = None,
+        random_state: Any = 0,
+        verbose: int | bool = 0,
+    ) -> None:
+        self.alphas = alphas
+        self.n_alphas = n_alphas
+        self.eps = eps
+        self.cv = cv
+        self.scoring = scoring
+        self.selection = selection
+        self.fold_iter = fold_iter
+        self.n_jobs = n_jobs
+        self.architecture = architecture
+        self.loss = loss
+        self.patterns = patterns
+        self.hidden_bias = hidden_bias
+        self.fit_intercept = fit_intercept
+        self.rank = rank
+        self.tol = tol
+        self.max_iter = max_iter
+        self.max_time = max_time
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> Any:
+        """Choose alpha by cross-validation and train on all data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        y : array-like of shape (n,)
+        sample_weight : array-like of shape (n,), default=None
+            Nonnegative; used in training, in scores and in the mean over folds.
+        **params
+            With metadata routing enabled: what `cv` and `scoring` asked for, ``groups`` say.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If data or parameters cannot be used; the message says what to pass instead.
+        KeyboardInterrupt
+            If interrupted before alpha is chosen; after that the best network so far is kept.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the last training did not reach `tol`; network and certificate are valid.
+        """
+        began = time.perf_counter()
+        given = self._check()
+        X, y = self._checked_data(X, y)
+        weights = check_weights(sample_weight, X)
+        routed = self._routed(sample_weight, params)
+        splitter = check_cv(self.cv, y, classifier=get_loss(self.loss).classification or self._labels)
+        folds = list(splitter.split(X, y, **routed.splitter.split))
+        architecture = get_architecture(self.architecture, self.hidden_bias, self.patterns)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        if given is None:
+            problem, _ = self._problem(X, y, weights)
+            ground = Ground.prepare(problem, architecture, np.random.default_rng(seed))
+            top = first_alpha(ground.oracle.problem, ground)
+            alphas = grid(top, int(self.n_alphas), float(self.eps))
+        else:
+            alphas = np.sort(given)[::-1]
+        found = self._score_all(X, y, weights, folds, architecture, alphas, seed, routed.scorer.score)
+        reached = min(len(fold.scores) for fold in found)
+        self.alphas_ = alphas[:reached]
+        self.scores_ = np.column_stack([fold.scores[:reached] for fold in found])
+        self.widths_ = np.column_stack([fold.widths[:reached] for fold in found])
+        share = None if weights is None else np.array([np.sum(weights[test]) for _, test in folds])
+        self.alpha_ = float(self.alphas_[choose(self.scores_, self.selection, share)])
+        left = None if self.max_time is None else max(self.max_time - (time.perf_counter() - began), 0.0)
+        fitted = self._at(self.alpha_, left).fit(X, y, sample_weight=weights)
+        for name, value in vars(fitted).items():
+            if name.endswith("_") and not name.startswith("_"):
+                setattr(self, name, value)
+        return self
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the score that `scoring` names, or scikit-learn's default where it is None."""
+        if self.scoring is None:
+            return super().score(X, y, sample_weight)
+        weighted = {} if sample_weight is None else {"sample_weight": sample_weight}
+        return float(self._scorer()(self, X, y, **weighted))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "network_")
+
+    @property
+    def _labels(self) -> bool:
+        return issubclass(self._single, ConvexNetClassifier)
+
+    def _check(self) -> np.ndarray | None:
+        """Check parameters before any work; returns the alphas that were given."""
+        check_effort(self.tol, self.max_iter, self.max_time)
+        check_rank(self.rank)
+        if self.selection not in RULES:
+            raise ValueError(f"selection={self.selection!r} is unknown: pass one of {RULES}")
+        fold_iter = self.fold_iter
+        if not isinstance(fold_iter, numbers.Integral) or isinstance(fold_iter, bool) or fold_iter < 1:
+            raise ValueError(f"fold_iter={fold_iter!r} must be an integer of at least 1")
+        if get_loss(self.loss).classification and not self._labels:
+            raise ValueError(f"loss={self.loss!r} is for classes: use ConvexNetClassifierCV")
+        self._scorer()
+        return check_grid(self.alphas, self.n_alphas, self.eps, None)
+
+    def _checked_data(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        kinds = [np.float64, np.float32]
+        if not self._labels:
+            return validate_data(self, X, y, dtype=kinds, y_numeric=True)
+        X, y = validate_data(self, X, y, dtype=kinds)
+        check_classification_targets(y)
+        if type_of_target(y, input_name="y") != "binary":
+            raise ValueError(
+                "Only binary classification is supported. The type of the target is "
+                f"{type_of_target(y)}: pass two classes, or wrap the estimator in "
+                "sklearn.multiclass.OneVsRestClassifier"
+            )
+        self.classes_ = np.unique(y)
+        return X, y
+
+    def _problem(
+        self, X: np.ndarray, y: np.ndarray, weights: np.ndarray | None
+    ) -> tuple[Problem, Reduction | None]:
+        """The problem of some samples, at any alpha, and how it was reduced."""
+        if weights is not None and not np.any(weights > 0):
+            raise ValueError("all samples of a fold have weight zero: pass another cv")
+        if self._labels:
+            if len(np.unique(y if weights is None else y[weights > 0])) < 2:
+                raise ValueError(
+                    "y has one class only (among samples of positive weight, in all data or in a fold): "
+                    "pass more samples of both classes, a smaller cv, or a stratified one"
+                )
+            y = np.where(y == self.classes_[1], 1.0, -1.0)
+        y = np.asarray(y, dtype=np.float64)
+        problem = Problem.from_alpha(X, y, weights, get_loss(self.loss), 1.0, bool(self.fit_intercept))
+        if self.rank is None:
+            return problem, None
+        reduction = Reduction.of(problem, self.rank)
+        return reduction.problem, reduction
+
+    def _at(self, alpha: float, max_time: float | None = None) -> Any:
+        """The estimator of one alpha with the same parameters."""
+        names = set(inspect.signature(self._single).parameters) & set(self.get_params(deep=False))
+        shared = {name: getattr(self, name) for name in names - {"max_time"}}
+        return self._single(alpha=alpha, max_time=max_time, **shared)
+
+    def _dress(self, estimator: Any) -> None:
+        """Give an estimator of one alpha what its fit would, but for the network."""
+        estimator.n_features_in_ = self.n_features_in_
+        if self._labels:
+            estimator.classes_ = self.classes_
+
+    def _score_all(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        weights: np.ndarray | None,
+        folds: list[tuple[np.ndarray, np.ndarray]],
+        architecture: Architecture,
+        alphas: np.ndarray,
+        seed: int,
+        scored: dict[str, Any],
+    ) -> list[Fold]:
+        """Train and score all folds, `n_jobs` at a time."""
+        at_once = min(effective_n_jobs(self.n_jobs), len(folds))
+        limit = float("inf") if self.max_time is None else FOLD_SHARE * self.max_time * at_once / len(folds)
+        tasks = []
+        for train, test in folds:
+            part = None if weights is None else weights[train]
+            problem, reduction = self._problem(X[train], y[train], part)
+            metadata = _check_method_params(X, scored, indices=test)
+            score = FoldScore(self._at(1.0), self._scorer(), X[test], y[test], metadata, reduction)
+            self._dress(score.estimator)
+            tasks.append(
+                delayed(score_fold)(
+                    problem,
+                    architecture,
+                    alphas,
+                    score,
+                    max_iter=int(self.fold_iter),
+                    max_time=limit,
+                    random_state=seed,
+                )
+            )
+        return Parallel(n_jobs=self.n_jobs, verbose=int(self.verbose))(tasks)
+
+
+class ConvexNetRegressorCV(_Chosen, ConvexNetRegressor):
+    """A certified two-layer network for regression whose alpha is chosen by cross-validation.
+
+    Parameters
+    ----------
+    alphas : array-like of shape (k,), default=None
+        Strengths to compare; None takes `n_alphas` values from the alpha at which the first neuron
+        enters down to `eps` times it.
+    n_alphas : int, default=10
+    eps : float, default=1e-3
+    cv : int, splitter or iterable of (train, test), default=None
+        None takes 5 folds.
+    scoring : str, callable or None, default=None
+        As for scikit-learn's ``GridSearchCV``; None compares mean squared errors.
+    selection : {"best", "one_standard_error"}, default="best"
+        The best mean score, or the largest alpha within one standard error of it.
+    fold_iter : int, default=3
+        Rounds of growing at each alpha inside folds; more bring these networks, which only predict,
+        nearer to the optimum.
+    n_jobs : int, default=None
+        Folds at a time; the result is the same. None means 1, -1 all processors.
+    architecture, loss, patterns, hidden_bias, fit_intercept, rank, tol, max_iter, random_state
+        As for :class:`ConvexNetRegressor`; `tol` and `max_iter` are those of the last training.
+    max_time : float or None, default=None
+        Seconds for all, half of them for the folds; alphas that a fold does not reach are left out.
+    verbose : int, default=0
+        1 prints a line per round of the last training.
+
+    Attributes
+    ----------
+    alpha_ : float
+        The chosen strength.
+    alphas_ : ndarray of shape (k,)
+        The strengths compared, descending.
+    scores_ : ndarray of shape (k, folds)
+        Scores, larger is better.
+    mse_path_ : ndarray of shape (k, folds)
+        Mean squared errors, with ``scoring=None``.
+    widths_ : ndarray of shape (k, folds)
+        Numbers of neurons along the paths.
+    network_ : Network
+        Trained on all data at `alpha_`.
+    certificate_ : Certificate
+        Of that network.
+    history_ : list of Moment
+    n_iter_ : int
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cvxnn import ConvexNetRegressorCV
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> model = ConvexNetRegressorCV(n_alphas=5).fit(X[::-1], np.abs(X[::-1, 0]))
+    >>> model.scores_.shape
+    (5, 5)
+    """
+
+    _single = ConvexNetRegressor
+    _default_scoring = "neg_mean_squared_error"
+
+    mse_path_: np.ndarray
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> ConvexNetRegressorCV:
+        super().fit(X, y, sample_weight, **params)
+        if self.scoring is None:
+            self.mse_path_ = -self.scores_
+        return self
+
+
+class ConvexNetClassifierCV(_Chosen, ConvexNetClassifier):
+    """A certified two-layer network for two classes whose alpha is chosen by cross-validation.
+
+    Parameters
+    ----------
+    alphas, n_alphas, eps, cv, selection, fold_iter, n_jobs
+        As for :class:`ConvexNetRegressorCV`; folds are stratified.
+    scoring : str, callable or None, default=None
+        None compares accuracies, as ``LogisticRegressionCV``; ``"neg_log_loss"`` is less coarse.
+    architecture, loss, patterns, hidden_bias, fit_intercept, rank, tol, max_iter, random_state
+        As for :class:`ConvexNetClassifier`; `tol` and `max_iter` are those of the last training.
+    max_time, verbose
+        As for :class:`ConvexNetRegressorCV`.
+
+    Attributes
+    ----------
+    alpha_, alphas_, scores_, widths_, network_, certificate_, history_, n_iter_
+        As for :class:`ConvexNetRegressorCV`.
+    classes_ : ndarray of shape (2,)
+        The classes; positive outputs mean the second.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from cvxnn import ConvexNetClassifierCV
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = ConvexNetClassifierCV([0.1, 0.01], selection="one_standard_error").fit(X[:, 2:], y > 1)
+    >>> model.alpha_ in model.alphas_
+    True
+    """
+
+    _single = ConvexNetClassifier
+    _default_scoring = "accuracy"
+
+    def __init__(
+        self,
+        alphas: Any = None,
+        *,
+        n_alphas: int = 10,
+        eps: float = 1e-3,
+        cv: Any = None,
+        scoring: Any = None,
+        selection: str = "best",
+        fold_iter: int = FOLD_ITER,
+        n_jobs: int | None = None,
+        architecture: str | Architecture = "relu",
+        loss: str = "log_loss",
+        patterns: Any = "auto",
+        hidden_bias: str | None = "penalized",
+        fit_intercept: bool = True,
+        rank: int | float | None = None,
+        tol: float = 1e-5,
+        max_iter: int = 50,
+        max_time: float | None = None,
+        random_state: Any = 0,
+        verbose: int | bool = 0,
+    ) -> None:
+        super().__init__(
+            alphas,
+            n_alphas=n_alphas,
+            eps=eps,
+            cv=cv,
+            scoring=scoring,
+            selection=selection,
+            fold_iter=fold_iter,
+            n_jobs=n_jobs,
+            architecture=architecture,
+            loss=loss,
+            patterns=patterns,
+            hidden_bias=hidden_bias,
+            fit_intercept=fit_intercept,
+            rank=rank,
+            tol=tol,
+            max_iter=max_iter,
+            max_time=max_time,
+            random_state=random_state,
+            verbose=verbose,
+        )
