@@ -5,6 +5,7 @@ from .audit import certify
 from .certificate import Certificate
 from .estimators import ConvexNetClassifier, ConvexNetRegressor
 from .network import Network
+from .optimal_set import OptimalSet, Uniqueness
 from .path_estimator import ConvexNetPath, alpha_max, path
 from .paths import Path
 
@@ -17,8 +18,10 @@ __all__ = [
     "ConvexNetPath",
     "ConvexNetRegressor",
     "Network",
+    "OptimalSet",
     "Path",
     "TooManyPatterns",
+    "Uniqueness",
     "alpha_max",
     "certify",
     "path",
