@@ -3,6 +3,7 @@
 from .arrangement import Arrangement, TooManyPatterns
 from .audit import certify
 from .certificate import Certificate
+from .decomposition import Decomposition, relu_from_gated
 from .estimators import ConvexNetClassifier, ConvexNetRegressor
 from .network import Network
 from .optimal_set import OptimalSet, Uniqueness
@@ -17,6 +18,7 @@ __all__ = [
     "ConvexNetClassifier",
     "ConvexNetPath",
     "ConvexNetRegressor",
+    "Decomposition",
     "Network",
     "OptimalSet",
     "Path",
@@ -25,4 +27,5 @@ __all__ = [
     "alpha_max",
     "certify",
     "path",
+    "relu_from_gated",
 ]
