@@ -5,6 +5,7 @@ from .audit import certify
 from .certificate import Certificate
 from .decomposition import Decomposition, relu_from_gated
 from .estimators import ConvexNetClassifier, ConvexNetRegressor
+from .max_margin import MarginCertificate, MaxMargin, certify_margin, max_margin
 from .network import Network
 from .optimal_set import OptimalSet, Uniqueness
 from .path_estimator import ConvexNetPath, alpha_max, path
@@ -19,6 +20,8 @@ __all__ = [
     "ConvexNetPath",
     "ConvexNetRegressor",
     "Decomposition",
+    "MarginCertificate",
+    "MaxMargin",
     "Network",
     "OptimalSet",
     "Path",
@@ -26,6 +29,8 @@ __all__ = [
     "Uniqueness",
     "alpha_max",
     "certify",
+    "certify_margin",
+    "max_margin",
     "path",
     "relu_from_gated",
 ]

@@ -1,8 +1,8 @@
 r"""A ReLU network from a gated one: cone decompositions.
 
 A gated neuron passes ``x'w`` where its gate is open, whatever the sign; a ReLU neuron with weights u does
-the same on the training data if u lies in the cone of the gate's pattern, ``K = { u : (2 D - I) X u >= 0 }``.
-So a gated network becomes a ReLU network with the same training predictions as soon as each weight vector
+the same on the training data if u lies in the cone of the gate's pattern,
+``K = { u : (2 D - I) X u >= 0 }``. So a gated network becomes a ReLU network with the same training predictions as soon as each weight vector
 is a difference
 
     w = u - v,      u, v in K,
@@ -13,8 +13,8 @@ a point of it, and gives one in closed form,
     v = t g,   u = w + t g,   t = max_i ( -(A w)_i / (A g)_i )_+,      A = (2 D - I) X,
 
 of size ``|u| + |v| <= |w| (1 + 2 max_i |x_i| |g| / |x_i'g|)``. The gate that makes the bound smallest is
-the one deepest inside the cone. The difference of least ``|u| + |v|`` is a second-order cone program; a cheap
-approximation minimises the violation of the two cones and repairs what is left in closed form.
+the one deepest inside the cone. The difference of least ``|u| + |v|`` is a second-order cone program; a
+cheap approximation minimises the violation of the two cones and repairs what is left in closed form.
 
 Away from the training data the two networks differ, and the ReLU network costs more: up to
 ``beta * sum (|u| + |v| - |w|)``, which is how far the gated optimum can be below the ReLU one.
@@ -291,4 +291,6 @@ def relu_from_gated(network: Any, X: Any, *, method: Method = "min_norm") -> Dec
     bias = U[:, d] / root if biased else np.zeros(len(U))
     relu = Network.two_layer((U[:, :d] / root[:, None]).T.copy(), bias, a * root, network.intercept)
     violation = float(np.max(np.abs(relu(X) - network(X)), initial=0.0))
-    return Decomposition(relu, float(np.sum(np.linalg.norm(W, axis=1))), float(np.sum(size)), bound, violation)
+    return Decomposition(
+        relu, float(np.sum(np.linalg.norm(W, axis=1))), float(np.sum(size)), bound, violation
+    )

@@ -7,8 +7,8 @@ samples that are on,
     g = sum over x_i'u > 0 of Z_i x_i,
 
 changes by one term at every angle, so cumulative sums give it in all cells, and the price of a cell is
-``|g|`` if g points into its arc and otherwise the larger of its two ends. That is ``M(Z)`` over all neurons,
-in O(n log n), with no list of patterns. With an unpenalised bias (and ``sum_i Z_i = 0``) the weight is
+``|g|`` if g points into its arc and otherwise the larger of its two ends. That is ``M(Z)`` over all
+neurons, in O(n log n), with no list of patterns. With an unpenalised bias (and ``sum_i Z_i = 0``) the weight is
 +1 or -1, the price is piecewise linear in the bias, and its breakpoints are the samples:
 
     G_j = sum_i Z_i (x_i - x_j)_+        and        G_j - G_1    (kinks that open to the right and left).
@@ -101,9 +101,7 @@ class PlaneOracle(NeuronOracle):
             peak = np.arctan2(side * g[:, 1], side * g[:, 0])
             # the peak's representative at or after the start of the arc
             peak = self.angles + (peak - self.angles) % (2 * np.pi)
-            ends = [
-                side * (g[:, 0] * np.cos(at) + g[:, 1] * np.sin(at)) for at in (self.angles, self.ends)
-            ]
+            ends = [side * (g[:, 0] * np.cos(at) + g[:, 1] * np.sin(at)) for at in (self.angles, self.ends)]
             inside = peak <= self.ends
             end = np.where(ends[0] >= ends[1], self.angles, self.ends)
             values.append(np.where(inside, np.hypot(g[:, 0], g[:, 1]), np.maximum(*ends)))

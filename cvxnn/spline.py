@@ -12,8 +12,8 @@ beyond that is one linear neuron. Training is therefore
     minimise over the values g at the knots   L(H g) + beta R(g),        H linear interpolation,
 
 a convex program with banded matrices: the Lasso over the kinks ``(x - x_j)_+`` and ``(x_j - x)_+``. Few
-samples become knots; they are found by pricing all samples in O(n) (:func:`cvxnn.planar.kink_prices`), adding
-the worst of every run that prices out, and solving again by an interior-point method whose step is one
+samples become knots; they are found by pricing all samples in O(n) (:func:`cvxnn.planar.kink_prices`),
+adding the worst of every run that prices out, and solving again by an interior-point method whose step is one
 pentadiagonal solve. With a squared loss only the moments of the data between knots enter.
 
 References: Ergen and Pilanci, JMLR 2021 (the Lasso); Savarese, Evron, Soudry and Srebro, COLT 2019 (the
@@ -25,7 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import LinAlgError, cholesky_banded, cho_solve_banded
+from scipy.linalg import LinAlgError, cho_solve_banded, cholesky_banded
 
 from .planar import kink_prices
 from .program import Problem
@@ -290,7 +290,10 @@ def _interior(program: _Restricted, g: np.ndarray) -> np.ndarray:
     """
     n, beta = len(g), program.beta
     kinks, first = program.linear(g)
-    unit = float(np.sum(np.abs(kinks)) + np.abs(first[0])) / max(1, n) + 1e-3 * float(np.ptp(program.data.y)) / n
+    unit = (
+        float(np.sum(np.abs(kinks)) + np.abs(first[0])) / max(1, n)
+        + 1e-3 * float(np.ptp(program.data.y)) / n
+    )
     z = [np.maximum(0.5 * sign * part, 0.0) + unit for part in (kinks, kinks, first) for sign in (1, -1)]
     nu, nu0 = np.zeros(n - 2), np.zeros(1)
     best, least = g, program.data_value(g)
@@ -328,7 +331,7 @@ def _interior(program: _Restricted, g: np.ndarray) -> np.ndarray:
         idle = idle + 1 if value >= least * (1.0 - 1e-13) else 0
         if value < least:
             best, least = g, value
-        if mu * count <= INNER * abs(least) and idle > 1 or length < 1e-8:
+        if (mu * count <= INNER * abs(least) and idle > 1) or length < 1e-8:
             break
     return best
 
@@ -400,7 +403,7 @@ def _settle(program: _Restricted, g: np.ndarray) -> np.ndarray:
     near = abs(abs(S) - V) <= 1e-6 * (V + abs(S))
     best, least = g, program.data_value(g)
     for k, (linear, equal) in enumerate(plans):
-        if not near and k != (0 if V > abs(S) else 1):
+        if not near and k != (0 if abs(S) < V else 1):
             continue
         x = g
         try:

@@ -62,7 +62,7 @@ def test_the_deepest_gate():
 
 
 def test_the_identity_example():
-    """X = I, y = (3, 4, -2), one gate 111: the ReLU objective of the decomposition is 6.2, the optimum 6."""
+    """X = I, y = (3, 4, -2), one gate 111: the decomposition has objective 6.2, the optimum is 6."""
     X, y = np.eye(3), np.array([3.0, 4.0, -2.0])
     problem = Problem(X, y, np.ones(3), get_loss("squared_error"), 1.0)
     gated = train(problem, GatedReLU(None, np.ones((1, 3))), tol=1e-10).network

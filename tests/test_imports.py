@@ -26,7 +26,7 @@ FLOORS = [
     {"train"},
     {"optimal_set", "paths", "threshold"},
     {"estimators"},
-    {"audit", "path_estimator", "tables"},
+    {"audit", "max_margin", "path_estimator", "tables"},
 ]
 #: Libraries that only some people have: imported where they are used, never on import of cvxnn.
 OPTIONAL = {"torch", "cvxpy", "matplotlib", "onnx", "onnxruntime", "pandas", "polars", "pyarrow", "dask"}

@@ -39,7 +39,9 @@ def test_prices_equal_those_of_listed_cells(hidden, seed):
     assert price.found == pytest.approx(listed.found, rel=1e-10)
     assert listed.found * (1 - 1e-12) <= price.value <= listed.value * (1 + 1e-9)
     units = ReLU(hidden).unit_neurons(problem, None, rng.normal(size=(2000, 2)))
-    assert np.max(np.abs(units @ Z)) <= price.value
+    # beyond all samples a free bias multiplies sum(Z), which is zero up to rounding only
+    slack = 1e-9 * price.value if hidden == "free" else 0.0
+    assert np.max(np.abs(units @ Z)) <= price.value + slack
     for found in (oracle.active(Z, 0.6 * price.found, None), oracle.neurons(Z, design.X[:0], rng, 0)):
         outputs = np.maximum(design.X @ found.directions.T, 0.0)
         assert np.allclose(found.signs * (Z @ outputs), found.values, rtol=1e-9)

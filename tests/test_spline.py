@@ -56,7 +56,7 @@ def test_reference_optima(golden):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_penalty_is_the_least_cost_of_a_network(seed):
-    """Neurons of the stated kinks have the spline's values and cost R; a linear program finds none cheaper."""
+    """Neurons of the stated kinks have the spline's values and cost R; linear programming finds no less."""
     from scipy.optimize import linprog
 
     rng = np.random.default_rng(seed)
