@@ -2,8 +2,8 @@ r"""A ReLU network from a gated one: cone decompositions.
 
 A gated neuron passes ``x'w`` where its gate is open, whatever the sign; a ReLU neuron with weights u does
 the same on the training data if u lies in the cone of the gate's pattern,
-``K = { u : (2 D - I) X u >= 0 }``. So a gated network becomes a ReLU network with the same training predictions as soon as each weight vector
-is a difference
+``K = { u : (2 D - I) X u >= 0 }``. So a gated network becomes a ReLU network
+with the same training predictions as soon as each weight vector is a difference
 
     w = u - v,      u, v in K,
 

@@ -12,8 +12,8 @@ That program has a convex form over the patterns of the data, and the dual
 
 with M the price of :mod:`cvxnn.certificate`. Any lambda >= 0 divided by its price is feasible, so
 ``sum(lambda) / M(y lambda)`` bounds the least norm of a separating network of any width from below, with
-the scope of the oracle. The program itself is solved by column generation: on the current patterns by a conic
-solver, whose multipliers price further neurons. Margins that the current patterns cannot reach are
+the scope of the oracle. The program itself is solved by column generation: on the current patterns by a
+conic solver, whose multipliers price further neurons. Margins that the current patterns cannot reach are
 bought at a finite price first, which is raised until none is bought.
 
 References: Wang and Pilanci, "The convex geometry of backpropagation", ICLR 2022; Lyu and Li, ICLR 2020

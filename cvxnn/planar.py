@@ -8,8 +8,8 @@ samples that are on,
 
 changes by one term at every angle, so cumulative sums give it in all cells, and the price of a cell is
 ``|g|`` if g points into its arc and otherwise the larger of its two ends. That is ``M(Z)`` over all
-neurons, in O(n log n), with no list of patterns. With an unpenalised bias (and ``sum_i Z_i = 0``) the weight is
-+1 or -1, the price is piecewise linear in the bias, and its breakpoints are the samples:
+neurons, in O(n log n), with no list of patterns. With an unpenalised bias (and ``sum_i Z_i = 0``) the
+weight is +1 or -1, the price is piecewise linear in the bias, and its breakpoints are the samples:
 
     G_j = sum_i Z_i (x_i - x_j)_+        and        G_j - G_1    (kinks that open to the right and left).
 
