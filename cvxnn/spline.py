@@ -13,8 +13,8 @@ beyond that is one linear neuron. Training is therefore
 
 a convex program with banded matrices: the Lasso over the kinks ``(x - x_j)_+`` and ``(x_j - x)_+``. Few
 samples become knots; they are found by pricing all samples in O(n) (:func:`cvxnn.planar.kink_prices`),
-adding the worst of every run that prices out, and solving again by an interior-point method whose step is one
-pentadiagonal solve. With a squared loss only the moments of the data between knots enter.
+adding the worst of every run that prices out, and solving again by an interior-point method whose step is
+one pentadiagonal solve. With a squared loss only the moments of the data between knots enter.
 
 References: Ergen and Pilanci, JMLR 2021 (the Lasso); Savarese, Evron, Soudry and Srebro, COLT 2019 (the
 norm, here with its ends free); Kim, Koh, Boyd and Gorinevsky, SIAM Review 2009 (banded interior point).

@@ -78,11 +78,12 @@ def test_a_network_trained_by_gradient_steps():
     sign = np.repeat([1.0, -1.0], 5)
     W, a = 0.3 * rng.normal(size=(2, 12)), 0.3 * rng.normal(size=12)
     residuals = []
-    for steps in (100, 20_000):
+    # a growing scale is what gradient flow arrives at; here it multiplies the output instead
+    for steps, scale_of_f in ((100, 1.0), (6000, 30.0)):
         for _ in range(steps):
             T = X @ W
             f = np.maximum(T, 0.0) @ a
-            p = np.exp(-sign * f + np.min(sign * f))
+            p = np.exp(scale_of_f * (np.min(sign * f) - sign * f))
             g = sign * p / np.sum(p)
             grad_W, grad_a = X.T @ ((T > 0) * g[:, None] * a), np.maximum(T, 0.0).T @ g
             size = np.sqrt(np.sum(W**2) + a @ a)
@@ -92,7 +93,7 @@ def test_a_network_trained_by_gradient_steps():
         found = certify_margin(Network.two_layer(W, np.zeros(12), a), X, sign)
         assert found.scope == "global" and found.norm >= found.lower_bound * (1 - 1e-9)
         residuals.append((found.stationarity, found.gap))
-    assert residuals[1][1] < residuals[0][1] and residuals[1][1] <= 0.2
+    assert residuals[1][1] < residuals[0][1] and residuals[1][1] <= 0.1
     best = max_margin(X, sign, hidden_bias=None)
     again = certify_margin(best.network, X, sign, hidden_bias=None)
     assert again.norm == pytest.approx(best.certificate.norm, rel=1e-9) and again.gap <= 1e-6
