@@ -3,8 +3,11 @@
 from .arrangement import Arrangement, TooManyPatterns
 from .audit import certify
 from .certificate import Certificate
+from .decomposition import Decomposition, relu_from_gated
 from .estimators import ConvexNetClassifier, ConvexNetRegressor
+from .max_margin import MarginCertificate, MaxMargin, certify_margin, max_margin
 from .network import Network
+from .optimal_set import OptimalSet, Uniqueness
 from .path_estimator import ConvexNetPath, alpha_max, path
 from .paths import Path
 from .selection_estimator import ConvexNetClassifierCV, ConvexNetRegressorCV
@@ -19,10 +22,18 @@ __all__ = [
     "ConvexNetPath",
     "ConvexNetRegressor",
     "ConvexNetRegressorCV",
+    "Decomposition",
+    "MarginCertificate",
+    "MaxMargin",
     "Network",
+    "OptimalSet",
     "Path",
     "TooManyPatterns",
+    "Uniqueness",
     "alpha_max",
     "certify",
+    "certify_margin",
+    "max_margin",
     "path",
+    "relu_from_gated",
 ]

@@ -30,6 +30,7 @@ from .certificate import Certificate
 from .losses import get_loss
 from .low_rank import LowRank, TrainedLowRank, train_low_rank
 from .network import Network
+from .optimal_set import OptimalSet
 from .parameters import check_alpha, check_effort, check_rank, check_weights
 from .program import Problem, Status
 from .train import Moment, get_architecture, train
@@ -117,6 +118,52 @@ class _ConvexNet(BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         return self.network_(X)
+
+    def optimal_set(self, X: Any, y: Any, sample_weight: Any = None) -> OptimalSet:
+        """Return all networks that are as good as the fitted one on its training data.
+
+        The training data are not kept by the estimator: pass what `fit` was given. The set is as
+        sharp as the fit: lower `tol` where its slack matters.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        y : array-like of shape (n,)
+        sample_weight : array-like of shape (n,), default=None
+
+        Returns
+        -------
+        OptimalSet
+
+        Raises
+        ------
+        ValueError
+            If these are not the data of the fit.
+        """
+        check_is_fitted(self)
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], reset=False)
+        classes = getattr(self, "classes_", None)
+        if classes is not None and not np.all(np.isin(y, classes)):
+            raise ValueError(f"y holds labels other than {classes.tolist()}: pass the training data")
+        y = np.asarray(y, dtype=np.float64) if classes is None else np.where(y == classes[1], 1.0, -1.0)
+        architecture = get_architecture(self.architecture, self.hidden_bias, self.patterns)
+        problem = Problem.from_alpha(
+            X,
+            y,
+            check_weights(sample_weight, X),
+            get_loss(self.loss),
+            float(self.alpha),
+            bool(self.fit_intercept),
+        )
+        value = problem.value(self.network_(problem.X), architecture.cost(self.network_))
+        objective = self.certificate_.objective
+        if abs(value / problem.total_weight - objective) > 1e-9 * abs(objective):
+            raise ValueError(
+                f"the network's objective on these data is {value / problem.total_weight:.8g}, in the fit "
+                f"it was {objective:.8g}: pass the X, y and sample_weight that fit was given"
+            )
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        return OptimalSet.of(problem, architecture, self.network_, random_state=seed)
 
 
 class ConvexNetRegressor(RegressorMixin, _ConvexNet):

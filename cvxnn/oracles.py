@@ -104,6 +104,11 @@ class NeuronOracle(Oracle):
     ) -> Neurons:
         """Find neurons with a high price for ``Z``; `effort` 0, 1, 2 ... searches harder."""
 
+    def active(self, Z: np.ndarray, floor: float, network: Network) -> Neurons:
+        """The unit neurons, one per pattern and sign, priced at least `floor`: those a search finds."""
+        found = self.thorough(Z, network)
+        return found.take(int(np.sum(found.values >= floor)))
+
     def propose(
         self,
         Z: np.ndarray,
@@ -169,6 +174,25 @@ class CellOracle(NeuronOracle):
         price = Price(bound * (1.0 + ROUNDING) + slack, self.scope, found)
         self._last = (Z, price)
         return price
+
+    def active(self, Z: np.ndarray, floor: float, network: Network) -> Neurons:
+        """The unit neurons priced at least `floor`, of every cell that has one."""
+        G = (self.masks * Z) @ self.X
+        k = G.shape[1] - self.free
+        norms = np.linalg.norm(G[:, :k], axis=1) + self.reach * np.sum(np.abs(G[:, k:]), axis=1)
+        cells, directions, values, signs = [], [], [], []
+        for j in np.flatnonzero(norms >= floor):
+            for side in (1.0, -1.0):
+                r, _ = project_cone(self.X, np.where(self.masks[j], 1.0, -1.0), side * G[j], self.free)
+                found = neuron_of(self.X, side * Z, r, self.free)
+                if found is not None and found[0] >= floor:
+                    cells.append(j)
+                    values.append(found[0])
+                    directions.append(found[1])
+                    signs.append(side)
+        U = np.array(directions).reshape(-1, self.X.shape[1])
+        at = np.array(cells, dtype=int)
+        return Neurons(np.array(values), U, np.array(signs), self.masks[at], self.arrangement.gates[at])
 
     def neurons(
         self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, effort: int

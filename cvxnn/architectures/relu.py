@@ -41,8 +41,10 @@ from ..newton import affordable
 from ..operators import Masked
 from ..oracles import CellOracle, Design, NeuronOracle, SearchOracle
 from ..penalties import GroupL2
+from ..planar import PlaneOracle
 from ..pricing import Neurons
 from ..program import Master, Problem, Program, Solution
+from ..spline import fit_spline, kinks_of
 from .base import Architecture, Effort, Progress, Training, check_count, check_hidden_bias, design_matrix
 
 #: `patterns="auto"` enumerates up to this many patterns, and up to this many bits of patterns.
@@ -101,6 +103,8 @@ class ReLU(Architecture):
         if self.patterns == "all":
             return Arrangement.enumerate(X, limit=ALL_PATTERNS)
         if self.patterns == "auto":
+            if problem.X.shape[1] == 1 and X.shape[1] == 2:
+                return None  # a line needs no list: see PlaneOracle
             limit = min(AUTO_PATTERNS, max(64, AUTO_BITS // max(1, len(X))))
             # Degenerate data may have fewer cells than the bound; only near misses are worth trying.
             if count_bound(len(X), X.shape[1]) > 20 * limit:
@@ -189,7 +193,7 @@ class ReLU(Architecture):
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> NeuronOracle:
         problem, design = self.problem_of(problem), self.design(problem)
         if arrangement is None or (not arrangement.complete and isinstance(self.patterns, str)):
-            return SearchOracle(problem, design)
+            return (PlaneOracle if design.X.shape[1] == 2 else SearchOracle)(problem, design)
         return CellOracle(problem, design, arrangement)
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
@@ -206,6 +210,8 @@ class ReLU(Architecture):
     ) -> Training:
         assert isinstance(oracle, NeuronOracle)
         problem, design = self.problem_of(problem), self.design(problem)
+        if isinstance(oracle, PlaneOracle) and design.free:
+            return (yield from self._line(problem, design, effort))
         rows = None if effort.start is None else self._rows(oracle, effort.start)
         rows, gap = yield from self._explore(problem, design, oracle, effort, rows)
         # Near neurons share a block at first: a program has to have few blocks, and loses little by it.
@@ -268,6 +274,19 @@ class ReLU(Architecture):
         """Whether Newton's method moves these neurons at less cost than a program solves for them."""
         n, d = design.X.shape
         return len(rows.signs) * d > LARGE and affordable(n, len(rows.signs), d)
+
+    def _line(self, problem: Problem, design: Design, effort: Effort) -> Generator[Progress, None, Network]:
+        """One input and free biases: the exact spline, whose kinks are the neurons."""
+        spline = fit_spline(problem)
+        at, side, size = kinks_of(spline.knots, spline.values)
+        rows = Rows(np.abs(size)[:, None] * np.column_stack([side, -side * at]), np.sign(size))
+        network = self._plain(problem, design, rows)
+        value = problem.value(network(problem.X), self.cost(network))
+        effort.history.append(
+            Progress(value, spline.gap, network.width, len(spline.knots), network, spline.Z)
+        )
+        yield effort.history[-1]
+        return network
 
     def _rows(self, oracle: NeuronOracle, network: Network) -> Rows | None:
         """The neurons of a network to start from, None if it has none."""
