@@ -108,8 +108,8 @@ class Problem:
         f, y, s = prediction, self.y, self.weights
         if not self.intercept:
             return -self.loss.gradient(f, y, s)
-        Z = -self.loss.gradient(f + self.loss.intercept(f, y, s), y, s)
-        return self.loss.balance(Z)
+        f = f + self.loss.intercept(f, y, s)
+        return self.loss.balanced(-self.loss.gradient(f, y, s), f, y, s)
 
     def null_value(self) -> float:
         """Return the objective of the zero network (with its best constant, if there is one)."""
@@ -168,7 +168,8 @@ class Program:
         Z = -self.loss.gradient(f, self.target, self.weights)
         if not self.intercept:
             return Z
-        return asarray_like(self.loss.balance(to_numpy(Z)), Z)
+        y, s = to_numpy(self.target), to_numpy(self.weights)
+        return asarray_like(self.loss.balanced(to_numpy(Z), to_numpy(f), y, s), Z)
 
     def dual(self, Z: Array, multipliers: np.ndarray | None = None) -> float:
         """Return ``-L*(-Z)`` if Z is dual feasible, else ``-inf``."""

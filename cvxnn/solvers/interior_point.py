@@ -19,7 +19,9 @@ lemma, with n unknowns,
 
     (diag(1 / L'') + sum_g D_g X N_g^{-1} X' D_g) q = rhs,
 
-whichever is smaller: n unknowns make the cost of a step *linear* in the number of groups.
+whichever is smaller: n unknowns make the cost of a step *linear* in the number of groups. A loss with
+kinks brings multipliers of its own (:mod:`cvxnn.interior_loss`); eliminated, they change ``L''`` and the
+right-hand side only.
 
 References: Andersen, Roos and Terlaky, "On implementing a primal-dual interior-point method for
 conic quadratic optimization", Math. Prog. 2003; Vandenberghe, "The CVXOPT linear and quadratic cone
@@ -37,6 +39,7 @@ from scipy.linalg.blas import dsyrk
 
 from ..arrays import Array, to_numpy
 from ..constraints import ReLUCones
+from ..interior_loss import InteriorLoss, Multipliers
 from ..operators import Masked
 from ..penalties import GroupL2
 from ..program import Program
@@ -67,15 +70,17 @@ class _Data:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """An iterate: primal ``u, t, c``, slacks ``s``, duals ``y`` (norms) and ``z`` (cones)."""
+    """An iterate: primal ``u, t, c``, slacks ``s``, duals ``y`` (norms), ``z`` (cones), ``q`` (loss)."""
 
     data: _Data
+    loss: InteriorLoss
     u: np.ndarray
     t: np.ndarray
     c: float
     s: np.ndarray
     y: np.ndarray
     z: np.ndarray
+    q: Multipliers
     f: np.ndarray
 
 
@@ -89,8 +94,9 @@ class InteriorPoint(Solver):
             return False, "needs an operator that masks one X"
         if not isinstance(program.penalty, GroupL2):
             return False, "needs the group-l2 penalty"
-        if not np.isfinite(program.loss.curvature):
-            return False, f"needs a smooth loss, and {program.loss.name} is not"
+        able, reason = InteriorLoss.supports(program.loss)
+        if not able:
+            return False, reason
         if program.penalty.free and not isinstance(program.constraint, ReLUCones):
             return False, "unpenalised coordinates need cone constraints"
         return True, ""
@@ -111,10 +117,12 @@ class InteriorPoint(Solver):
         s = np.maximum(data.sign * (u @ X.T), level * np.where(length > 0, length, 1.0))
         z = np.where(data.sign != 0, program.beta * level / s, 0.0)
         dual = -program.beta * u[:, : data.kept] / t[:, None]
-        return State(data, u, t, c, s, dual, z, f)
+        term = InteriorLoss(loss, y, w)
+        return State(data, term, u, t, c, s, dual, z, term.start(f, program.beta * level), f)
 
     def candidate(self, program: Program, state: State) -> Candidate:
-        Z = program.residual(state.f)
+        Z = -state.loss.gradient(state.f, state.q)
+        Z = program.loss.balance(Z) if program.intercept else Z
         W = state.u / state.data.units
         return Candidate(W, state.c, Z, state.z if np.any(state.data.sign) else None)
 
@@ -129,6 +137,7 @@ class InteriorPoint(Solver):
             sigma = (1.0 - min(length, 1.0)) ** 3
             move = newton.direction(sigma, affine)
             length = min(1.0, TO_BOUNDARY * newton.max_step(move))
+            length = min(length, program.loss.reach / max(float(np.max(np.abs(move.f))), 1e-300))
             if not np.isfinite(length) or length < 1e-9 or not np.all(np.isfinite(move.u)):
                 return None
             u, c = state.u + length * move.u, state.c + length * move.c
@@ -144,6 +153,7 @@ class InteriorPoint(Solver):
                 s=state.s + length * move.s,
                 y=state.y + length * move.y,
                 z=state.z + length * move.z,
+                q=state.q.step(length, move.q) if not state.loss.smooth else state.q,
             )
 
 
@@ -157,6 +167,8 @@ class _Move:
     s: np.ndarray
     y: np.ndarray
     z: np.ndarray
+    f: np.ndarray
+    q: Multipliers
 
 
 class _Newton:
@@ -165,21 +177,20 @@ class _Newton:
     def __init__(self, program: Program, state: State) -> None:
         self.state, self.beta, self.intercept = state, program.beta, program.intercept
         data, groups = state.data, len(state.t)
-        y, w = to_numpy(program.target), to_numpy(program.weights)
         self.cone = data.sign != 0
-        self.gradient = program.loss.gradient(state.f, y, w)
-        curvature = np.maximum(program.loss.hessian(state.f, y, w), 1e-300)
+        self.loss = state.loss.newton(state.f, state.q)
         rows = np.einsum("gn,gn->n", np.abs(data.sign), state.s * state.z)
         inner = state.t * self.beta + dot(state.u[:, : data.kept], state.y)
-        self.mu = float(np.sum(inner) + np.sum(rows)) / (groups + int(np.sum(self.cone)))
+        products = float(np.sum(inner) + np.sum(rows)) + state.loss.complementarity(state.q)
+        self.mu = products / (groups + int(np.sum(self.cone)) + state.loss.count)
         self.slack = data.sign * (state.u @ data.X.T) - np.where(self.cone, state.s, 0.0)
-        self.stationarity = (data.mask * self.gradient) @ data.X - (data.sign * state.z) @ data.X
+        self.stationarity = (data.mask * self.loss.gradient) @ data.X - (data.sign * state.z) @ data.X
         self.stationarity[:, : data.kept] -= state.y
         self.scaling = Scaling(state.t, state.u[:, : data.kept], self.beta, state.y)
         ratio = np.where(self.cone, state.z / state.s, 0.0)
         self.ratio = ratio
         roots = _roots(data, ratio, self.scaling.blocks())
-        self.system = _System(data, roots, curvature, self.intercept)
+        self.system = _System(data, roots, self.loss.h, self.intercept)
 
     def direction(self, sigma: float, affine: _Move | None) -> _Move:
         """Solve for the direction that aims at ``sigma * mu``, corrected by the affine one."""
@@ -193,11 +204,18 @@ class _Newton:
         )
         rhs = -self.stationarity + (data.sign * (kappa - self.ratio * self.slack)) @ data.X
         rhs[:, :k] += tail
-        du, dc = self.solve(rhs, -float(np.sum(self.gradient)) if self.intercept else 0.0)
+        of_loss = None if affine is None else affine.q
+        shift = self.loss.shift(target, of_loss)
+        rhs -= (data.mask * shift) @ data.X
+        total = -float(np.sum(self.loss.gradient + shift)) if self.intercept else 0.0
+        du, dc = self.solve(rhs, total)
         dt = scaling.slack(head, du[:, :k])
         dy = tail - scaling.reduce(du[:, :k])
-        ds = np.where(self.cone, data.sign * (du @ data.X.T) + self.slack, 0.0)
-        return _Move(du, dt, dc, ds, dy, kappa - self.ratio * ds)
+        rows = du @ data.X.T
+        ds = np.where(self.cone, data.sign * rows + self.slack, 0.0)
+        df = np.einsum("gn,gn->n", data.mask, rows) + dc
+        dq = self.loss.move(df, target, of_loss)
+        return _Move(du, dt, dc, ds, dy, kappa - self.ratio * ds, df, dq)
 
     def solve(self, rhs: np.ndarray, total: float) -> tuple[np.ndarray, float]:
         """Solve the reduced system, refined against products that were not factored.
@@ -242,7 +260,8 @@ class _Newton:
         primal = largest_step(state.t, state.u[:, :k], move.t, move.u[:, :k])
         flat = np.zeros_like(state.t)
         dual = largest_step(flat + self.beta, state.y, flat, move.y)
-        return min(largest, primal, dual)
+        hinges = 1e6 if state.loss.smooth else state.loss.longest(state.q, move.q)
+        return min(largest, primal, dual, hinges)
 
 
 class _System:
