@@ -208,46 +208,51 @@ class _Newton:
         shift = self.loss.shift(target, of_loss)
         rhs -= (data.mask * shift) @ data.X
         total = -float(np.sum(self.loss.gradient + shift)) if self.intercept else 0.0
-        du, dc = self.solve(rhs, total)
+        du, dc, q = self.solve(rhs, total)
         dt = scaling.slack(head, du[:, :k])
         dy = tail - scaling.reduce(du[:, :k])
         rows = du @ data.X.T
         ds = np.where(self.cone, data.sign * rows + self.slack, 0.0)
-        df = np.einsum("gn,gn->n", data.mask, rows) + dc
+        df = np.where(self.loss.h > 1e-100, q / self.loss.h, self.predict(du, dc))
         dq = self.loss.move(df, target, of_loss)
         return _Move(du, dt, dc, ds, dy, kappa - self.ratio * ds, df, dq)
 
-    def solve(self, rhs: np.ndarray, total: float) -> tuple[np.ndarray, float]:
-        """Solve the reduced system, refined against products that were not factored.
+    def solve(self, rhs: np.ndarray, total: float) -> tuple[np.ndarray, float, np.ndarray]:
+        """Solve the reduced system for ``du``, ``dc`` and ``q = h df``, refined.
 
-        Near the solution the weights z/s of tight rows exceed all others by many orders, and the
-        factorisation loses digits that the products below still have.
+        Near the solution the weights z/s of tight rows, and h of samples at a kink of the loss, exceed
+        all others by many orders, and the factorisation loses digits. They are found again with q as an
+        unknown of its own: no residual below multiplies by h.
         """
-        du, dc = best = self.system.solve(rhs, total)
+        du, dc, q = best = self.system.solve(rhs, 0.0, total)
         worst = float("inf")
-        enough = 1e-10 * (float(np.max(np.abs(rhs), initial=0.0)) + abs(total))
         for _ in range(REFINEMENTS):
-            left, left_total = self.multiply(du, dc)
-            r, e = rhs - left, (total - left_total) if self.intercept else 0.0
-            now = float(np.max(np.abs(r), initial=0.0)) + abs(e)
+            left, df, size = self.multiply(du, q), self.predict(du, dc), float(np.sum(np.abs(q)))
+            r, gap, e = rhs - left, df - q / self.loss.h, (total - float(np.sum(q)))
+            e = e if self.intercept else 0.0
+            now = largest(r) / max(largest(rhs), 1e-300) + largest(gap) / max(largest(df), 1e-300)
+            now += abs(e) / max(abs(total) + size, 1e-300)
             if not now < 0.5 * worst:
                 return best
-            best, worst = (du, dc), now
-            if now <= enough:
+            best, worst = (du, dc, q), now
+            if now <= 1e-10:
                 return best
-            du_more, dc_more = self.system.solve(r, e)
-            du, dc = du + du_more, dc + dc_more
-        return du, dc
+            more = self.system.solve(r, gap, e)
+            du, dc, q = du + more[0], dc + more[1], q + more[2]
+        return du, dc, q
 
-    def multiply(self, du: np.ndarray, dc: float) -> tuple[np.ndarray, float]:
-        """The reduced system times ``(du, dc)``: its group rows and its intercept row."""
+    def predict(self, du: np.ndarray, dc: float) -> np.ndarray:
+        """The change of the prediction, shape (n,)."""
+        data = self.state.data
+        return np.einsum("gn,gn->n", data.mask, du @ data.X.T) + dc
+
+    def multiply(self, du: np.ndarray, q: np.ndarray) -> np.ndarray:
+        """The group rows ``N du + M'q`` of the system."""
         data, k = self.state.data, self.state.data.kept
-        rows = du @ data.X.T
-        q = self.system.h * (np.einsum("gn,gn->n", data.mask, rows) + dc)
         # sign squares away in A' diag(z/s) A
-        out = (data.mask * q + self.ratio * rows) @ data.X
+        out = (data.mask * q + self.ratio * (du @ data.X.T)) @ data.X
         out[:, :k] += self.scaling.reduce(du[:, :k])
-        return out, float(np.sum(q))
+        return out
 
     def max_step(self, move: _Move) -> float:
         """The largest step that keeps every slack and dual in its cone."""
@@ -265,9 +270,9 @@ class _Newton:
 
 
 class _System:
-    """``(blockdiag(N) + M' diag(h) M) du + M' h dc = rhs`` with ``M = [sigma_g D_g X]``.
+    """``N du + M'q = rhs``, ``q / h - M du - dc = gap``, with ``M = [sigma_g D_g X]``, ``N = blockdiag(N_g)``.
 
-    The second row, with an intercept, is ``1'h (M du + dc) = total``.
+    A last row, with an intercept, is ``1'q = total``.
     """
 
     def __init__(self, data: _Data, roots: np.ndarray, curvature: np.ndarray, intercept: bool) -> None:
@@ -298,27 +303,34 @@ class _System:
         half = np.matmul(v[:, None, :], self.inverse)
         return np.matmul(half, self.inverse.transpose(0, 2, 1))[:, 0, :]
 
-    def solve(self, rhs: np.ndarray, total: float) -> tuple[np.ndarray, float]:
-        """Return ``du`` (groups, d) and ``dc``, the change of the intercept."""
+    def solve(
+        self, rhs: np.ndarray, gap: np.ndarray | float, total: float
+    ) -> tuple[np.ndarray, float, np.ndarray]:
+        """Return ``du`` (groups, d), ``dc``, the change of the intercept, and ``q`` (n,)."""
         if self.by_samples:
-            return self._solve_samples(rhs, total)
-        half = np.matmul(rhs[:, None, :], self.inverse).reshape(-1)
+            return self._solve_samples(rhs, gap, total)
+        data, dc = self.data, 0.0
+        pushed = self.h * gap + 0.0 * self.h
+        half = np.matmul((rhs + (data.mask * -pushed) @ data.X)[:, None, :], self.inverse).reshape(-1)
         if self.intercept:
-            half = np.append(half, total)
+            half = np.append(half, total - float(np.sum(pushed)))
         x = cho_solve(self.factor, half, check_finite=False)
         dc = float(x[-1]) if self.intercept else 0.0
         x = x[: rhs.size].reshape(len(rhs), 1, -1)
-        return np.matmul(x, self.inverse.transpose(0, 2, 1))[:, 0, :], dc
+        du = np.matmul(x, self.inverse.transpose(0, 2, 1))[:, 0, :]
+        return du, dc, pushed + self.h * (np.einsum("gn,gn->n", data.mask, du @ data.X.T) + dc)
 
-    def _solve_samples(self, rhs: np.ndarray, total: float) -> tuple[np.ndarray, float]:
-        """By the multiplier ``q = h (M du + dc)`` of the predictions: n unknowns."""
+    def _solve_samples(
+        self, rhs: np.ndarray, gap: np.ndarray | float, total: float
+    ) -> tuple[np.ndarray, float, np.ndarray]:
+        """By the multiplier q of the predictions: n unknowns."""
         data, dc = self.data, 0.0
-        reduced = np.einsum("gn,gn->n", data.mask, self._inverse_blocks(rhs) @ data.X.T)
+        reduced = np.einsum("gn,gn->n", data.mask, self._inverse_blocks(rhs) @ data.X.T) + gap
         q = cho_solve(self.factor, reduced, check_finite=False)
         if self.intercept:
             dc = (total - float(np.sum(q))) / float(np.sum(self.ones))
             q = q + dc * self.ones
-        return self._inverse_blocks(rhs - (data.mask * q) @ data.X), dc
+        return self._inverse_blocks(rhs - (data.mask * q) @ data.X), dc, q
 
 
 def _roots(data: _Data, ratio: np.ndarray, blocks: np.ndarray) -> np.ndarray:
@@ -361,6 +373,11 @@ def _data(program: Program) -> _Data:
     if free and np.any(size[:kept] > 0):
         units[kept:] = np.maximum(size[kept:], 1e-300) / np.max(size[:kept])
     return _Data(X / units, masks * signs[:, None], sign, kept, units)
+
+
+def largest(v: np.ndarray) -> float:
+    """The largest size of an entry."""
+    return float(np.max(np.abs(v), initial=0.0))
 
 
 def _norms(u: np.ndarray, kept: int) -> np.ndarray:
