@@ -70,7 +70,8 @@ class Rows:
 
 def random_rows(problem: Problem, design: Design, width: int, random_state: np.random.Generator) -> Rows:
     """Draw neurons to anneal from."""
-    U, a = start(design.X, problem.y, problem.weights, width, design.free, random_state)
+    y = problem.loss.link(problem.y)
+    U, a = start(design.X, y, problem.weights, width, design.free, random_state)
     U = U * np.abs(a)[:, None]
     kept = design.norms(U) > 0  # zero targets draw zero neurons
     return Rows(U[kept], np.sign(a[kept]))

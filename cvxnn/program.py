@@ -95,6 +95,15 @@ class Problem:
         """Return the same problem with another strength of the penalty per sample."""
         return replace(self, beta=float(alpha) * self.total_weight)
 
+    def smoothed(self, error: float) -> Problem:
+        """Return the problem with a smooth loss that makes objectives at most `error` smaller.
+
+        Its dual variables are in the domain of this problem's too.
+        """
+        if self.loss.smooth:
+            return self
+        return replace(self, loss=self.loss.smoothed(error / self.total_weight))
+
     def value(self, prediction: np.ndarray, cost: float) -> float:
         """Return the objective ``sum_i s_i loss_i + beta * cost`` of a prediction, shape (n,)."""
         return self.loss.value(prediction, self.y, self.weights) + self.beta * cost

@@ -222,8 +222,10 @@ class ReLU(Architecture):
         for _ in range(effort.max_iter):
             network, Z = empty, problem.residual(empty(problem.X))
             if len(blocks.signs):
-                program = self._program(problem, design, blocks)
                 tol = max(sharpness * max(min(gap, 0.01), effort.tol), 1e-10)
+                # Of a loss with kinks many dual variables are optimal, and most of them price high
+                # elsewhere: smoothed by less than the gap there is one, and it settles.
+                program = self._program(problem.smoothed(10.0 * tol * value), design, blocks)
                 solution = yield Master(program, tol, blocks.W, best)
                 assert solution is not None
                 network = self._network(problem, design, blocks.signs, solution.W)
@@ -251,7 +253,8 @@ class ReLU(Architecture):
                 if again == 0:
                     break
                 again -= 1
-                rows = insert(problem, design, Rows(blocks.W, blocks.signs), found)
+                smooth = problem.smoothed(REFINE[-1][0] * value)
+                rows = insert(smooth, design, Rows(blocks.W, blocks.signs), found)
                 rows, _ = yield from self._explore(problem, design, oracle, effort, rows)
                 if objective(problem, design, rows) < value:
                     best = self._plain(problem, design, rows)
@@ -293,12 +296,14 @@ class ReLU(Architecture):
         for _ in range(effort.max_iter if fresh else min(effort.max_iter, ROUNDS)):
             before = least
             for mu, steps in plan:
-                rows = anneal(problem, design, rows, mu, steps)
+                # A loss with kinks is smoothed as the neurons are, by as much as the objective allows.
+                smooth = problem.smoothed(mu * least)
+                rows = anneal(smooth, design, rows, mu, steps)
                 now = objective(problem, design, rows)
                 if now < least:
                     best, least = rows, now
                     yield from self._note(problem, design, effort, rows, least, gap)
-            Z = problem.residual(best.apply(design.X))
+            Z = smooth.residual(best.apply(design.X))
             # Where a round pays little, the next neurons are searched for with more starts.
             paid = 1.0 - least / before if before > 0 else 0.0
             reach = 4 ** sum(paid < share for share in PAYS)
@@ -307,7 +312,7 @@ class ReLU(Architecture):
             idle = idle + 1 if paid < PAYS[-1] else 0
             if idle > 1 or (reach > 1 and gap <= DONE):
                 break
-            rows, plan = insert(problem, design, best, found), REFINE
+            rows, plan = insert(smooth, design, best, found), REFINE
             if fresh and gap > CLOSE:
                 rows = rows.join(random_rows(problem, design, WIDE, effort.random_state))
                 plan, fresh = SLOW, False
