@@ -95,14 +95,16 @@ class Problem:
         """Return the same problem with another strength of the penalty per sample."""
         return replace(self, beta=float(alpha) * self.total_weight)
 
-    def smoothed(self, error: float) -> Problem:
+    def smoothed(self, error: float, Z: np.ndarray | None = None) -> Problem:
         """Return the problem with a smooth loss that makes objectives at most `error` smaller.
 
-        Its dual variables are in the domain of this problem's too.
+        Its dual variables are in the domain of this problem's too. With a dual variable ``Z`` (n,) it is
+        instead the problem of a proximal step from there; see :meth:`cvxnn.losses.Loss.smoothed`.
         """
         if self.loss.smooth:
             return self
-        return replace(self, loss=self.loss.smoothed(error / self.total_weight))
+        center = None if Z is None else Z / self.weights
+        return replace(self, loss=self.loss.smoothed(error / self.total_weight, center))
 
     def value(self, prediction: np.ndarray, cost: float) -> float:
         """Return the objective ``sum_i s_i loss_i + beta * cost`` of a prediction, shape (n,)."""

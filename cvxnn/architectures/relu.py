@@ -60,6 +60,10 @@ REFINE: Plan = ((1e-3, 150), (1e-4, 100))
 CLOSE, DONE = 1e-3, 1e-4
 #: Times that growing is taken up again between programs, for at most so many rounds.
 AGAIN, ROUNDS = 4, 10
+#: How far a smoothed loss may be below a loss with kinks while a network grows, as a share of the objective.
+SMOOTHING = 0.03
+#: Rounds of growing with such a loss; the programs, which are exact at kinks, do the rest.
+KINKED = 3
 #: A round that pays less than these shares makes the next search harder.
 PAYS = (5e-4, 5e-5)
 #: `patterns="all"` refuses beyond this many.
@@ -248,12 +252,12 @@ class ReLU(Architecture):
             if len(fresh.signs) == 0:
                 # Nothing prices out: what is left of the gap is the program's own.
                 sharpness *= 0.01
-            elif gap > CLOSE:
+            elif gap > CLOSE and problem.loss.smooth:
                 # Far from done after growing again and again: targets that are nearly interpolated.
                 if again == 0:
                     break
                 again -= 1
-                smooth = problem.smoothed(REFINE[-1][0] * value)
+                smooth = problem.smoothed(SMOOTHING * value, Z)
                 rows = insert(smooth, design, Rows(blocks.W, blocks.signs), found)
                 rows, _ = yield from self._explore(problem, design, oracle, effort, rows)
                 if objective(problem, design, rows) < value:
@@ -292,18 +296,21 @@ class ReLU(Architecture):
         fresh = rows is None
         if rows is None:
             rows, plan = random_rows(problem, design, FIRST, effort.random_state), QUICK
-        gap, idle = 1.0, 0
-        for _ in range(effort.max_iter if fresh else min(effort.max_iter, ROUNDS)):
+        gap, idle, smooth, Z = 1.0, 0, problem, None
+        rounds = (effort.max_iter if fresh else ROUNDS) if problem.loss.smooth else KINKED
+        for _ in range(min(effort.max_iter, rounds)):
             before = least
             for mu, steps in plan:
-                # A loss with kinks is smoothed as the neurons are, by as much as the objective allows.
-                smooth = problem.smoothed(mu * least)
+                # A loss with kinks is smoothed, and every anneal a proximal step of its dual variable.
+                smooth = problem.smoothed(SMOOTHING * least, Z)
                 rows = anneal(smooth, design, rows, mu, steps)
+                Z = smooth.residual(rows.apply(design.X))
                 now = objective(problem, design, rows)
                 if now < least:
                     best, least = rows, now
                     yield from self._note(problem, design, effort, rows, least, gap)
             Z = smooth.residual(best.apply(design.X))
+            smooth = problem.smoothed(SMOOTHING * least, Z)
             # Where a round pays little, the next neurons are searched for with more starts.
             paid = 1.0 - least / before if before > 0 else 0.0
             reach = 4 ** sum(paid < share for share in PAYS)

@@ -127,10 +127,13 @@ class Loss(ABC):
     def conjugate(self, z: Array, y: Array, s: Array) -> float:
         """Return ``sum_i s_i loss*(z_i / s_i)``, ``inf`` outside the domain."""
 
-    def smoothed(self, error: float) -> Loss:
+    def smoothed(self, error: float, center: Array | None = None) -> Loss:
         """Return a smooth loss at most `error` below this one, for one sample of weight one.
 
         Its dual variables are in the domain of this loss' conjugate, so that they prove bounds for it.
+        With a `center`, a dual variable per unit of weight, shape (n,), it is (up to a constant) the loss
+        whose minimisation is a proximal step of the dual problem from there: repeated, such steps end at
+        the optimum of the loss itself, however smooth they are.
         """
         return self
 

@@ -45,9 +45,13 @@ class PiecewiseQuadratic(Loss):
     ----------
     smoothing : float, default=0.0
         The ``mu`` of the Moreau envelope that takes the place of the loss; 0 is the loss itself.
+    center : array of shape (n,), or None
+        Where the envelope's parabolas in the dual variable have their tops, one for each sample of the
+        targets that the loss will be used with; None is 0.
     """
 
     smoothing: float = field(default=0.0, kw_only=True, repr=False)
+    center: Array | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     @abstractmethod
     def pieces(self, y: Array) -> tuple[ClippedHinge, ...]:
@@ -60,7 +64,17 @@ class PiecewiseQuadratic(Loss):
         pieces = self.pieces(y)
         if self.smoothing == 0.0:
             return pieces
-        return tuple(replace(piece, curve=piece.curve + self.smoothing) for piece in pieces)
+        return tuple(
+            replace(
+                piece,
+                curve=piece.curve + self.smoothing,
+                # -mu (q - q_0)^2 / 2 is mu q_0 q - mu q^2 / 2 and a constant
+                offset=piece.offset
+                if self.center is None
+                else piece.offset - self.smoothing * piece.side * self.center,
+            )
+            for piece in pieces
+        )
 
     @property
     def curvature(self) -> float:
@@ -71,11 +85,11 @@ class PiecewiseQuadratic(Loss):
     def smooth(self) -> bool:
         return bool(np.isfinite(self.curvature))
 
-    def smoothed(self, error: float) -> Self:
+    def smoothed(self, error: float, center: Array | None = None) -> Self:
         if self.smooth:
             return self
         steepest = max(hinge.cap for hinge in self.pieces(np.ones(1)) if hinge.curve == 0.0)
-        return replace(self, smoothing=2.0 * error / steepest**2)
+        return replace(self, smoothing=2.0 * error / steepest**2, center=center)
 
     def value(self, f: Array, y: Array, s: Array) -> float:
         total = 0.0
