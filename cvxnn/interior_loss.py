@@ -49,7 +49,7 @@ class Multipliers:
     high: np.ndarray
 
     def step(self, length: float, move: Multipliers) -> Multipliers:
-        """Return the point after a step."""
+        """Return the point after a step; without hinges there is nothing to move."""
         return Multipliers(
             self.q + length * move.q,
             self.w + length * move.w,
@@ -151,10 +151,10 @@ class Newton:
         self.term, self.at = term, at
         self.gradient = term.gradient(f, at)
         if term.smooth:
-            self.h = np.maximum(term.loss.hessian(f, term.y, term.s), 1e-300)
+            self.h = term.loss.hessian(f, term.y, term.s)
             return
         self.each = 1.0 / (term.curve + at.low / at.q + at.high / at.w)
-        self.h = np.maximum(np.sum(self.each, axis=0), 1e-300)
+        self.h = np.sum(self.each, axis=0)
         self.residual = term.side * f + term.offset - term.curve * at.q + at.low - at.high
 
     def _aims(self, target: float, affine: Multipliers | None) -> tuple[np.ndarray, np.ndarray]:
@@ -175,9 +175,9 @@ class Newton:
 
     def move(self, df: np.ndarray, target: float, affine: Multipliers | None) -> Multipliers:
         """The direction of the multipliers that goes with a change of the prediction."""
-        if self.term.smooth:
-            return self.at
         at = self.at
+        if self.term.smooth:
+            return at
         low, high = self._aims(target, affine)
         dq = self.each * (self.term.side * df + self.residual + low - high)
         return Multipliers(

@@ -153,7 +153,7 @@ class InteriorPoint(Solver):
                 s=state.s + length * move.s,
                 y=state.y + length * move.y,
                 z=state.z + length * move.z,
-                q=state.q.step(length, move.q) if not state.loss.smooth else state.q,
+                q=state.q.step(length, move.q),
             )
 
 
@@ -179,6 +179,7 @@ class _Newton:
         data, groups = state.data, len(state.t)
         self.cone = data.sign != 0
         self.loss = state.loss.newton(state.f, state.q)
+        self.h = np.maximum(self.loss.h, 1e-300)
         rows = np.einsum("gn,gn->n", np.abs(data.sign), state.s * state.z)
         inner = state.t * self.beta + dot(state.u[:, : data.kept], state.y)
         products = float(np.sum(inner) + np.sum(rows)) + state.loss.complementarity(state.q)
@@ -190,7 +191,7 @@ class _Newton:
         ratio = np.where(self.cone, state.z / state.s, 0.0)
         self.ratio = ratio
         roots = _roots(data, ratio, self.scaling.blocks())
-        self.system = _System(data, roots, self.loss.h, self.intercept)
+        self.system = _System(data, roots, self.h, self.intercept)
 
     def direction(self, sigma: float, affine: _Move | None) -> _Move:
         """Solve for the direction that aims at ``sigma * mu``, corrected by the affine one."""
@@ -213,7 +214,7 @@ class _Newton:
         dy = tail - scaling.reduce(du[:, :k])
         rows = du @ data.X.T
         ds = np.where(self.cone, data.sign * rows + self.slack, 0.0)
-        df = np.where(self.loss.h > 1e-100, q / self.loss.h, self.predict(du, dc))
+        df = np.where(self.h > 1e-100, q / self.h, self.predict(du, dc))
         dq = self.loss.move(df, target, of_loss)
         return _Move(du, dt, dc, ds, dy, kappa - self.ratio * ds, df, dq)
 
@@ -228,7 +229,7 @@ class _Newton:
         worst = float("inf")
         for _ in range(REFINEMENTS):
             left, df, size = self.multiply(du, q), self.predict(du, dc), float(np.sum(np.abs(q)))
-            r, gap, e = rhs - left, df - q / self.loss.h, (total - float(np.sum(q)))
+            r, gap, e = rhs - left, df - q / self.h, (total - float(np.sum(q)))
             e = e if self.intercept else 0.0
             now = largest(r) / max(largest(rhs), 1e-300) + largest(gap) / max(largest(df), 1e-300)
             now += abs(e) / max(abs(total) + size, 1e-300)
@@ -265,8 +266,7 @@ class _Newton:
         primal = largest_step(state.t, state.u[:, :k], move.t, move.u[:, :k])
         flat = np.zeros_like(state.t)
         dual = largest_step(flat + self.beta, state.y, flat, move.y)
-        hinges = 1e6 if state.loss.smooth else state.loss.longest(state.q, move.q)
-        return min(largest, primal, dual, hinges)
+        return min(largest, primal, dual, state.loss.longest(state.q, move.q))
 
 
 class _System:
