@@ -74,6 +74,11 @@ class Problem:
         Rows of weight zero are dropped: they must not take part in anything, not even in the
         arrangement. Equal rows become one with the sum of their weights, and rows are sorted, so
         that neither repetition nor order can change a result.
+
+        Raises
+        ------
+        ValueError
+            If a number is too large or small, or a target is none that the loss can have.
         """
         X, y = to_numpy(X), to_numpy(y)
         s = np.ones(len(X)) if weights is None else to_numpy(weights)
@@ -84,6 +89,7 @@ class Problem:
         table = np.column_stack([X, y])[s > 0] + 0.0
         rows, place = np.unique(table, axis=0, return_inverse=True)
         s = np.bincount(np.ravel(place), weights=s[s > 0], minlength=len(rows))
+        loss.check(rows[:, -1])
         return cls(np.ascontiguousarray(rows[:, :-1]), rows[:, -1].copy(), s, loss, beta, intercept)
 
     @property

@@ -221,24 +221,28 @@ class ReLU(Architecture):
         blocks = Blocks.of(design.X, merge(rows, design, MERGE))
         best = self._network(problem, design, rows.signs, rows.U)
         value, idle = problem.value(best(problem.X), self.cost(best)), 0
-        empty = self._network(problem, design, np.zeros(0), design.X[:0])
-        bold, sharpness, again = MERGE, 0.01, AGAIN
+        empty, whole = self._network(problem, design, np.zeros(0), design.X[:0]), blocks
+        bold, again = MERGE, AGAIN
+        sharpness = 0.01 if problem.loss.smooth else 0.001
         for _ in range(effort.max_iter):
             network, Z = empty, problem.residual(empty(problem.X))
             if len(blocks.signs):
                 tol = max(sharpness * max(min(gap, 0.01), effort.tol), 1e-10)
                 # Of a loss with kinks many dual variables are optimal, and most of them price high
                 # elsewhere: smoothed by less than the gap there is one, and it settles.
-                program = self._program(problem.smoothed(10.0 * tol * value), design, blocks)
+                program = self._program(problem.smoothed(100.0 * tol * value), design, blocks)
                 solution = yield Master(program, tol, blocks.W, best)
                 assert solution is not None
                 network = self._network(problem, design, blocks.signs, solution.W)
                 # Rounding moves the residual to first order; the solver's dual variable is sharper.
-                blocks, Z = active(program, solution, blocks, design, bold), np.asarray(solution.Z)
+                whole, Z = Blocks(blocks.masks, blocks.signs, solution.W), np.asarray(solution.Z)
+                blocks = active(program, solution, blocks, design, bold)
             now = problem.value(network(problem.X), self.cost(network))
             # Bold merging keeps programs small; where it stops paying it gives way.
             if now > value * (1.0 - min(1e-6, 0.01 * effort.tol)):
                 bold, idle = 0.1 * bold, idle + 1
+                # With kinks it may take patterns without a neuron to hold the dual variable in its place.
+                blocks = blocks if problem.loss.smooth else whole
             if now <= value:
                 best, value = network, now
             for gap, found in self._price(problem, oracle, Z, blocks, network, now, effort):  # noqa: B007
