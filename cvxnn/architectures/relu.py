@@ -34,7 +34,7 @@ from ..arrangement import Arrangement, TooManyPatterns, count_bound
 from ..blocks import Blocks, active
 from ..certificate import search_gap
 from ..constraints import ReLUCones
-from ..growth import Rows, anneal, insert, merge, objective, random_rows
+from ..growth import Rows, anneal, insert, merge, objective, random_rows, thin
 from ..network import Affine, Network
 from ..operators import Masked
 from ..oracles import CellOracle, Design, NeuronOracle, SearchOracle
@@ -161,7 +161,10 @@ class ReLU(Architecture):
         best, least = None, float("inf")
         for cut, tol in ROUNDINGS:
             kept = norms > cut * np.sum(norms)
-            network = self._plain(problem, design, merge(Rows(W[kept], signs[kept]), design, tol))
+            rows = merge(Rows(W[kept], signs[kept]), design, tol)
+            # Where kinks make many networks optimal, an interior point is a mixture of all of them.
+            rows = rows if problem.loss.smooth else thin(problem, design, rows)
+            network = self._plain(problem, design, rows)
             value = problem.value(network(problem.X), self.cost(network))
             if value <= least + 1e-10 * abs(least):
                 best, least = network, min(value, least)

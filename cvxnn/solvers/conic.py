@@ -71,13 +71,14 @@ class Conic(Solver):
         # Unpenalised coordinates need multipliers more exact than a general solver's: leave them open.
         exact = isinstance(program.penalty, GroupL2) and program.penalty.free > 0
         multipliers = None if exact else state.multipliers
-        if program.loss.smooth or state.Z is None:
-            return Candidate(state.W, state.offset, program.residual(f), multipliers)
-        # at kinks the residual is a choice, which the solver has made
-        y, s = to_numpy(program.target), to_numpy(program.weights)
-        Z = program.loss.nearest(state.Z, y, s)
-        Z = program.loss.balance(Z) if program.intercept else Z
-        return Candidate(state.W, state.offset, Z, multipliers)
+        duals = [program.residual(f)]
+        if state.Z is not None:
+            # at kinks the residual is a choice, which the solver has made
+            y, s = to_numpy(program.target), to_numpy(program.weights)
+            Z = program.loss.nearest(state.Z, y, s)
+            duals.append(program.loss.balance(Z) if program.intercept else Z)
+        best = max(duals, key=lambda Z: program.bound(Z, multipliers))
+        return Candidate(state.W, state.offset, best, multipliers)
 
 
 def _solve(program: Program) -> State:

@@ -214,7 +214,9 @@ class _Newton:
         dy = tail - scaling.reduce(du[:, :k])
         rows = du @ data.X.T
         ds = np.where(self.cone, data.sign * rows + self.slack, 0.0)
-        df = np.where(self.h > 1e-100, q / self.h, self.predict(du, dc))
+        df = self.predict(du, dc)
+        # rounding is relative to the largest entry, of q as of df: each sample takes the better one
+        df = np.where(self.h * largest(df) > largest(q), q / self.h, df)
         dq = self.loss.move(df, target, of_loss)
         return _Move(du, dt, dc, ds, dy, kappa - self.ratio * ds, df, dq)
 
