@@ -75,7 +75,9 @@ def check_class_weight(class_weight: Any, y: np.ndarray, sample_weight: np.ndarr
         for label, weight in class_weight.items():
             real = isinstance(weight, numbers.Real) and np.isfinite(float(weight))
             if not real or float(weight) < 0.0:
-                raise ValueError(f"class_weight[{label!r}]={weight!r} must be a finite number of at least 0")
+                raise ValueError(
+                    f"class_weight[{label!r}]={weight!r} must be a finite number of at least 0"
+                )
     elif class_weight is not None and class_weight != "balanced":
         raise ValueError(f"class_weight={class_weight!r} is unknown: pass a dict, 'balanced' or None")
     classes, codes = np.unique(y, return_inverse=True)

@@ -60,7 +60,7 @@ REFINE: Plan = ((1e-3, 150), (1e-4, 100))
 CLOSE, DONE = 1e-3, 1e-4
 #: Times that growing is taken up again between programs, for at most so many rounds.
 AGAIN, ROUNDS = 4, 10
-#: How far a smoothed loss may be below a loss with kinks while a network grows, as a share of the objective.
+#: How far a smoothed loss may be below a loss with kinks while a network grows: share of the objective.
 SMOOTHING = 0.03
 #: Rounds of growing with such a loss; the programs, which are exact at kinks, do the rest.
 KINKED = 3
@@ -233,7 +233,8 @@ class ReLU(Architecture):
                 tol = max(sharpness * max(min(gap, 0.01), effort.tol), 1e-10)
                 # Of a loss with kinks many dual variables are optimal, and most of them price high
                 # elsewhere: smoothed by less than the gap there is one, and it settles.
-                program = self._program(problem.smoothed(100.0 * tol * value), design, blocks)
+                share = min(100.0 * tol, 0.1 * max(min(gap, 0.01), effort.tol))
+                program = self._program(problem.smoothed(share * value), design, blocks)
                 solution = yield Master(program, tol, blocks.W, best)
                 assert solution is not None
                 network = self._network(problem, design, blocks.signs, solution.W)

@@ -143,6 +143,9 @@ class Loss(ABC):
 
     def check(self, y: np.ndarray) -> None:
         """Raise ValueError if a target, shape (n,), is none that this loss can have."""
+        if self.nonnegative and np.any(y < 0.0):
+            least = float(np.min(y))
+            raise ValueError(f"loss={self.name!r} is for counts, and y has {least:g}: pass targets >= 0")
 
     def mean(self, f: np.ndarray) -> np.ndarray:
         """Return the target that a prediction stands for (the inverse of the link), shape (n,)."""

@@ -34,8 +34,12 @@ class EpsilonInsensitive(PiecewiseQuadratic):
 
     def __post_init__(self) -> None:
         if not (self.epsilon >= 0.0 and np.isfinite(self.epsilon)):
-            raise ValueError(f"epsilon={self.epsilon!r} must be a finite number of at least 0: pass 0.1, say")
+            raise ValueError(
+                f"epsilon={self.epsilon!r} must be a finite number of at least 0: pass 0.1, say"
+            )
 
     def pieces(self, y: Array) -> tuple[ClippedHinge, ...]:
         one = array_namespace(y).ones_like(y)
-        return ClippedHinge(one, -y - self.epsilon, 1.0, 0.0), ClippedHinge(-one, y - self.epsilon, 1.0, 0.0)
+        return ClippedHinge(one, -y - self.epsilon, 1.0, 0.0), ClippedHinge(
+            -one, y - self.epsilon, 1.0, 0.0
+        )

@@ -4,19 +4,19 @@ Let ``x = a f + b`` with ``a`` in {-1, +1}. A clipped hinge
 
     rho(x) = max over 0 <= q <= u of  q x - kappa q^2 / 2
 
-is 0 up to 0, a parabola up to ``kappa u``, a line of slope ``u`` beyond; ``kappa = 0`` leaves a kink. Absolute,
-quantile, epsilon-insensitive and Huber losses are two of them, one for each sign of the residual, hinge and
+is 0 up to 0, a parabola up to ``kappa u``, a line of slope ``u`` beyond; ``kappa = 0`` leaves a kink.
+Absolute, quantile, epsilon-insensitive and Huber losses are two of them, one for each sign of the residual, hinge and
 squared hinge are one. What follows is the same for all:
 
-- the conjugate is ``kappa q^2 / 2 - q b`` for ``z = a q``, on an interval of z (two hinges of opposite sides
-  are never positive at the same f, so that z belongs to one of them, by its sign);
-- the Moreau envelope adds to kappa: ``loss_mu*(z) = loss*(z) + mu z^2 / 2``. It is smooth, at most ``mu u^2 /
-  2`` below the loss, and its gradients are in the domain of the loss' own conjugate;
+- the conjugate is ``kappa q^2 / 2 - q b`` for ``z = a q``, on an interval of z (two hinges of opposite
+  sides are never positive at the same f, so that z belongs to one of them, by its sign);
+- the Moreau envelope adds to kappa: ``loss_mu*(z) = loss*(z) + mu z^2 / 2``. It is smooth, at most
+  ``mu u^2 / 2`` below the loss, and its gradients are in the domain of the loss' own conjugate;
 - best constants and best scales of dual variables are roots of piecewise linear functions, found exactly;
 - as a conic program a hinge is ``min u v + e^2 / (2 kappa)`` over ``e, v >= 0, e + v >= x``.
 
-References: Rockafellar and Wets, Variational Analysis, sections 1.G and 11.D; Rockafellar, "Linear-quadratic
-programming and optimal control", SIAM J. Control Optim. 1987 (the function rho).
+References: Rockafellar and Wets, Variational Analysis, sections 1.G and 11.D; Rockafellar,
+"Linear-quadratic programming and optimal control", SIAM J. Control Optim. 1987 (the function rho).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import numpy as np
 from scipy import sparse
 
 from ..arrays import Array, array_namespace
-from .base import ConicForm, ClippedHinge, Loss
+from .base import ClippedHinge, ConicForm, Loss
 
 #: A hinge counts as at its kink if it is within this share of its terms.
 KINK = 1e-12
@@ -151,7 +151,7 @@ class PiecewiseQuadratic(Loss):
         return end if square == 0.0 else min(linear / square, end)
 
     def intercept(self, f: np.ndarray, y: np.ndarray, s: np.ndarray) -> float:
-        """The exact root of the slope in c, which is piecewise linear with jumps; the middle of an interval.
+        """The exact root of the slope in c, piecewise linear with jumps; the middle of an interval.
 
         Where an interval of roots has no end (targets of one class) it is the end that there is.
         """

@@ -50,8 +50,7 @@ class Poisson(Loss):
         return np.minimum(Z, s * y)
 
     def check(self, y: np.ndarray) -> None:
-        if np.any(y < 0.0):
-            raise ValueError(f"loss='poisson' is for counts, and y has {np.min(y):g}: pass targets >= 0")
+        super().check(y)
         if not np.any(y > 0.0):
             raise ValueError("loss='poisson' needs a target > 0: with zeros only the best mean is 0")
 

@@ -272,7 +272,7 @@ class _Newton:
 
 
 class _System:
-    """``N du + M'q = rhs``, ``q / h - M du - dc = gap``, with ``M = [sigma_g D_g X]``, ``N = blockdiag(N_g)``.
+    """``N du + M'q = rhs``, ``q / h - M du - dc = gap`` with ``M = [sigma_g D_g X]``, N of blocks ``N_g``.
 
     A last row, with an intercept, is ``1'q = total``.
     """
