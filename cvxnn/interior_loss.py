@@ -16,7 +16,8 @@ Linearised, q, l and p are eliminated sample by sample, and what is left is ``a 
 no differently from a smooth loss. The gradient ``sum a q`` is strictly inside the domain of the conjugate
 at every iterate, so that every iterate proves a bound, and in the end it is the multiplier of every kink.
 
-References: Wright, Primal-Dual Interior-Point Methods, 1997, chapters 1 and 10; Portnoy and Koenker, "The Gaussian hare and the Laplacian tortoise", Stat. Sci. 1997 (for quantile regression).
+References: Wright, Primal-Dual Interior-Point Methods, 1997, chapters 1 and 10; Portnoy and Koenker, "The
+Gaussian hare and the Laplacian tortoise", Stat. Sci. 1997 (for quantile regression).
 """
 
 from __future__ import annotations

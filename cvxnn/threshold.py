@@ -10,7 +10,8 @@ right for gated networks, too large for ReLU networks.
 
 Where the loss has kinks at the best constant (all samples of the larger class, for a hinge loss with an
 intercept) Z0 is one of many, every one proves an upper bound, and alpha_max is the least of them. It is
-then enclosed by trainings to a gap of 1e-7: a network f of cost R with ``L(f) < L(c)`` shows ``beta_max >= (L(c) - L(f)) / R``.
+then enclosed by trainings to a gap of 1e-7: a network f of cost R with ``L(f) < L(c)`` shows ``beta_max
+>= (L(c) - L(f)) / R``.
 
 Reference: Pilanci and Ergen, ICML 2020, section 3 (the dual constraint).
 """

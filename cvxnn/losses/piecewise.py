@@ -5,8 +5,8 @@ Let ``x = a f + b`` with ``a`` in {-1, +1}. A clipped hinge
     rho(x) = max over 0 <= q <= u of  q x - kappa q^2 / 2
 
 is 0 up to 0, a parabola up to ``kappa u``, a line of slope ``u`` beyond; ``kappa = 0`` leaves a kink.
-Absolute, quantile, epsilon-insensitive and Huber losses are two of them, one for each sign of the residual, hinge and
-squared hinge are one. What follows is the same for all:
+Absolute, quantile, epsilon-insensitive and Huber losses are two of them, one for each sign of the
+residual, hinge and squared hinge are one. What follows is the same for all:
 
 - the conjugate is ``kappa q^2 / 2 - q b`` for ``z = a q``, on an interval of z (two hinges of opposite
   sides are never positive at the same f, so that z belongs to one of them, by its sign);
