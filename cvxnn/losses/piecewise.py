@@ -206,9 +206,9 @@ class PiecewiseQuadratic(Loss):
             at = np.abs(x) <= KINK * (np.abs(f) + np.abs(hinge.offset))
             q = s * _slope(hinge, x)
             # Z = -sum of side q; at the kink q may be anything from 0 to the cap
-            ends = np.stack([Z + hinge.side * q, Z + hinge.side * (q - s * hinge.cap)])
-            low = np.where(at, np.minimum(low, ends.min(axis=0)), low)
-            high = np.where(at, np.maximum(high, ends.max(axis=0)), high)
+            free, most = hinge.side * q, s * hinge.cap
+            low = np.where(at, low + free - np.where(hinge.side > 0, most, 0.0), low)
+            high = np.where(at, high + free + np.where(hinge.side < 0, most, 0.0), high)
         room = float(np.sum(high - low))
         if room > 0.0:
             Z = low + np.clip(-float(np.sum(low)) / room, 0.0, 1.0) * (high - low)
