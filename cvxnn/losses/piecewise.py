@@ -243,7 +243,8 @@ class PiecewiseQuadratic(Loss):
                 total = total + cp.sum(cp.multiply(s / (2.0 * hinge.curve), cp.square(x)))
             else:
                 # huber(x, M) of CVXPY is x^2 up to M and 2 M |x| - M^2 beyond
-                part = cp.huber(x, hinge.curve * hinge.cap)
+                bend: Any = hinge.curve * hinge.cap
+                part = cp.huber(x, bend)
                 total = total + cp.sum(cp.multiply(s / (2.0 * hinge.curve), part))
         return total
 
