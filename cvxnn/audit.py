@@ -80,7 +80,7 @@ def certify(
         estimator of this package.
     X : array-like of shape (n, d)
     y : array-like of shape (n,)
-        Targets; labels of two classes for ``log_loss``.
+        Targets; labels of two classes for a loss of classes.
     alpha : float
         Strength of the weight decay per sample (a scikit-learn MLP's own is ``mlp.alpha / n``).
     loss : str, default="auto"

@@ -34,16 +34,16 @@ relaxation and nonconvex quadratic optimization", 1998.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from .arrays import Array
 from .bounds_descent import descent_points
 from .bounds_envelopes import (
     Envelope,
-    Objective,
     Rows,
     ScaledRows,
     certify,
@@ -51,10 +51,13 @@ from .bounds_envelopes import (
     start_envelope,
 )
 from .bounds_interior import interior_points
+from .interior_loss import InteriorLoss
 from .losses import Loss
 
 #: Largest Newton system, and samples times its order squared, that the interior method is given.
 _LARGEST_ORDER, _LARGEST_WORK = 3800, 1e10
+#: How far a smoothed loss may be below a loss with kinks, as a share of the first gap.
+SMOOTHING = 1e-2
 
 
 # Many short BLAS calls: threads that wait for one another cost up to twenty times the work when the
@@ -129,13 +132,9 @@ def oracle_bound(
         return float(scaled.lost @ np.abs(theta)) * scaled.scale * size
     rows = scaled.rows
     best = certify(scaled, start_envelope(rows, theta))
-    clock = _Clock(max_time)
-
-    def objective(f: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return -theta, np.zeros_like(theta)
-
-    gap = float(np.sum(best))
-    for envelope in _points(rows, objective, lambda f: 0.0, theta, None, gap, gap, max_iter, clock):
+    clock, gap = _Clock(max_time), float(np.sum(best))
+    fixed = InteriorLoss(_Fixed(), theta, np.ones(len(theta)))
+    for envelope in _points(rows, fixed, theta, None, gap, gap, max_iter, clock):
         best = np.minimum(best, certify(scaled, replace(envelope, theta=theta)))
     return float(np.max(best)) * scaled.scale * size
 
@@ -207,16 +206,11 @@ def improve_dual(
     if not gap > 0.0:
         return best
 
-    def objective(f: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return loss.gradient(f, y, s), loss.hessian(f, y, s)
-
-    prediction = _prediction(loss, best.theta, y, s)
     for envelope in _points(
         scaled.rows,
-        objective,
-        lambda f: loss.value(f, y, s),
+        InteriorLoss(loss, y, s),
         best.theta,
-        prediction,
+        loss.smoothed(SMOOTHING * gap / float(np.sum(s))),
         price,
         gap,
         max_iter,
@@ -250,6 +244,24 @@ def _checked(X: np.ndarray, theta: np.ndarray, free: int) -> tuple[np.ndarray, n
     return X, theta
 
 
+class _Fixed(Loss):
+    """The linear loss ``-y f`` whose only dual variable is its target: what keeps theta where it is."""
+
+    name = "fixed"
+
+    def value(self, f: Array, y: Array, s: Array) -> float:
+        return -float(np.sum(s * y * f))
+
+    def gradient(self, f: Array, y: Array, s: Array) -> Array:
+        return -s * y
+
+    def hessian(self, f: Array, y: Array, s: Array) -> Array:
+        return np.zeros_like(f)
+
+    def conjugate(self, z: Array, y: Array, s: Array) -> float:
+        return 0.0 if np.array_equal(z, -s * y) else float("inf")
+
+
 def _prediction(loss: Loss, theta: np.ndarray, y: np.ndarray, s: np.ndarray) -> np.ndarray:
     """Return nearly the prediction whose negative loss gradient is theta (damped Newton)."""
     f = np.zeros(len(y))
@@ -263,10 +275,9 @@ def _prediction(loss: Loss, theta: np.ndarray, y: np.ndarray, s: np.ndarray) -> 
 
 def _points(
     rows: Rows,
-    objective: Objective,
-    value: Callable[[np.ndarray], float],
+    term: InteriorLoss,
     theta: np.ndarray,
-    prediction: np.ndarray | None,
+    smooth: Loss | None,
     price: float,
     gap: float,
     max_iter: int,
@@ -276,9 +287,10 @@ def _points(
 ) -> Iterator[Envelope]:
     """Run the solver that suits the size until the iterations or the time are used up.
 
-    `prediction` is the one that belongs to `theta`; None keeps theta fixed.
+    The one for many features follows derivatives, and gets `smooth`: dual points of a smoothed loss are
+    dual points of the loss. None keeps theta fixed.
     """
-    fixed = prediction is None
+    fixed = smooth is None
     # neurons are measured in units of a likely mass, which keeps huge and tiny data in range
     mass = 1.0 if fixed else 0.3 * gap / price
     rows = replace(rows, h=rows.h * mass)
@@ -287,7 +299,7 @@ def _points(
     if order <= _LARGEST_ORDER and len(rows.h) * order * order <= _LARGEST_WORK:
         solver = interior_points(
             rows,
-            objective,
+            term,
             0.0 if fixed else price,
             1.0,
             20.0 * gap,
@@ -296,12 +308,13 @@ def _points(
             max_iter=max_iter,
         )
     else:
+        y, s, loss = term.y, term.s, smooth or term.loss
         solver = descent_points(
             rows,
-            objective,
-            value,
+            lambda f: (loss.gradient(f, y, s), loss.hessian(f, y, s)),
+            lambda f: loss.value(f, y, s),
             theta,
-            prediction,
+            None if fixed else _prediction(loss, theta, y, s),
             price,
             1.0,
             balanced=intercept,

@@ -10,7 +10,8 @@ absolute response of sample i, ``e_i`` for ``|x_i'u|``, is tied to it only throu
 which is exactly the set of (t, q, e) that random variables on [-1, 1] attain as (E t, E t^2, E|t|).
 The relaxed problem, ``min L(f) + beta (k+ + k-)`` with ``f_i = h_i/2 (t_i + e_i)`` of the positive
 minus that of the negative neurons, is convex, and the multipliers of the constraints on q and t are
-the envelopes A and B of :mod:`cvxnn.bounds`. Every iterate's multipliers give a valid bound, so the
+the envelopes A and B of :mod:`cvxnn.bounds`. The kinks of a loss bring multipliers of their own
+(:mod:`cvxnn.interior_loss`). Every iterate's multipliers give a valid bound, so the
 method may stop anywhere; that is why it is a generator.
 
 The method uses Nesterov-Todd scaling and Mehrotra's corrector. The samples' own variables e are
@@ -30,7 +31,8 @@ import numpy as np
 from scipy.linalg import LinAlgError, blas, cho_factor, cho_solve
 
 from .bounds_cones import Linear, Second, Semidefinite
-from .bounds_envelopes import Envelope, Objective, Rows
+from .bounds_envelopes import Envelope, Rows
+from .interior_loss import InteriorLoss, Multipliers, Newton
 
 #: A sample's constraints as maps of its (q, t, k, e): half-lines, then second-order cone.
 _LINES = np.array([[0.0, -1.0, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0], [-1.0, 0.0, 0.0, 1.0]])
@@ -254,7 +256,7 @@ def _envelope(theta: np.ndarray, z: _Cones) -> Envelope:
 
 def interior_points(
     rows: Rows,
-    objective: Objective,
+    loss: InteriorLoss,
     beta: float,
     mass: float,
     scale: float,
@@ -269,8 +271,7 @@ def interior_points(
     Parameters
     ----------
     rows : Rows
-    objective : callable
-        Gradient and diagonal Hessian of the loss at a prediction of shape (n,).
+    loss : InteriorLoss
     beta : float
         Price of the mass ``k`` of either sign.
     mass : float
@@ -285,9 +286,11 @@ def interior_points(
     """
     problem = _Problem(rows, intercept, fixed_mass)
     x = problem.start(mass)
-    slack = problem.slacks(x, problem.samples(x))
-    degree = slack[0].size + slack[1].size // 3 + slack[2].size + 2 * (problem.p + 1)
+    v = problem.samples(x)
+    slack, f = problem.slacks(x, v), problem.prediction(v, x.shift)
+    degree = slack[0].size + slack[1].size // 3 + slack[2].size + 2 * (problem.p + 1) + loss.count
     mu = scale / degree
+    at = loss.start(f, mu)
     first = mu
     det = slack[1][..., :1] ** 2 - np.sum(slack[1][..., 1:] ** 2, axis=-1, keepdims=True)
     z = (
@@ -304,18 +307,19 @@ def interior_points(
                 Linear(slack[2], z[2]),
                 Semidefinite(slack[3], z[3]),
             )
-            v = problem.samples(x)
-            slope, bend = objective(problem.prediction(v, x.shift))
-            system = _Newton(problem, scaled, bend)
-            length, dx, _, dz = _direction(system, scaled, slope, beta)
+            newton = loss.newton(f, at)
+            system = _Newton(problem, scaled, newton.h)
+            length, dx, dz, move = _direction(system, scaled, newton, mu, beta)
         except (LinAlgError, ValueError, FloatingPointError):
             return
         x = _Point(x.Z + length * dx.Z, x.e + length * dx.e, x.shift + length * dx.shift)
-        slack = problem.slacks(x, problem.samples(x))
+        at, v = at.step(length, move), problem.samples(x)
+        slack, f = problem.slacks(x, v), problem.prediction(v, x.shift)
         moved = [a + length * b for a, b in zip(z, dz, strict=True)]
         z = (moved[0], moved[1], moved[2], 0.5 * (moved[3] + moved[3].transpose(0, 2, 1)))
-        mu = sum(float(np.sum(a * b)) for a, b in zip(slack, z, strict=True)) / degree
-        yield _envelope(-objective(problem.prediction(problem.samples(x), x.shift))[0], z)
+        mu = sum(float(np.sum(a * b)) for a, b in zip(slack, z, strict=True)) + loss.complementarity(at)
+        mu /= degree
+        yield _envelope(-loss.gradient(f, at), z)
         if not mu > 0.0 or mu < tol * first:
             return
 
@@ -323,19 +327,21 @@ def interior_points(
 def _direction(
     system: _Newton,
     scaled: tuple[Linear, Second, Linear, Semidefinite],
-    slope: np.ndarray,
+    newton: Newton,
+    mu: float,
     beta: float,
-) -> tuple[float, _Point, _Cones, _Cones]:
+) -> tuple[float, _Point, _Cones, Multipliers]:
     """Mehrotra's predictor and corrector; returns the step length and the step."""
     problem = system.problem
-    degree = scaled[0].s.size + scaled[1].s.size // 3 + scaled[2].s.size + 2 * (problem.p + 1)
-    mu = sum(c.dot() for c in scaled) / degree
-
     lines, second, balls, moments = scaled
 
-    def step(targets: _Cones) -> tuple[_Point, _Cones, _Cones, float]:
-        dx = system.solve(slope, beta, targets)
-        ds = problem.slacks(dx, problem.samples(dx))
+    def step(
+        targets: _Cones, goal: float, affine: Multipliers | None
+    ) -> tuple[_Point, _Cones, _Cones, Multipliers, float]:
+        dx = system.solve(newton.gradient + newton.shift(goal, affine), beta, targets)
+        v = problem.samples(dx)
+        ds = problem.slacks(dx, v)
+        move = newton.move(problem.prediction(v, dx.shift), goal, affine)
         dz = (
             lines.multiplier(targets[0], ds[0]),
             second.multiplier(targets[1], ds[1]),
@@ -347,8 +353,9 @@ def _direction(
             second.longest(ds[1], dz[1]),
             balls.longest(ds[2], dz[2]),
             moments.longest(ds[3], dz[3]),
+            newton.term.longest(newton.at, move),
         )
-        return dx, ds, dz, far
+        return dx, ds, dz, move, far
 
     def targets(goal: float, ds: _Cones | None, dz: _Cones | None) -> _Cones:
         a = ds or (0.0, 0.0, 0.0, 0.0)
@@ -360,7 +367,7 @@ def _direction(
             moments.target(goal, a[3], b[3]),
         )
 
-    dx, ds, dz, far = step(targets(0.0, None, None))
+    dx, ds, dz, move, far = step(targets(0.0, None, None), 0.0, None)
     goal = mu * max((1.0 - min(1.0, far)) ** 3, 1e-6)
-    dx, ds, dz, far = step(targets(goal, ds, dz))
-    return min(1.0, 0.97 * far), dx, ds, dz
+    dx, ds, dz, move, far = step(targets(goal, ds, dz), goal, move)
+    return min(1.0, 0.97 * far), dx, dz, move

@@ -36,7 +36,7 @@ from . import __version__
 from .audit import certify as certify_network
 from .certificate import Certificate
 from .encoding import Encoding, Target
-from .losses import get_loss
+from .losses import LOSSES, get_loss
 from .network import Network
 from .parameters import check_alpha, check_grid
 from .paths import follow
@@ -173,7 +173,10 @@ def fit(
         list[str] | None, typer.Option(metavar="COLUMN", help="Column to leave out; repeat for several.")
     ] = None,
     loss: Annotated[
-        str | None, typer.Option(help="By default squared_error for numbers, log_loss for classes.")
+        str | None,
+        typer.Option(
+            help=f"One of {', '.join(LOSSES)}; by default squared_error for numbers, log_loss for classes."
+        ),
     ] = None,
     architecture: Annotated[str, typer.Option(help="Family of networks: relu or gated_relu.")] = "relu",
     patterns: Annotated[str, typer.Option(help="Activation patterns: auto, all or a number.")] = "auto",
@@ -206,7 +209,7 @@ def fit(
     settings = {"alpha": alpha, "loss": chosen, "architecture": architecture, "hidden_bias": bias}
     model = Model(trained.network, encoding, coding, {**settings, "fit_intercept": True})
     model.save(path, trained.certificate)
-    _report(trained, tol, trained.network(X), y, coding)
+    _report(trained, tol, get_loss(chosen).mean(trained.network(X)), y, coding)
     typer.echo(f"Model written to {path}.")
 
 
@@ -249,7 +252,8 @@ def predict(
     for note in notes:
         _remark(f"note: {note}")
     output = loaded.network(X)
-    columns: dict[str, Iterable[Any]] = {"prediction": loaded.target.decode(output)}
+    means = get_loss(loaded.settings["loss"]).mean(output)
+    columns: dict[str, Iterable[Any]] = {"prediction": loaded.target.decode(means)}
     if loaded.target.classes and loaded.settings["loss"] == "log_loss":
         columns["probability"] = expit(output).tolist()
         _remark(f"note: probability is that of {loaded.target.classes[1]!r}")
@@ -357,7 +361,9 @@ def _read(
     """Read a table and say what is done to it: inputs, targets, their codings and the loss."""
     whole = read_table(data)
     table, notes = whole.without(ignore or []).with_target(target)
-    coding = Target.learn(table, target, task.value, scale=scale)
+    # counts are counts: standardised they would be none
+    counts = loss is not None and get_loss(loss).nonnegative
+    coding = Target.learn(table, target, "regression" if counts else task.value, scale=scale and not counts)
     encoding = Encoding.learn(table, target, scale=scale)
     X, _ = encoding.apply(table)
     y = coding.apply(table)

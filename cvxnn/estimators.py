@@ -27,11 +27,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .architectures import Architecture
 from .certificate import Certificate
-from .losses import get_loss
+from .losses import Loss, get_loss
 from .low_rank import LowRank, TrainedLowRank, train_low_rank
 from .network import Network
 from .optimal_set import OptimalSet
-from .parameters import check_alpha, check_effort, check_rank, check_weights
+from .parameters import check_alpha, check_class_weight, check_effort, check_rank, check_weights
 from .program import Problem, Status
 from .train import Moment, get_architecture, train
 
@@ -50,7 +50,7 @@ class _ConvexNet(BaseEstimator):
         alpha: float = 1e-3,
         *,
         architecture: str | Architecture = "relu",
-        loss: str = "squared_error",
+        loss: str | Loss = "squared_error",
         patterns: Any = "auto",
         hidden_bias: str | None = "penalized",
         fit_intercept: bool = True,
@@ -177,8 +177,12 @@ class ConvexNetRegressor(RegressorMixin, _ConvexNet):
         Strength of the weight decay, > 0, at the scale of scikit-learn's Lasso.
     architecture : {"relu", "gated_relu"} or Architecture, default="relu"
         The family of networks. With an object, `patterns` and `hidden_bias` are the object's.
-    loss : {"squared_error"}, default="squared_error"
-        Half the squared error.
+    loss : str or Loss, default="squared_error"
+        "squared_error" (half of it), "absolute_error", "huber", "quantile", "epsilon_insensitive" or
+        "poisson" (targets >= 0; the network's output is the logarithm of the mean, and :meth:`predict`
+        returns means). An object has other parameters than the default ones, such as
+        ``Quantile(0.9)``, ``Huber(epsilon=0.5)``, ``EpsilonInsensitive(epsilon=0.2)`` from
+        :mod:`cvxnn.losses`.
     patterns : {"auto", "all"} or int, default="auto"
         Activation patterns: grown until none improves (or all of them, where that is cheap), all,
         or a number of sampled ones.
@@ -264,8 +268,11 @@ class ConvexNetRegressor(RegressorMixin, _ConvexNet):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the network's output, shape (n,), for ``X`` of shape (n, d)."""
-        return self._output(X)
+        """Return predictions, shape (n,), for ``X`` of shape (n, d).
+
+        The network's output; with ``loss="poisson"`` its exponential, the mean.
+        """
+        return get_loss(self.loss).mean(self._output(X))
 
 
 def _has_probabilities(estimator: Any) -> bool:
@@ -286,8 +293,9 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
         Strength of the weight decay, > 0, at the scale of scikit-learn's Lasso.
     architecture : {"relu", "gated_relu"} or Architecture, default="relu"
         The family of networks. With an object, `patterns` and `hidden_bias` are the object's.
-    loss : {"log_loss", "squared_error"}, default="log_loss"
-        Logistic loss, or half the squared error to -1 and +1.
+    loss : {"log_loss", "hinge", "squared_hinge", "squared_error"} or Loss, default="log_loss"
+        Logistic loss; hinge loss; half the squared hinge loss; half the squared error to -1 and +1. Only
+        the first has probabilities.
     patterns : {"auto", "all"} or int, default="auto"
         Activation patterns: grown until none improves (or all of them, where that is cheap), all,
         or a number of sampled ones.
@@ -299,6 +307,9 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
         Train on the best approximation of X of this rank, where ``patterns="all"`` is cheap at 2 or 3;
         a float in (0, 1) takes the least rank that keeps this share of the sum of squares (of
         standardised data: of the variance). The certificate is for X itself. None takes X as it is.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, which multiply those of their samples; "balanced" gives both classes the
+        same total, ``n / (2 * count)`` each.
     tol : float, default=1e-5
         Training stops when the search gap is at most this.
     max_iter : int, default=50
@@ -351,11 +362,12 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
         alpha: float = 1e-3,
         *,
         architecture: str | Architecture = "relu",
-        loss: str = "log_loss",
+        loss: str | Loss = "log_loss",
         patterns: Any = "auto",
         hidden_bias: str | None = "penalized",
         fit_intercept: bool = True,
         rank: int | float | None = None,
+        class_weight: dict[Any, float] | str | None = None,
         tol: float = 1e-5,
         max_iter: int = 50,
         max_time: float | None = None,
@@ -376,6 +388,7 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
             random_state=random_state,
             verbose=verbose,
         )
+        self.class_weight = class_weight
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -423,6 +436,13 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
             raise ValueError(
                 "y has one class only (among samples of positive weight): pass samples of both classes"
             )
+        if self.class_weight is not None:
+            of_class = check_class_weight(self.class_weight, y, weights)
+            weights = of_class if weights is None else of_class * weights
+            if np.any(of_class == 0.0):
+                raise ValueError(
+                    f"class_weight={self.class_weight!r} leaves one class only: pass weights > 0 for both"
+                )
         self._fit(X, 2.0 * codes - 1.0, weights)
         return self
 

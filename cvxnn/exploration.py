@@ -36,6 +36,10 @@ REFINE: Plan = ((1e-3, 150), (1e-4, 100))
 PATHS = ((1e-2, 1e-5, 40), (1e-3, 1e-7, 60), (1e-4, 1e-9, 100))
 #: Newton paths are taken from the start where a step multiplies no more than this.
 CHEAP = 5e8
+#: How far a smoothed loss may be below a loss with kinks while a network grows: share of the objective.
+SMOOTHING = 0.03
+#: Rounds of growing with such a loss; the programs, which are exact at kinks, do the rest.
+KINKED = 3
 #: Many random neurons are worth their time above this search gap.
 CLOSE = 1e-3
 #: A round that pays less than the first shares makes the next search harder; less than `IDLE`, nothing.
@@ -77,6 +81,8 @@ class Exploration:
         self.random_state, self.tol = random_state, tol
         self.best, self.least, self.gap = Rows.empty(design.X.shape[1]), problem.null_value(), 1.0
         self.memory = design.X[:0]
+        # A loss with kinks is smoothed, and every move is a proximal step of its dual variable.
+        self.smooth, self.Z = problem.smoothed(SMOOTHING * self.least), problem.residual(0.0 * problem.y)
 
     def run(self, rows: Rows | None, rounds: int) -> Iterator[None]:
         """Grow from `rows`, or from scratch, for at most so many rounds; yields at every better network."""
@@ -96,7 +102,7 @@ class Exploration:
             if paid < IDLE and level == len(PATHS) - 1 and reach > 4:
                 break
             before = self.least
-            rows = insert(self.problem, self.design, self.best, found)
+            rows = insert(self.smooth, self.design, self.best, found)
             yield from self._offer(rows)
             if wide and self.gap > CLOSE:
                 rows = rows.join(random_rows(self.problem, self.design, WIDE, self.random_state))
@@ -119,12 +125,15 @@ class Exploration:
 
     def _anneal(self, rows: Rows, plan: Plan) -> Iterator[None]:
         for mu, steps in plan:
-            rows = anneal(self.problem, self.design, rows, mu, steps)
+            rows = anneal(self.smooth, self.design, rows, mu, steps)
+            self._recenter(rows)
             yield from self._offer(rows)
 
     def _follow(self, rows: Rows, level: int) -> Iterator[None]:
         """Move all neurons: along a Newton path, or by descent where that is too expensive."""
-        if not affordable(len(self.design.X), len(rows.signs), self.design.X.shape[1]):
+        if not self.problem.loss.smooth or not affordable(
+            len(self.design.X), len(rows.signs), self.design.X.shape[1]
+        ):
             yield from self._anneal(rows, REFINE)
             return
         mu, end, steps = PATHS[level]
@@ -132,7 +141,8 @@ class Exploration:
 
     def _price(self, reach: int) -> Neurons:
         """Search for neurons that improve the best network, from where there were some before too."""
-        Z = self.problem.residual(self.best.apply(self.design.X))
+        self._recenter(self.best)
+        Z = self.Z
         found = self.oracle.propose(Z, self.best.U, self.random_state, reach, self.memory)
         self.gap = search_gap(self.problem, self.least, Z, max(found.best, self.problem.beta))
         size = self.design.norms(self.best.U)
@@ -146,6 +156,11 @@ class Exploration:
         new = found.choose(np.flatnonzero(alike < 1.0 - APART))
         self.memory = new.directions[:MEMORY]
         return new
+
+    def _recenter(self, rows: Rows) -> None:
+        """Take the dual variable of a network, and the next proximal step from there."""
+        self.Z = self.smooth.residual(rows.apply(self.design.X))
+        self.smooth = self.problem.smoothed(SMOOTHING * self.least, self.Z)
 
     def _work(self, rows: Rows) -> float:
         """Multiplications of a Newton step."""

@@ -70,7 +70,8 @@ class Rows:
 
 def random_rows(problem: Problem, design: Design, width: int, random_state: np.random.Generator) -> Rows:
     """Draw neurons to anneal from."""
-    U, a = start(design.X, problem.y, problem.weights, width, design.free, random_state)
+    y = problem.loss.link(problem.y)
+    U, a = start(design.X, y, problem.weights, width, design.free, random_state)
     U = U * np.abs(a)[:, None]
     kept = design.norms(U) > 0  # zero targets draw zero neurons
     return Rows(U[kept], np.sign(a[kept]))
@@ -156,3 +157,35 @@ def insert(problem: Problem, design: Design, rows: Rows, found: Neurons, most: i
     v = minimize(value, np.append(x, c), jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
     kept = v[:-1] > 0
     return Rows(V[kept] * v[:-1][kept, None], signs[kept])
+
+
+def thin(problem: Problem, design: Design, rows: Rows) -> Rows:
+    """Return as few of the neurons as the data can tell apart, with the same output and no larger cost.
+
+    As long as the outputs of the neurons on the data are linearly dependent, magnitudes move along a
+    dependence, in the direction of falling cost, until one of them is zero. Carathéodory's theorem: at
+    most as many neurons stay as there are samples.
+    """
+    H = np.maximum(design.X @ rows.U.T, 0.0) * rows.signs
+    if not H.size:
+        return rows
+    _, size, Vt = np.linalg.svd(H, full_matrices=True)
+    null = Vt[int(np.sum(size > 1e-11 * size[0])) :].T
+    cost, x = design.norms(rows.U), np.ones(len(rows.signs))
+    while null.shape[1]:
+        v = null[:, -1] if null[:, -1] @ cost <= 0.0 else -null[:, -1]
+        falling = np.flatnonzero(v < -1e-9 * np.max(np.abs(v), initial=0.0))
+        if not len(falling):
+            null = null[:, :-1]
+            continue
+        j = falling[int(np.argmin(x[falling] / -v[falling]))]
+        x = np.maximum(x - (x[j] / v[j]) * v, 0.0)
+        x[j] = 0.0
+        # what is at zero stays there
+        null = (null - np.outer(v, null[j] / v[j]))[:, :-1]
+        null[j] = 0.0
+        null /= np.maximum(np.linalg.norm(null, axis=0), 1e-300)
+    kept = x > 0.0
+    thinned = Rows(rows.U[kept] * x[kept, None], rows.signs[kept])
+    before = objective(problem, design, rows)
+    return thinned if objective(problem, design, thinned) <= before + 1e-9 * abs(before) else rows

@@ -171,6 +171,7 @@ class _System:
         return -np.einsum("jba,jb->ja", self.inverse, q.reshape(self.m, self.d))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a search may try absurd steps
 def polish(
     problem: Problem, design: Design, rows: Rows, mu: float, end: float, max_steps: int, tol: float = 1e-11
 ) -> Rows:

@@ -12,6 +12,7 @@ import numbers
 from typing import Any
 
 import numpy as np
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import _check_sample_weight
 
 
@@ -68,6 +69,36 @@ def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
     if not np.any(weights > 0):
         raise ValueError("all sample weights are zero: give at least one sample a positive weight")
     return weights
+
+
+def check_class_weight(class_weight: Any, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray:
+    """Return the weight of each sample's class, shape (n,), as scikit-learn defines it.
+
+    Parameters
+    ----------
+    class_weight : dict, "balanced" or None
+        Weights by label, 1 for labels that are missing; "balanced" is the total weight of the samples
+        divided by the number of classes and the weight of the class.
+    y : ndarray of shape (n,)
+        Labels, of at least one sample of positive weight for each class.
+    sample_weight : ndarray of shape (n,), or None
+
+    Raises
+    ------
+    ValueError
+        If it is something else, or a weight is negative or not finite.
+    """
+    if isinstance(class_weight, dict):
+        for label, weight in class_weight.items():
+            real = isinstance(weight, numbers.Real) and np.isfinite(float(weight))
+            if not real or float(weight) < 0.0:
+                raise ValueError(
+                    f"class_weight[{label!r}]={weight!r} must be a finite number of at least 0"
+                )
+    elif class_weight is not None and class_weight != "balanced":
+        raise ValueError(f"class_weight={class_weight!r} is unknown: pass a dict, 'balanced' or None")
+    classes, codes = np.unique(y, return_inverse=True)
+    return compute_class_weight(class_weight, classes=classes, y=y, sample_weight=sample_weight)[codes]
 
 
 def check_grid(alphas: Any, n_alphas: Any, eps: Any, n_bounds: Any) -> np.ndarray | None:

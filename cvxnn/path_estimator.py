@@ -59,14 +59,15 @@ def path(
     ----------
     X : array-like of shape (n, d)
     y : array-like of shape (n,)
-        Targets; labels of two classes for ``log_loss``.
+        Targets; labels of two classes for a loss of classes.
     alphas : array-like of shape (k,), default=None
         Strengths, in any order; results begin with the largest. None takes a geometric grid of
         `n_alphas` values from alpha_max, where the first neuron enters, to ``eps * alpha_max``.
     n_alphas : int, default=50
     eps : float, default=1e-3
         In (0, 1); the last alpha of the grid as a share of the first.
-    loss : {"squared_error", "log_loss"}, default="squared_error"
+    loss : str or Loss, default="squared_error"
+        Any loss of :class:`ConvexNetRegressor` or :class:`ConvexNetClassifier`.
     architecture : {"relu", "gated_relu"} or Architecture, default="relu"
     hidden_bias : {"penalized", "free", None}, default="penalized"
     patterns : {"auto", "all"} or int, default="auto"
@@ -175,7 +176,8 @@ class ConvexNetPath(BaseEstimator):
         Strengths; None takes `n_alphas` values from alpha_max to ``eps * alpha_max``.
     n_alphas : int, default=50
     eps : float, default=1e-3
-    loss : {"squared_error", "log_loss"}, default="squared_error"
+    loss : str or Loss, default="squared_error"
+        Any loss of :class:`ConvexNetRegressor` or :class:`ConvexNetClassifier`.
         Half the squared error of numbers, or the logistic loss of two classes.
     architecture : {"relu", "gated_relu"} or Architecture, default="relu"
         The family of networks. With an object, `patterns` and `hidden_bias` are the object's.
@@ -269,7 +271,7 @@ class ConvexNetPath(BaseEstimator):
         ----------
         X : array-like of shape (n, d)
         y : array-like of shape (n,)
-            Targets; labels of two classes for ``log_loss``.
+            Targets; labels of two classes for a loss of classes.
         sample_weight : array-like of shape (n,), default=None
 
         Returns
@@ -345,10 +347,11 @@ class ConvexNetPath(BaseEstimator):
     def predict(self, X: Any, alpha: float | None = None) -> np.ndarray:
         """Return predictions of all networks, shape (n, k), or of the one at `alpha`, shape (n,).
 
-        With ``log_loss`` these are classes; ``decision_function`` has the outputs.
+        With a loss of classes these are classes, with ``poisson`` means; ``decision_function`` has the
+        outputs.
         """
-        f = self.decision_function(X, alpha)
-        return self.classes_[(f > 0).astype(int)] if get_loss(self.loss).classification else f
+        f, loss = self.decision_function(X, alpha), get_loss(self.loss)
+        return self.classes_[(f > 0).astype(int)] if loss.classification else loss.mean(f)
 
 
 def _state(

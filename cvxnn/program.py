@@ -74,6 +74,11 @@ class Problem:
         Rows of weight zero are dropped: they must not take part in anything, not even in the
         arrangement. Equal rows become one with the sum of their weights, and rows are sorted, so
         that neither repetition nor order can change a result.
+
+        Raises
+        ------
+        ValueError
+            If a number is too large or small, or a target is none that the loss can have.
         """
         X, y = to_numpy(X), to_numpy(y)
         s = np.ones(len(X)) if weights is None else to_numpy(weights)
@@ -84,6 +89,7 @@ class Problem:
         table = np.column_stack([X, y])[s > 0] + 0.0
         rows, place = _distinct_rows(table)
         s = np.bincount(place, weights=s[s > 0], minlength=len(rows))
+        loss.check(rows[:, -1])
         return cls(np.ascontiguousarray(rows[:, :-1]), rows[:, -1].copy(), s, loss, beta, intercept)
 
     @property
@@ -94,6 +100,17 @@ class Problem:
     def at(self, alpha: float) -> Problem:
         """Return the same problem with another strength of the penalty per sample."""
         return replace(self, beta=float(alpha) * self.total_weight)
+
+    def smoothed(self, error: float, Z: np.ndarray | None = None) -> Problem:
+        """Return the problem with a smooth loss that makes objectives at most `error` smaller.
+
+        Its dual variables are in the domain of this problem's too. With a dual variable ``Z`` (n,) it is
+        instead the problem of a proximal step from there; see :meth:`cvxnn.losses.Loss.smoothed`.
+        """
+        if self.loss.smooth:
+            return self
+        center = None if Z is None else Z / self.weights
+        return replace(self, loss=self.loss.smoothed(error / self.total_weight, center))
 
     def value(self, prediction: np.ndarray, cost: float) -> float:
         """Return the objective ``sum_i s_i loss_i + beta * cost`` of a prediction, shape (n,)."""
@@ -108,8 +125,8 @@ class Problem:
         f, y, s = prediction, self.y, self.weights
         if not self.intercept:
             return -self.loss.gradient(f, y, s)
-        Z = -self.loss.gradient(f + self.loss.intercept(f, y, s), y, s)
-        return self.loss.balance(Z)
+        f = f + self.loss.intercept(f, y, s)
+        return self.loss.balanced(-self.loss.gradient(f, y, s), f, y, s)
 
     def null_value(self) -> float:
         """Return the objective of the zero network (with its best constant, if there is one)."""
@@ -186,7 +203,8 @@ class Program:
         Z = -self.loss.gradient(f, self.target, self.weights)
         if not self.intercept:
             return Z
-        return asarray_like(self.loss.balance(to_numpy(Z)), Z)
+        y, s = to_numpy(self.target), to_numpy(self.weights)
+        return asarray_like(self.loss.balanced(to_numpy(Z), to_numpy(f), y, s), Z)
 
     def dual(self, Z: Array, multipliers: np.ndarray | None = None) -> float:
         """Return ``-L*(-Z)`` if Z is dual feasible, else ``-inf``."""

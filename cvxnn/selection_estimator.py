@@ -25,9 +25,9 @@ from sklearn.utils.validation import _check_method_params, validate_data
 
 from .architectures import Architecture
 from .estimators import ConvexNetClassifier, ConvexNetRegressor
-from .losses import get_loss
+from .losses import Loss, get_loss
 from .low_rank import Reduction
-from .parameters import check_effort, check_grid, check_rank, check_weights
+from .parameters import check_class_weight, check_effort, check_grid, check_rank, check_weights
 from .paths import grid
 from .program import Problem
 from .routing import Routed
@@ -61,7 +61,7 @@ class _Chosen(Routed):
         fold_iter: int = FOLD_ITER,
         n_jobs: int | None = None,
         architecture: str | Architecture = "relu",
-        loss: str = "squared_error",
+        loss: str | Loss = "squared_error",
         patterns: Any = "auto",
         hidden_bias: str | None = "penalized",
         fit_intercept: bool = True,
@@ -205,6 +205,10 @@ class _Chosen(Routed):
                     "y has one class only (among samples of positive weight, in all data or in a fold): "
                     "pass more samples of both classes, a smaller cv, or a stratified one"
                 )
+            class_weight = getattr(self, "class_weight", None)
+            if class_weight is not None:
+                of_class = check_class_weight(class_weight, y, weights)
+                weights = of_class if weights is None else of_class * weights
             y = np.where(y == self.classes_[1], 1.0, -1.0)
         y = np.asarray(y, dtype=np.float64)
         problem = Problem.from_alpha(X, y, weights, get_loss(self.loss), 1.0, bool(self.fit_intercept))
@@ -340,7 +344,7 @@ class ConvexNetClassifierCV(_Chosen, ConvexNetClassifier):
         As for :class:`ConvexNetRegressorCV`; folds are stratified.
     scoring : str, callable or None, default=None
         None compares accuracies, as ``LogisticRegressionCV``; ``"neg_log_loss"`` is less coarse.
-    architecture, loss, patterns, hidden_bias, fit_intercept, rank, tol, max_iter, random_state
+    architecture, loss, patterns, hidden_bias, fit_intercept, rank, class_weight, tol, max_iter, random_state
         As for :class:`ConvexNetClassifier`; `tol` and `max_iter` are those of the last training.
     max_time, verbose
         As for :class:`ConvexNetRegressorCV`.
@@ -379,11 +383,12 @@ class ConvexNetClassifierCV(_Chosen, ConvexNetClassifier):
         fold_iter: int = FOLD_ITER,
         n_jobs: int | None = None,
         architecture: str | Architecture = "relu",
-        loss: str = "log_loss",
+        loss: str | Loss = "log_loss",
         patterns: Any = "auto",
         hidden_bias: str | None = "penalized",
         fit_intercept: bool = True,
         rank: int | float | None = None,
+        class_weight: dict[Any, float] | str | None = None,
         tol: float = 1e-5,
         max_iter: int = 50,
         max_time: float | None = None,
@@ -411,3 +416,4 @@ class ConvexNetClassifierCV(_Chosen, ConvexNetClassifier):
             random_state=random_state,
             verbose=verbose,
         )
+        self.class_weight = class_weight

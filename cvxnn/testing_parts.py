@@ -34,6 +34,8 @@ def close(a: object, b: object, tol: float) -> bool:
 
 def targets(loss: Loss, n: int, rng: np.random.Generator) -> np.ndarray:
     """Random targets that suit a loss, with both classes for a classification loss, shape (n,)."""
+    if loss.nonnegative:
+        return rng.poisson(2.0, n).astype(np.float64)
     if not loss.classification:
         return rng.normal(size=n)
     return np.where(np.arange(n) % 2 == 0, 1.0, -1.0) * (-1.0 if rng.random() < 0.5 else 1.0)
@@ -46,8 +48,8 @@ def check_loss(loss: Loss, y: np.ndarray | None = None) -> None:
     ----------
     loss : Loss
     y : ndarray of shape (n,), or None
-        Targets with at least two samples; None draws -1 and +1 for a classification loss, else
-        Gaussian numbers.
+        Targets with at least two samples; None draws -1 and +1 for a classification loss, counts
+        where targets may not be negative, else Gaussian numbers.
 
     Raises
     ------
@@ -95,7 +97,7 @@ def _check_derivatives(loss: Loss, f: np.ndarray, other: np.ndarray, y: np.ndarr
         "convexity",
         "the loss is below its tangent: not convex, or the gradient is wrong",
     )
-    if not np.isfinite(loss.curvature):
+    if not loss.smooth:
         return
     h = 1e-6
     for direction in np.vstack([np.eye(len(f)), other]):

@@ -8,6 +8,11 @@ dual feasible, that is if no neuron of unit cost correlates with it more than be
 where every pattern's maximum is over its own cone. Without the cones one gets the norms ``||X'D Z0||``:
 right for gated networks, too large for ReLU networks.
 
+Where the loss has kinks at the best constant (all samples of the larger class, for a hinge loss with an
+intercept) Z0 is one of many, every one proves an upper bound, and alpha_max is the least of them. It is
+then enclosed by trainings to a gap of 1e-7: a network f of cost R with ``L(f) < L(c)`` shows ``beta_max
+>= (L(c) - L(f)) / R``.
+
 Reference: Pilanci and Ergen, ICML 2020, section 3 (the dual constraint).
 """
 
@@ -16,11 +21,15 @@ from __future__ import annotations
 import numpy as np
 
 from .architectures import Architecture
+from .certificate import Price
 from .program import Status
 from .train import Ground, nothing, train
 
 #: Rounds in which training at the threshold may find that the search for it fell short.
 RAISES = 5
+#: Trainings that enclose the threshold of a loss with kinks at most, and how closely they do, for exact
+#: oracles and for others.
+TRAININGS, CLOSE, NEAR = 30, 1e-6, 1e-2
 
 
 def threshold(architecture: Architecture, ground: Ground, *, random_state: int = 0) -> tuple[float, float]:
@@ -54,6 +63,8 @@ def threshold(architecture: Architecture, ground: Ground, *, random_state: int =
         return 0.0, 0.0  # the best constant leaves nothing to explain
     zero = nothing(problem, architecture)
     price = ground.oracle.price(Z)
+    if not problem.loss.smooth:
+        return _enclose(architecture, ground, price, random_state)
     found = max(price.found, ground.oracle.found(Z, zero)) / total
     if price.scope == "bounded" and found > 0.0:
         for _ in range(RAISES):
@@ -73,3 +84,38 @@ def threshold(architecture: Architecture, ground: Ground, *, random_state: int =
             found = max(found, float(Z @ network(problem.X)) / (cost * total))
     bound = max(price.value / total, found)
     return found, bound
+
+
+def _enclose(
+    architecture: Architecture, ground: Ground, price: Price, random_state: int
+) -> tuple[float, float]:
+    """The threshold of a loss with kinks, from below by networks and from above by certificates."""
+    problem = ground.oracle.problem
+    total, null = problem.total_weight, problem.null_value()
+    low, high, close = 0.0, price.value, NEAR if price.scope == "bounded" else CLOSE
+    beta = (1.0 - 0.5 * close) * high
+    for _ in range(TRAININGS):
+        if high <= low * (1.0 + close):
+            break
+        trained = train(
+            problem.at(beta / total),
+            architecture,
+            tol=1e-7,
+            random_state=random_state,
+            bound_iter=0,
+            ground=ground,
+        )
+        if trained.status is Status.interrupted:
+            raise KeyboardInterrupt
+        network = trained.network
+        cost, f = architecture.cost(network), network(problem.X)
+        gain = null - problem.loss.value(f, problem.y, problem.weights)
+        if cost > 0.0 and gain > beta * cost + 1e-12 * null:
+            low = max(low, gain / cost)
+        else:
+            high = beta
+        beta = float(np.sqrt(low * high)) if low > 0.0 else 0.5 * high
+        beta = max(beta, low * (1.0 + 0.25 * close))
+    # what training cannot prove is not proven: then the first upper bound stays
+    bound = high if price.scope != "bounded" else price.value
+    return low / total, max(bound / total, low / total)

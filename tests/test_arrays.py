@@ -21,12 +21,15 @@ def library(name):
 
 
 LIBRARIES = ["numpy", "array_api_strict", "torch"]
+#: What a first-order solver can minimise.
+SMOOTH = [name for name in LOSSES if get_loss(name).smooth]
 
 
 def gated_program(xp, dtype, loss="squared_error", intercept=False):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(20, 3))
-    y = np.sign(X[:, 0] * X[:, 1]) if loss == "log_loss" else np.abs(X[:, 0]) + 0.1 * rng.normal(size=20)
+    y = np.abs(X[:, 0]) + 0.1 * rng.normal(size=20)
+    y = np.sign(X[:, 0] * X[:, 1]) if get_loss(loss).classification else np.maximum(y, 0.0)
     bits, s = pack(patterns_of(X, rng.normal(size=(12, 3)))), rng.uniform(0.5, 2, 20)
     data = [xp.asarray(v, dtype=getattr(xp, dtype)) for v in (X, y, s)]
     operator = Masked.from_numpy(data[0], bits)
@@ -51,7 +54,7 @@ def fista(xp, dtype, loss, intercept, **options):
 
 
 @pytest.mark.parametrize("intercept", [False, True])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", SMOOTH)
 @pytest.mark.parametrize("name", LIBRARIES[1:])
 def test_the_same_answer_in_every_library(name, loss, intercept):
     xp = library(name)
@@ -67,7 +70,7 @@ def test_the_same_answer_in_every_library(name, loss, intercept):
 
 
 @pytest.mark.parametrize("intercept", [False, True])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", SMOOTH)
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_float32_stays_float32(name, loss, intercept):
     xp = library(name)

@@ -87,7 +87,11 @@ BAD = {
     "max_iter zero": (fit(X, y, max_iter=0), ValueError, "an integer of at least 1"),
     "max_iter fractional": (fit(X, y, max_iter=1.5), ValueError, "an integer of at least 1"),
     "max_time text": (fit(X, y, max_time="1 s"), ValueError, "max_time='1 s' must be a number"),
-    "unknown loss": (fit(X, y, loss="mse"), ValueError, "pass one of 'log_loss', 'squared_error'"),
+    "unknown loss": (
+        fit(X, y, loss="mse"),
+        ValueError,
+        "pass one of 'absolute_error', 'epsilon_insensitive', 'hinge'",
+    ),
     "class loss in regression": (fit(X, y, loss="log_loss"), ValueError, "use ConvexNetClassifier"),
     "unknown architecture": (fit(X, y, architecture="mlp"), ValueError, "pass one of 'gated_relu', 'relu'"),
     "architecture class": (fit(X, y, architecture=ReLU), ValueError, "or an Architecture"),

@@ -1,8 +1,12 @@
 """The estimators keep scikit-learn's contract, with no expected failure."""
 
+import numpy as np
+import pytest
+from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from cvxnn import ConvexNetClassifier, ConvexNetRegressor
+from cvxnn.losses.quantile import Quantile
 
 
 @parametrize_with_checks(
@@ -16,3 +20,37 @@ from cvxnn import ConvexNetClassifier, ConvexNetRegressor
 )
 def test_estimator_checks(estimator, check):
     check(estimator)
+
+
+def test_class_weights_are_sample_weights():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(25, 2))
+    y = (X[:, 0] + 0.3 * rng.normal(size=25) > 0.5).astype(int)
+    options = {"alpha": 0.02, "loss": "hinge"}
+    balanced = ConvexNetClassifier(class_weight="balanced", **options).fit(X, y)
+    share = np.where(y == 1, y.mean(), 1.0 - y.mean())
+    weighted = ConvexNetClassifier(**options).fit(X, y, sample_weight=0.5 / share)
+    assert balanced.certificate_ == weighted.certificate_ and balanced.certificate_.gap <= 1e-5
+    assert not hasattr(balanced, "predict_proba")
+    for weight, message in (
+        ("even", "pass a dict"),
+        ({0: -1.0}, "at least 0"),
+        ({0: 0.0}, "one class only"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ConvexNetClassifier(class_weight=weight).fit(X, y)
+
+
+def test_losses_as_objects_and_means():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(25, 2))
+    z = X[:, 0] + 0.3 * rng.normal(size=25)
+    upper = clone(ConvexNetRegressor(0.02, loss=Quantile(0.9))).fit(X, z)
+    assert upper.certificate_.gap <= 1e-5 and np.mean(z <= upper.predict(X) + 1e-6) >= 0.9
+    counts = np.round(np.exp(z))
+    means = ConvexNetRegressor(0.02, loss="poisson").fit(X, counts)
+    assert means.certificate_.gap <= 1e-5
+    # the intercept of a logarithmic link reproduces the total
+    assert means.predict(X).sum() == pytest.approx(counts.sum(), rel=1e-9)
+    with pytest.raises(ValueError, match="pass targets >= 0"):
+        ConvexNetRegressor(loss="poisson").fit(X, z)

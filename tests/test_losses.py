@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cvxnn.losses import LOSSES, get_loss
+from cvxnn.losses.absolute_error import AbsoluteError
 from cvxnn.losses.base import Loss
+from cvxnn.losses.epsilon_insensitive import EpsilonInsensitive
+from cvxnn.losses.huber import Huber
+from cvxnn.losses.poisson import Poisson
+from cvxnn.losses.quantile import Quantile
+from cvxnn.testing import check_loss
+from cvxnn.testing_parts import targets
 
 SQUARED, LOGISTIC = get_loss("squared_error"), get_loss("log_loss")
 ONE = np.ones(1)
@@ -119,3 +126,147 @@ def test_balance_keeps_the_domain():
     assert np.isfinite(LOGISTIC.dual(balanced, y, s))
     assert not np.isfinite(LOGISTIC.dual(Z - Z.mean(), y, s))
     assert np.array_equal(LOGISTIC.balance(np.array([1.0, 2.0])), [0.0, 0.0])
+
+
+# What all losses made of hinges have in common
+
+
+NAMES = ("absolute_error", "epsilon_insensitive", "hinge", "huber", "quantile", "squared_hinge")
+KINKED = ("absolute_error", "epsilon_insensitive", "hinge", "quantile")
+
+
+def drawn(loss, n=9, seed=0):
+    rng = np.random.default_rng(seed)
+    y = targets(loss, n, rng)
+    return 2.0 * rng.normal(size=n), y, rng.uniform(0.3, 2.0, n)
+
+
+@pytest.mark.parametrize(
+    ("loss", "f", "y", "value"),
+    [
+        (AbsoluteError(), -1.0, 2.0, 3.0),
+        (Quantile(0.9), 1.0, 3.0, 1.8),
+        (Quantile(0.9), 3.0, 1.0, 0.2),
+        (EpsilonInsensitive(0.5), 1.0, 3.0, 1.5),
+        (EpsilonInsensitive(0.5), 1.0, 1.4, 0.0),
+        (Huber(1.0), 1.0, 1.5, 0.125),
+        (Huber(1.0), 1.0, 4.0, 2.5),
+        (get_loss("hinge"), 0.25, 1.0, 0.75),
+        (get_loss("hinge"), -2.0, -1.0, 0.0),
+        (get_loss("squared_hinge"), -1.0, 1.0, 2.0),
+        (Poisson(), np.log(2.0), 3.0, 2.0 - 3.0 * np.log(2.0) + 3.0 * np.log(3.0) - 3.0),
+        (Poisson(), 0.5, 0.0, np.exp(0.5)),
+    ],
+)
+def test_values_by_hand(loss, f, y, value):
+    assert loss.value(np.array([f]), np.array([y]), 2.0 * ONE) == pytest.approx(2.0 * value)
+
+
+def test_poisson_is_half_the_deviance_of_scikit_learn():
+    from sklearn.metrics import mean_poisson_deviance
+
+    f, y = np.array([0.3, -1.0, 2.0]), np.array([0.0, 2.0, 5.0])
+    s = np.array([1.0, 2.0, 0.5])
+    expected = 0.5 * mean_poisson_deviance(y, np.exp(f), sample_weight=s) * s.sum()
+    assert Poisson().value(f, y, s) == pytest.approx(expected)
+    assert np.array_equal(Poisson().mean(f), np.exp(f))
+
+
+def test_quantile_is_scikit_learns():
+    from sklearn.metrics import mean_pinball_loss
+
+    f, y, s = drawn(Quantile(0.8))
+    expected = mean_pinball_loss(y, f, sample_weight=s, alpha=0.8) * s.sum()
+    assert Quantile(0.8).value(f, y, s) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "poisson"])
+def test_to_cvxpy_and_conic_are_the_loss(name):
+    cp = pytest.importorskip("cvxpy")
+    loss = get_loss(name)
+    f, y, s = drawn(loss)
+    assert loss.to_cvxpy(cp.Constant(f), y, s).value == pytest.approx(loss.value(f, y, s), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", KINKED)
+def test_the_envelope_is_near_below_and_its_slopes_are_feasible(name):
+    loss = get_loss(name)
+    smooth = loss.smoothed(0.01)
+    assert smooth.smooth and not loss.smooth and smooth.smoothed(0.1) is smooth
+    f, y, s = drawn(loss)
+    for at in (f, y, y + 1e-3):
+        below = loss.value(at, y, s) - smooth.value(at, y, s)
+        assert 0.0 <= below <= 0.01 * s.sum() * (1.0 + 1e-12)
+        z = smooth.gradient(at, y, s)
+        assert np.isfinite(loss.conjugate(z, y, s))
+        # the envelope is the conjugate of the conjugate plus a parabola
+        parabola = 0.5 * smooth.smoothing * float(np.sum(z * z / s))
+        assert smooth.conjugate(z, y, s) == pytest.approx(loss.conjugate(z, y, s) + parabola)
+
+
+@pytest.mark.parametrize("name", KINKED)
+def test_proximal_steps_end_at_the_loss_itself(name):
+    """For one constant: steps of a very smooth loss, each from the dual variable of the last."""
+    loss = get_loss(name)
+    f, y, s = drawn(loss)
+    best = loss.value(loss.intercept(0.0 * f, y, s) + 0.0 * f, y, s)
+    Z = np.zeros_like(y)
+    for _ in range(200):
+        smooth = loss.smoothed(0.5, Z / s)
+        c = smooth.intercept(0.0 * f, y, s) + 0.0 * f
+        Z = -smooth.gradient(c, y, s)
+    assert loss.value(c, y, s) == pytest.approx(best, rel=1e-6)
+    assert loss.dual(Z, y, s) == pytest.approx(best, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("seed", range(4))
+def test_the_best_constant_is_the_best(name, seed):
+    loss = get_loss(name)
+    f, y, s = drawn(loss, 7 + seed, seed)
+    c = loss.intercept(f, y, s)
+    best = loss.value(f + c, y, s)
+    grid = np.concatenate([np.linspace(-9, 9, 2001), [c - 1e-6, c + 1e-6]])
+    assert best <= min(loss.value(f + e, y, s) for e in grid) * (1.0 + 1e-12)
+    Z = loss.balanced(-loss.gradient(f + c, y, s), f + c, y, s)
+    assert abs(np.sum(Z)) <= 1e-12 * np.sum(np.abs(Z))
+    # with its kinks settled, the balanced dual variable proves that the constant is the best
+    assert loss.dual(Z, y, s) - float(Z @ f) == pytest.approx(best, abs=1e-9)
+
+
+def test_medians_and_quantiles():
+    y, one = np.array([1.0, 2.0, 4.0, 8.0]), np.ones(4)
+    assert AbsoluteError().intercept(0.0 * y, y, one) == 3.0  # the middle, as NumPy's
+    assert AbsoluteError().intercept(0.0 * y, y, np.array([1.0, 1.0, 1.0, 4.0])) == 8.0
+    assert Quantile(0.9).intercept(0.0 * y, y, one) == 8.0
+    assert EpsilonInsensitive(5.0).intercept(0.0 * y, y, one) == 4.5
+
+
+def test_one_class_has_a_best_constant_where_the_hinge_is_zero():
+    for name in ("hinge", "squared_hinge"):
+        loss = get_loss(name)
+        c = loss.intercept(np.array([0.5, 0.0]), np.ones(2), np.ones(2))
+        assert c == 1.0 and loss.value(np.array([1.5, 1.0]), np.ones(2), np.ones(2)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Quantile(1.0), "strictly between 0 and 1"),
+        (lambda: Huber(0.0), "must be a finite number > 0"),
+        (lambda: EpsilonInsensitive(-0.1), "at least 0"),
+        (lambda: Poisson().check(np.array([1.0, -2.0])), "pass targets >= 0"),
+        (lambda: Poisson().check(np.zeros(3)), "needs a target > 0"),
+        (lambda: get_loss(3), "unknown loss 3"),
+    ],
+)
+def test_parameters_that_make_no_sense(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("loss", [Quantile(0.9), Huber(0.3), EpsilonInsensitive(0.5)], ids=repr)
+def test_other_parameters_keep_the_laws(loss):
+    check_loss(loss)
+    if not loss.smooth:
+        check_loss(loss.smoothed(0.05))

@@ -21,6 +21,7 @@ def problem(n=60, d=6, loss=SQUARED, alpha=1e-3, intercept=True, seed=0):
     X = rng.normal(size=(n, d))
     y = np.abs(X[:, 0]) - np.maximum(X[:, 1] + X[:, 2], 0.0) + 0.1 * rng.normal(size=n)
     y = np.sign(y - np.median(y)) if loss.classification else y
+    y = np.round(np.exp(y)) if loss.nonnegative else y
     return Problem.from_alpha(X, y, None, loss, alpha, intercept)
 
 

@@ -34,8 +34,8 @@ from ..arrangement import Arrangement, TooManyPatterns, count_bound
 from ..blocks import Blocks, active
 from ..certificate import search_gap
 from ..constraints import ReLUCones
-from ..exploration import Exploration
-from ..growth import Rows, insert, merge, objective
+from ..exploration import KINKED, Exploration
+from ..growth import Rows, insert, merge, objective, thin
 from ..network import Affine, Network
 from ..newton import affordable
 from ..operators import Masked
@@ -156,7 +156,10 @@ class ReLU(Architecture):
         best, least = None, float("inf")
         for cut, tol in ROUNDINGS:
             kept = norms > cut * np.sum(norms)
-            network = self._plain(problem, design, merge(Rows(W[kept], signs[kept]), design, tol))
+            rows = merge(Rows(W[kept], signs[kept]), design, tol)
+            # Where kinks make many networks optimal, an interior point is a mixture of all of them.
+            rows = rows if problem.loss.smooth else thin(problem, design, rows)
+            network = self._plain(problem, design, rows)
             value = problem.value(network(problem.X), self.cost(network))
             if value <= least + 1e-10 * abs(least):
                 best, least = network, min(value, least)
@@ -218,26 +221,33 @@ class ReLU(Architecture):
         blocks = Blocks.of(design.X, merge(rows, design, MERGE))
         best = self._network(problem, design, rows.signs, rows.U)
         value, idle = problem.value(best(problem.X), self.cost(best)), 0
-        empty = self._network(problem, design, np.zeros(0), design.X[:0])
-        bold, sharpness, again = MERGE, 0.01, AGAIN
+        empty, whole = self._network(problem, design, np.zeros(0), design.X[:0]), blocks
+        bold, again = MERGE, AGAIN
+        sharpness = 0.01 if problem.loss.smooth else 0.001
         # A large program has little to add to what Newton's method has followed to its end.
-        followed = self._can_follow(design, rows)
+        followed = problem.loss.smooth and self._can_follow(design, rows)
         for _ in range(effort.max_iter):
             network, Z = empty, problem.residual(empty(problem.X))
             if followed and len(rows.signs):
                 network, Z = best, problem.residual(best(problem.X))
             elif len(blocks.signs):
-                program = self._program(problem, design, blocks)
                 tol = max(sharpness * max(min(gap, 0.01), effort.tol), 1e-10)
+                # Of a loss with kinks many dual variables are optimal, and most of them price high
+                # elsewhere: smoothed by less than the gap there is one, and it settles.
+                share = min(100.0 * tol, 0.1 * max(min(gap, 0.01), effort.tol))
+                program = self._program(problem.smoothed(share * value), design, blocks)
                 solution = yield Master(program, tol, blocks.W, best)
                 assert solution is not None
                 network = self._network(problem, design, blocks.signs, solution.W)
                 # Rounding moves the residual to first order; the solver's dual variable is sharper.
-                blocks, Z = active(program, solution, blocks, design, bold), np.asarray(solution.Z)
+                whole, Z = Blocks(blocks.masks, blocks.signs, solution.W), np.asarray(solution.Z)
+                blocks = active(program, solution, blocks, design, bold)
             now = problem.value(network(problem.X), self.cost(network))
             # Bold merging keeps programs small; where it stops paying it gives way.
             if not followed and now > value * (1.0 - min(1e-6, 0.01 * effort.tol)):
                 bold, idle = 0.1 * bold, idle + 1
+                # With kinks it may take patterns without a neuron to hold the dual variable in its place.
+                blocks = blocks if problem.loss.smooth else whole
             if now <= value:
                 best, value = network, now
             for gap, found in self._price(problem, oracle, Z, blocks, network, now, effort):  # noqa: B007
@@ -248,7 +258,7 @@ class ReLU(Architecture):
             fresh = self._fresh(problem, blocks, found)
             if gap <= effort.tol or idle >= 10:
                 break
-            if again and (gap > CLOSE or followed):
+            if again and problem.loss.smooth and (gap > CLOSE or followed):
                 again -= 1
                 at = rows if followed else Rows(blocks.W, blocks.signs)
                 at = insert(problem, design, at, found)
@@ -260,7 +270,7 @@ class ReLU(Architecture):
                     blocks = Blocks.of(design.X, merge(rows, design, bold))
                     followed = self._can_follow(design, rows)
                     continue
-            elif gap > CLOSE:
+            elif gap > CLOSE and problem.loss.smooth:
                 # Far from done after growing again and again: targets that are nearly interpolated.
                 break
             followed = False
@@ -314,6 +324,7 @@ class ReLU(Architecture):
             return growing.best, 1.0
         yield from self._note(problem, design, effort, growing.best, growing.least, 1.0)
         rounds = effort.max_iter if rows is None else min(effort.max_iter, ROUNDS)
+        rounds = rounds if problem.loss.smooth else min(rounds, KINKED)
         for _ in growing.run(rows, rounds):
             yield from self._note(problem, design, effort, growing.best, growing.least, growing.gap)
         return growing.best, growing.gap

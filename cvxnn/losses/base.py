@@ -10,7 +10,13 @@ and the dual variable that belongs to a prediction is ``Z = -grad L(f)``. Every 
 below, so ``Z = 0`` is always in the domain; shrinking a dual variable towards zero, wholly or
 sample by sample, therefore never leaves the domain. Two functions below use that.
 
-Reference: Boyd and Vandenberghe, Convex Optimization, section 3.3 and chapter 5.
+A loss says what it offers, and solvers ask: whether it is `smooth`, how strongly it bends
+(`curvature`), a smooth stand-in (:meth:`Loss.smoothed`) for methods that follow gradients, its pieces
+(:meth:`Loss.hinges`) for methods that handle kinks exactly, a conic form. Objectives and certificates are
+those of the loss itself, whatever a solver has used on the way.
+
+References: Boyd and Vandenberghe, Convex Optimization, section 3.3 and chapter 5; Rockafellar and Wets,
+Variational Analysis, sections 1.G (Moreau envelopes) and 11.D (piecewise linear-quadratic functions).
 """
 
 from __future__ import annotations
@@ -42,6 +48,8 @@ class ConicForm:
     h : ndarray of shape (m,)
     cones : list of (str, int)
         ``("nonnegative", size)`` or ``("exponential", 3)`` in the order of the rows.
+    extra_quadratic : ndarray of shape (k,), or None
+        Adds ``1/2 v' diag(extra_quadratic) v``.
     """
 
     quadratic: np.ndarray
@@ -52,6 +60,29 @@ class ConicForm:
     V: sparse.spmatrix
     h: np.ndarray
     cones: list[tuple[str, int]]
+    extra_quadratic: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ClippedHinge:
+    """A clipped hinge ``max over 0 <= q <= cap of q x - curve q^2 / 2``, with ``x = side f + offset``.
+
+    It is 0 for ``x <= 0``, a parabola up to ``x = curve cap``, and a line of slope `cap` beyond.
+
+    Parameters
+    ----------
+    side : array of shape (n,), entries -1 or +1
+    offset : array of shape (n,)
+    cap : float
+        Largest slope; may be ``inf`` where ``curve > 0``.
+    curve : float
+        Reciprocal of the parabola's second derivative; 0 for a kink.
+    """
+
+    side: Array
+    offset: Array
+    cap: float
+    curve: float
 
 
 class Loss(ABC):
@@ -62,10 +93,23 @@ class Loss(ABC):
 
     #: Name used by estimators and the command line; scikit-learn's word for the loss.
     name: ClassVar[str]
-    #: Largest second derivative of the loss of one sample; ``inf`` where it is not smooth.
-    curvature: ClassVar[float]
     #: Whether targets are classes coded as -1 and +1.
     classification: ClassVar[bool] = False
+    #: Whether targets must not be negative.
+    nonnegative: ClassVar[bool] = False
+    #: The largest change of a prediction over which the second derivative stays of one size; Newton
+    #: steps of solvers without a line search are cut to it.
+    reach: ClassVar[float] = float("inf")
+
+    @property
+    def curvature(self) -> float:
+        """Largest second derivative of the loss of one sample; ``inf`` where there is no bound."""
+        return float("inf")
+
+    @property
+    def smooth(self) -> bool:
+        """Whether the loss is differentiable everywhere."""
+        return True
 
     @abstractmethod
     def value(self, f: Array, y: Array, s: Array) -> float:
@@ -83,6 +127,34 @@ class Loss(ABC):
     def conjugate(self, z: Array, y: Array, s: Array) -> float:
         """Return ``sum_i s_i loss*(z_i / s_i)``, ``inf`` outside the domain."""
 
+    def smoothed(self, error: float, center: Array | None = None) -> Loss:
+        """Return a smooth loss at most `error` below this one, for one sample of weight one.
+
+        Its dual variables are in the domain of this loss' conjugate, so that they prove bounds for it.
+        With a `center`, a dual variable per unit of weight, shape (n,), it is (up to a constant) the loss
+        whose minimisation is a proximal step of the dual problem from there: repeated, such steps end at
+        the optimum of the loss itself, however smooth they are.
+        """
+        return self
+
+    def hinges(self, y: Array) -> tuple[ClippedHinge, ...] | None:
+        """Return the loss of one sample as a sum of clipped hinges, or None if it is no such sum."""
+        return None
+
+    def check(self, y: np.ndarray) -> None:
+        """Raise ValueError if a target, shape (n,), is none that this loss can have."""
+        if self.nonnegative and np.any(y < 0.0):
+            least = float(np.min(y))
+            raise ValueError(f"loss={self.name!r} is for counts, and y has {least:g}: pass targets >= 0")
+
+    def mean(self, f: np.ndarray) -> np.ndarray:
+        """Return the target that a prediction stands for (the inverse of the link), shape (n,)."""
+        return f
+
+    def link(self, y: np.ndarray) -> np.ndarray:
+        """Return finite predictions that are about right for targets, shape (n,)."""
+        return y
+
     def conic(self, y: np.ndarray, s: np.ndarray) -> ConicForm | None:
         """Return the loss as a conic program, or None if it has no such form here."""
         return None
@@ -94,6 +166,10 @@ class Loss(ABC):
     def dual(self, Z: Array, y: Array, s: Array) -> float:
         """Return the dual objective ``-L*(-Z)``, ``-inf`` outside the domain."""
         return -self.conjugate(-Z, y, s)
+
+    def nearest(self, Z: np.ndarray, y: np.ndarray, s: np.ndarray) -> np.ndarray:
+        """Return a dual variable in the domain, where rounding may have left `Z` (n,) just outside."""
+        return Z
 
     def best_scale(self, Z: np.ndarray, y: np.ndarray, s: np.ndarray, limit: float) -> float:
         """Return the ``t`` in [0, limit] that maximises the concave function ``dual(t * Z)``.
@@ -143,6 +219,13 @@ class Loss(ABC):
             "the best intercept is infinite (a single class?): pass targets of both classes "
             "or fit_intercept=False"
         )
+
+    def balanced(self, Z: np.ndarray, f: np.ndarray, y: np.ndarray, s: np.ndarray) -> np.ndarray:
+        """Return the dual variable of a prediction, ``Z = -gradient(f)``, with ``sum_i Z_i = 0``.
+
+        Where the loss has kinks at ``f`` the gradient is a choice, and the right one is made first.
+        """
+        return self.balance(Z)
 
     @staticmethod
     def balance(Z: np.ndarray) -> np.ndarray:

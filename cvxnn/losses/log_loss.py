@@ -22,7 +22,7 @@ class LogLoss(Loss):
     """The logistic loss of one sample, ``log(1 + exp(-y f))`` with ``y`` in {-1, +1}."""
 
     name: ClassVar[str] = "log_loss"
-    curvature: ClassVar[float] = 0.25
+    curvature = 0.25
     classification: ClassVar[bool] = True
 
     def value(self, f: Array, y: Array, s: Array) -> float:

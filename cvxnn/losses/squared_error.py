@@ -20,7 +20,7 @@ class SquaredError(Loss):
     """Half the squared error of one sample, ``1/2 (f - y)^2``."""
 
     name: ClassVar[str] = "squared_error"
-    curvature: ClassVar[float] = 1.0
+    curvature = 1.0
 
     def value(self, f: Array, y: Array, s: Array) -> float:
         xp = array_namespace(f)

@@ -34,6 +34,7 @@ class State:
     offset: float
     multipliers: np.ndarray | None
     done: bool
+    Z: np.ndarray | None = None
 
 
 class Conic(Solver):
@@ -70,7 +71,14 @@ class Conic(Solver):
         # Unpenalised coordinates need multipliers more exact than a general solver's: leave them open.
         exact = isinstance(program.penalty, GroupL2) and program.penalty.free > 0
         multipliers = None if exact else state.multipliers
-        return Candidate(state.W, state.offset, program.residual(f), multipliers)
+        duals = [program.residual(f)]
+        if state.Z is not None:
+            # at kinks the residual is a choice, which the solver has made
+            y, s = to_numpy(program.target), to_numpy(program.weights)
+            Z = program.loss.nearest(state.Z, y, s)
+            duals.append(program.loss.balance(Z) if program.intercept else Z)
+        best = max(duals, key=lambda Z: program.bound(Z, multipliers))
+        return Candidate(state.W, state.offset, best, multipliers)
 
 
 def _solve(program: Program) -> State:
@@ -83,7 +91,8 @@ def _solve(program: Program) -> State:
     assert form is not None and isinstance(program.penalty, GroupL2)
     k, kept = len(form.extra), d - program.penalty.free
     sizes = np.array([n, k, groups * d, 1 if program.intercept else 0, groups])
-    P = sparse.diags(np.concatenate([form.quadratic, np.zeros(int(sizes[1:].sum()))]))
+    bend = np.zeros(k) if form.extra_quadratic is None else form.extra_quadratic
+    P = sparse.diags(np.concatenate([form.quadratic, bend, np.zeros(int(sizes[2:].sum()))]))
     q = np.concatenate([form.linear, form.extra, np.zeros(groups * d + int(sizes[3]))])
     q = np.concatenate([q, np.full(groups, program.beta)])
     rows, right, cones = _fit_rows(program, sizes)
@@ -117,8 +126,8 @@ def _solve(program: Program) -> State:
     W = x[ends[1] : ends[2]].reshape(groups, d)
     offset = float(x[ends[2]]) if program.intercept else 0.0
     if not isinstance(program.constraint, ReLUCones):
-        return State(W, offset, None, True)
-    return State(W, offset, np.maximum(z[n : n + groups * n], 0).reshape(groups, n), True)
+        return State(W, offset, None, True, z[:n])
+    return State(W, offset, np.maximum(z[n : n + groups * n], 0).reshape(groups, n), True, z[:n])
 
 
 def _fit_rows(program: Program, sizes: np.ndarray) -> tuple[list[Any], list[Any], list[Any]]:

@@ -43,7 +43,7 @@ class Fista(Solver):
     def supports(self, program: Program) -> tuple[bool, str]:
         if not isinstance(program.constraint, Free):
             return False, "the constraint has no cheap prox together with the penalty"
-        if program.loss.curvature == float("inf"):
+        if not program.loss.smooth:
             return False, f"needs a smooth loss, and {program.loss.name} is not"
         return True, ""
 
@@ -54,7 +54,10 @@ class Fista(Solver):
             W = W + start
         n = program.operator.shape[0]
         lipschitz = program.operator.norm_bound() ** 2 + (n if program.intercept else 0)
-        lipschitz *= program.loss.curvature * float(xp.max(program.weights))
+        bend = program.loss.curvature * float(xp.max(program.weights))
+        if bend == float("inf"):  # unbounded: backtracking finds out, from what it is at the start
+            bend = float(xp.max(program.loss.hessian(program.predict(W), program.target, program.weights)))
+        lipschitz *= bend
         return State(W, 0.0, W, 0.0, 1.0, 16.0 / max(lipschitz, 1e-300))
 
     def step(self, program: Program, state: State) -> State:

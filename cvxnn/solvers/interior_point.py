@@ -19,7 +19,9 @@ lemma, with n unknowns,
 
     (diag(1 / L'') + sum_g D_g X N_g^{-1} X' D_g) q = rhs,
 
-whichever is smaller: n unknowns make the cost of a step *linear* in the number of groups.
+whichever is smaller: n unknowns make the cost of a step *linear* in the number of groups. A loss with
+kinks brings multipliers of its own (:mod:`cvxnn.interior_loss`); eliminated, they change ``L''`` and the
+right-hand side only.
 
 References: Andersen, Roos and Terlaky, "On implementing a primal-dual interior-point method for
 conic quadratic optimization", Math. Prog. 2003; Vandenberghe, "The CVXOPT linear and quadratic cone
@@ -37,6 +39,7 @@ from scipy.linalg.blas import dsyrk
 
 from ..arrays import Array, to_numpy
 from ..constraints import ReLUCones
+from ..interior_loss import InteriorLoss, Multipliers
 from ..operators import Masked
 from ..penalties import GroupL2
 from ..program import Program
@@ -67,15 +70,17 @@ class _Data:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """An iterate: primal ``u, t, c``, slacks ``s``, duals ``y`` (norms) and ``z`` (cones)."""
+    """An iterate: primal ``u, t, c``, slacks ``s``, duals ``y`` (norms), ``z`` (cones), ``q`` (loss)."""
 
     data: _Data
+    loss: InteriorLoss
     u: np.ndarray
     t: np.ndarray
     c: float
     s: np.ndarray
     y: np.ndarray
     z: np.ndarray
+    q: Multipliers
     f: np.ndarray
 
 
@@ -89,8 +94,9 @@ class InteriorPoint(Solver):
             return False, "needs an operator that masks one X"
         if not isinstance(program.penalty, GroupL2):
             return False, "needs the group-l2 penalty"
-        if not np.isfinite(program.loss.curvature):
-            return False, f"needs a smooth loss, and {program.loss.name} is not"
+        able, reason = InteriorLoss.supports(program.loss)
+        if not able:
+            return False, reason
         if program.penalty.free and not isinstance(program.constraint, ReLUCones):
             return False, "unpenalised coordinates need cone constraints"
         return True, ""
@@ -111,10 +117,12 @@ class InteriorPoint(Solver):
         s = np.maximum(data.sign * (u @ X.T), level * np.where(length > 0, length, 1.0))
         z = np.where(data.sign != 0, program.beta * level / s, 0.0)
         dual = -program.beta * u[:, : data.kept] / t[:, None]
-        return State(data, u, t, c, s, dual, z, f)
+        term = InteriorLoss(loss, y, w)
+        return State(data, term, u, t, c, s, dual, z, term.start(f, program.beta * level), f)
 
     def candidate(self, program: Program, state: State) -> Candidate:
-        Z = program.residual(state.f)
+        Z = -state.loss.gradient(state.f, state.q)
+        Z = program.loss.balance(Z) if program.intercept else Z
         W = state.u / state.data.units
         return Candidate(W, state.c, Z, state.z if np.any(state.data.sign) else None)
 
@@ -129,6 +137,7 @@ class InteriorPoint(Solver):
             sigma = (1.0 - min(length, 1.0)) ** 3
             move = newton.direction(sigma, affine)
             length = min(1.0, TO_BOUNDARY * newton.max_step(move))
+            length = min(length, program.loss.reach / max(float(np.max(np.abs(move.f))), 1e-300))
             if not np.isfinite(length) or length < 1e-9 or not np.all(np.isfinite(move.u)):
                 return None
             u, c = state.u + length * move.u, state.c + length * move.c
@@ -144,6 +153,7 @@ class InteriorPoint(Solver):
                 s=state.s + length * move.s,
                 y=state.y + length * move.y,
                 z=state.z + length * move.z,
+                q=state.q.step(length, move.q),
             )
 
 
@@ -157,6 +167,8 @@ class _Move:
     s: np.ndarray
     y: np.ndarray
     z: np.ndarray
+    f: np.ndarray
+    q: Multipliers
 
 
 class _Newton:
@@ -165,21 +177,21 @@ class _Newton:
     def __init__(self, program: Program, state: State) -> None:
         self.state, self.beta, self.intercept = state, program.beta, program.intercept
         data, groups = state.data, len(state.t)
-        y, w = to_numpy(program.target), to_numpy(program.weights)
         self.cone = data.sign != 0
-        self.gradient = program.loss.gradient(state.f, y, w)
-        curvature = np.maximum(program.loss.hessian(state.f, y, w), 1e-300)
+        self.loss = state.loss.newton(state.f, state.q)
+        self.h = np.maximum(self.loss.h, 1e-300)
         rows = np.einsum("gn,gn->n", np.abs(data.sign), state.s * state.z)
         inner = state.t * self.beta + dot(state.u[:, : data.kept], state.y)
-        self.mu = float(np.sum(inner) + np.sum(rows)) / (groups + int(np.sum(self.cone)))
+        products = float(np.sum(inner) + np.sum(rows)) + state.loss.complementarity(state.q)
+        self.mu = products / (groups + int(np.sum(self.cone)) + state.loss.count)
         self.slack = data.sign * (state.u @ data.X.T) - np.where(self.cone, state.s, 0.0)
-        self.stationarity = (data.mask * self.gradient) @ data.X - (data.sign * state.z) @ data.X
+        self.stationarity = (data.mask * self.loss.gradient) @ data.X - (data.sign * state.z) @ data.X
         self.stationarity[:, : data.kept] -= state.y
         self.scaling = Scaling(state.t, state.u[:, : data.kept], self.beta, state.y)
         ratio = np.where(self.cone, state.z / state.s, 0.0)
         self.ratio = ratio
         roots = _roots(data, ratio, self.scaling.blocks())
-        self.system = _System(data, roots, curvature, self.intercept)
+        self.system = _System(data, roots, self.h, self.intercept)
 
     def direction(self, sigma: float, affine: _Move | None) -> _Move:
         """Solve for the direction that aims at ``sigma * mu``, corrected by the affine one."""
@@ -193,43 +205,57 @@ class _Newton:
         )
         rhs = -self.stationarity + (data.sign * (kappa - self.ratio * self.slack)) @ data.X
         rhs[:, :k] += tail
-        du, dc = self.solve(rhs, -float(np.sum(self.gradient)) if self.intercept else 0.0)
+        of_loss = None if affine is None else affine.q
+        shift = self.loss.shift(target, of_loss)
+        rhs -= (data.mask * shift) @ data.X
+        total = -float(np.sum(self.loss.gradient + shift)) if self.intercept else 0.0
+        du, dc, q = self.solve(rhs, total)
         dt = scaling.slack(head, du[:, :k])
         dy = tail - scaling.reduce(du[:, :k])
-        ds = np.where(self.cone, data.sign * (du @ data.X.T) + self.slack, 0.0)
-        return _Move(du, dt, dc, ds, dy, kappa - self.ratio * ds)
+        rows = du @ data.X.T
+        ds = np.where(self.cone, data.sign * rows + self.slack, 0.0)
+        df = self.predict(du, dc)
+        # rounding is relative to the largest entry, of q as of df: each sample takes the better one
+        df = np.where(self.h * largest(df) > largest(q), q / self.h, df)
+        dq = self.loss.move(df, target, of_loss)
+        return _Move(du, dt, dc, ds, dy, kappa - self.ratio * ds, df, dq)
 
-    def solve(self, rhs: np.ndarray, total: float) -> tuple[np.ndarray, float]:
-        """Solve the reduced system, refined against products that were not factored.
+    def solve(self, rhs: np.ndarray, total: float) -> tuple[np.ndarray, float, np.ndarray]:
+        """Solve the reduced system for ``du``, ``dc`` and ``q = h df``, refined.
 
-        Near the solution the weights z/s of tight rows exceed all others by many orders, and the
-        factorisation loses digits that the products below still have.
+        Near the solution the weights z/s of tight rows, and h of samples at a kink of the loss, exceed
+        all others by many orders, and the factorisation loses digits. They are found again with q as an
+        unknown of its own: no residual below multiplies by h.
         """
-        du, dc = best = self.system.solve(rhs, total)
+        du, dc, q = best = self.system.solve(rhs, 0.0, total)
         worst = float("inf")
-        enough = 1e-10 * (float(np.max(np.abs(rhs), initial=0.0)) + abs(total))
         for _ in range(REFINEMENTS):
-            left, left_total = self.multiply(du, dc)
-            r, e = rhs - left, (total - left_total) if self.intercept else 0.0
-            now = float(np.max(np.abs(r), initial=0.0)) + abs(e)
+            left, df, size = self.multiply(du, q), self.predict(du, dc), float(np.sum(np.abs(q)))
+            r, gap, e = rhs - left, df - q / self.h, (total - float(np.sum(q)))
+            e = e if self.intercept else 0.0
+            now = largest(r) / max(largest(rhs), 1e-300) + largest(gap) / max(largest(df), 1e-300)
+            now += abs(e) / max(abs(total) + size, 1e-300)
             if not now < 0.5 * worst:
                 return best
-            best, worst = (du, dc), now
-            if now <= enough:
+            best, worst = (du, dc, q), now
+            if now <= 1e-10:
                 return best
-            du_more, dc_more = self.system.solve(r, e)
-            du, dc = du + du_more, dc + dc_more
-        return du, dc
+            more = self.system.solve(r, gap, e)
+            du, dc, q = du + more[0], dc + more[1], q + more[2]
+        return du, dc, q
 
-    def multiply(self, du: np.ndarray, dc: float) -> tuple[np.ndarray, float]:
-        """The reduced system times ``(du, dc)``: its group rows and its intercept row."""
+    def predict(self, du: np.ndarray, dc: float) -> np.ndarray:
+        """The change of the prediction, shape (n,)."""
+        data = self.state.data
+        return np.einsum("gn,gn->n", data.mask, du @ data.X.T) + dc
+
+    def multiply(self, du: np.ndarray, q: np.ndarray) -> np.ndarray:
+        """The group rows ``N du + M'q`` of the system."""
         data, k = self.state.data, self.state.data.kept
-        rows = du @ data.X.T
-        q = self.system.h * (np.einsum("gn,gn->n", data.mask, rows) + dc)
         # sign squares away in A' diag(z/s) A
-        out = (data.mask * q + self.ratio * rows) @ data.X
+        out = (data.mask * q + self.ratio * (du @ data.X.T)) @ data.X
         out[:, :k] += self.scaling.reduce(du[:, :k])
-        return out, float(np.sum(q))
+        return out
 
     def max_step(self, move: _Move) -> float:
         """The largest step that keeps every slack and dual in its cone."""
@@ -242,13 +268,13 @@ class _Newton:
         primal = largest_step(state.t, state.u[:, :k], move.t, move.u[:, :k])
         flat = np.zeros_like(state.t)
         dual = largest_step(flat + self.beta, state.y, flat, move.y)
-        return min(largest, primal, dual)
+        return min(largest, primal, dual, state.loss.longest(state.q, move.q))
 
 
 class _System:
-    """``(blockdiag(N) + M' diag(h) M) du + M' h dc = rhs`` with ``M = [sigma_g D_g X]``.
+    """``N du + M'q = rhs``, ``q / h - M du - dc = gap`` with ``M = [sigma_g D_g X]``, N of blocks ``N_g``.
 
-    The second row, with an intercept, is ``1'h (M du + dc) = total``.
+    A last row, with an intercept, is ``1'q = total``.
     """
 
     def __init__(self, data: _Data, roots: np.ndarray, curvature: np.ndarray, intercept: bool) -> None:
@@ -279,27 +305,34 @@ class _System:
         half = np.matmul(v[:, None, :], self.inverse)
         return np.matmul(half, self.inverse.transpose(0, 2, 1))[:, 0, :]
 
-    def solve(self, rhs: np.ndarray, total: float) -> tuple[np.ndarray, float]:
-        """Return ``du`` (groups, d) and ``dc``, the change of the intercept."""
+    def solve(
+        self, rhs: np.ndarray, gap: np.ndarray | float, total: float
+    ) -> tuple[np.ndarray, float, np.ndarray]:
+        """Return ``du`` (groups, d), ``dc``, the change of the intercept, and ``q`` (n,)."""
         if self.by_samples:
-            return self._solve_samples(rhs, total)
-        half = np.matmul(rhs[:, None, :], self.inverse).reshape(-1)
+            return self._solve_samples(rhs, gap, total)
+        data, dc = self.data, 0.0
+        pushed = self.h * gap + 0.0 * self.h
+        half = np.matmul((rhs + (data.mask * -pushed) @ data.X)[:, None, :], self.inverse).reshape(-1)
         if self.intercept:
-            half = np.append(half, total)
+            half = np.append(half, total - float(np.sum(pushed)))
         x = cho_solve(self.factor, half, check_finite=False)
         dc = float(x[-1]) if self.intercept else 0.0
         x = x[: rhs.size].reshape(len(rhs), 1, -1)
-        return np.matmul(x, self.inverse.transpose(0, 2, 1))[:, 0, :], dc
+        du = np.matmul(x, self.inverse.transpose(0, 2, 1))[:, 0, :]
+        return du, dc, pushed + self.h * (np.einsum("gn,gn->n", data.mask, du @ data.X.T) + dc)
 
-    def _solve_samples(self, rhs: np.ndarray, total: float) -> tuple[np.ndarray, float]:
-        """By the multiplier ``q = h (M du + dc)`` of the predictions: n unknowns."""
+    def _solve_samples(
+        self, rhs: np.ndarray, gap: np.ndarray | float, total: float
+    ) -> tuple[np.ndarray, float, np.ndarray]:
+        """By the multiplier q of the predictions: n unknowns."""
         data, dc = self.data, 0.0
-        reduced = np.einsum("gn,gn->n", data.mask, self._inverse_blocks(rhs) @ data.X.T)
+        reduced = np.einsum("gn,gn->n", data.mask, self._inverse_blocks(rhs) @ data.X.T) + gap
         q = cho_solve(self.factor, reduced, check_finite=False)
         if self.intercept:
             dc = (total - float(np.sum(q))) / float(np.sum(self.ones))
             q = q + dc * self.ones
-        return self._inverse_blocks(rhs - (data.mask * q) @ data.X), dc
+        return self._inverse_blocks(rhs - (data.mask * q) @ data.X), dc, q
 
 
 def _roots(data: _Data, ratio: np.ndarray, blocks: np.ndarray) -> np.ndarray:
@@ -342,6 +375,11 @@ def _data(program: Program) -> _Data:
     if free and np.any(size[:kept] > 0):
         units[kept:] = np.maximum(size[kept:], 1e-300) / np.max(size[:kept])
     return _Data(X / units, masks * signs[:, None], sign, kept, units)
+
+
+def largest(v: np.ndarray) -> float:
+    """The largest size of an entry."""
+    return float(np.max(np.abs(v), initial=0.0))
 
 
 def _norms(u: np.ndarray, kept: int) -> np.ndarray:

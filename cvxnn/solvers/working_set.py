@@ -72,7 +72,7 @@ class WorkingSet(Solver):
         if not isinstance(program.penalty, GroupL2) or program.penalty.free:
             return False, "needs the group-l2 penalty on all coordinates"
         if not np.isfinite(program.loss.curvature):
-            return False, f"needs a smooth loss, and {program.loss.name} is not"
+            return False, f"needs second derivatives with a bound, which {program.loss.name} has not"
         X = program.operator.X
         if not is_numpy_array(X) or X.dtype != np.float64:
             return False, "computes in NumPy float64 only"
