@@ -344,9 +344,9 @@ class ConvexNetClassifierCV(_Chosen, ConvexNetClassifier):
         As for :class:`ConvexNetRegressorCV`; folds are stratified.
     scoring : str, callable or None, default=None
         None compares accuracies, as ``LogisticRegressionCV``; ``"neg_log_loss"`` is less coarse.
-    architecture, loss, patterns, hidden_bias, fit_intercept, rank, class_weight, tol, max_iter, random_state
+    architecture, loss, patterns, hidden_bias, fit_intercept, rank, class_weight, tol, max_iter
         As for :class:`ConvexNetClassifier`; `tol` and `max_iter` are those of the last training.
-    max_time, verbose
+    max_time, random_state, verbose
         As for :class:`ConvexNetRegressorCV`.
 
     Attributes

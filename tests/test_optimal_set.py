@@ -177,7 +177,7 @@ def test_sharpening_gains_digits():
 def test_gated_networks():
     rng = np.random.default_rng(1)
     X, y = rng.normal(size=(5, 3)), rng.normal(size=5)
-    problem = Problem.from_alpha(X, y, None, SQUARED, 1e-4, False)
+    problem = Problem.from_alpha(X, y, None, SQUARED, 1e-2, False)
     architecture = GatedReLU(None, "all")
     found = OptimalSet.of(problem, architecture, train(problem, architecture, tol=1e-12).network)
     f = found.network(problem.X)
