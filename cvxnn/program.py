@@ -39,8 +39,8 @@ class Problem:
     Parameters
     ----------
     X : ndarray of shape (n, d)
-    y : ndarray of shape (n,)
-        Targets; -1 and +1 for classification losses.
+    y : ndarray of shape (n,), or (n, outputs) for several outputs
+        Targets; -1 and +1 for classification losses of one output, one-hot for those of several.
     weights : ndarray of shape (n,)
         Sample weights, all positive.
     loss : Loss
@@ -84,7 +84,9 @@ class Problem:
         table = np.column_stack([X, y])[s > 0] + 0.0
         rows, place = np.unique(table, axis=0, return_inverse=True)
         s = np.bincount(np.ravel(place), weights=s[s > 0], minlength=len(rows))
-        return cls(np.ascontiguousarray(rows[:, :-1]), rows[:, -1].copy(), s, loss, beta, intercept)
+        d = X.shape[1]
+        targets = rows[:, d:].copy() if y.ndim == 2 else rows[:, d].copy()
+        return cls(np.ascontiguousarray(rows[:, :d]), targets, s, loss, beta, intercept)
 
     @property
     def total_weight(self) -> float:
@@ -96,14 +98,14 @@ class Problem:
         return replace(self, beta=float(alpha) * self.total_weight)
 
     def value(self, prediction: np.ndarray, cost: float) -> float:
-        """Return the objective ``sum_i s_i loss_i + beta * cost`` of a prediction, shape (n,)."""
+        """Return the objective ``sum_i s_i loss_i + beta * cost`` of a prediction in the shape of y."""
         return self.loss.value(prediction, self.y, self.weights) + self.beta * cost
 
     def residual(self, prediction: np.ndarray) -> np.ndarray:
-        """Return the dual variable ``Z = -grad L`` of a prediction, shape (n,).
+        """Return the dual variable ``Z = -grad L`` of a prediction, both in the shape of y.
 
         With an intercept the prediction is first given its best constant, then Z is balanced, so
-        that ``sum_i Z_i = 0`` holds to rounding.
+        that ``sum_i Z_i = 0`` holds to rounding, for every output.
         """
         f, y, s = prediction, self.y, self.weights
         if not self.intercept:
@@ -172,8 +174,10 @@ class Program:
 
     def dual(self, Z: Array, multipliers: np.ndarray | None = None) -> float:
         """Return ``-L*(-Z)`` if Z is dual feasible, else ``-inf``."""
-        if self.intercept and abs(float(np.sum(to_numpy(Z)))) > 1e-9 * float(np.sum(np.abs(to_numpy(Z)))):
-            return -float("inf")
+        if self.intercept:
+            z = to_numpy(Z)
+            if np.any(np.abs(np.sum(z, axis=0)) > 1e-9 * np.sum(np.abs(z))):
+                return -float("inf")
         if self.price(Z, multipliers) > self.beta * (1.0 + 1e-12):
             return -float("inf")
         return self.loss.dual(Z, self.target, self.weights)

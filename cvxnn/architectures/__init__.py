@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from ..registry import discover
-from .base import Architecture
+from .base import Architecture, VectorArchitecture
 
-#: Every architecture by its name.
-ARCHITECTURES: dict[str, type[Architecture]] = discover(__name__, list(__path__), Architecture)  # type: ignore[type-abstract]
+#: Every architecture of one output by its name.
+ARCHITECTURES: dict[str, type[Architecture]] = discover(  # type: ignore[type-abstract]
+    __name__, list(__path__), Architecture, VectorArchitecture
+)
+#: Every architecture of several outputs by its name.
+VECTOR_ARCHITECTURES: dict[str, type[VectorArchitecture]] = discover(  # type: ignore[type-abstract]
+    __name__, list(__path__), VectorArchitecture
+)
 
-__all__ = ["ARCHITECTURES", "Architecture"]
+__all__ = ["ARCHITECTURES", "VECTOR_ARCHITECTURES", "Architecture", "VectorArchitecture"]
