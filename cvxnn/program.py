@@ -138,9 +138,10 @@ class Program:
     Parameters
     ----------
     operator : Operator
-        ``A``, from W of shape (groups, d) to predictions of shape (n,).
+        ``A``, from W of shape (groups, d) to predictions of shape (n,); with several outputs from
+        (groups, d, outputs) to (n, outputs).
     loss : Loss
-    target, weights : arrays of shape (n,)
+    target, weights : arrays of shape (n,); targets (n, outputs) with several outputs
     beta : float
     penalty : Penalty
     constraint : Constraint
@@ -156,11 +157,11 @@ class Program:
     constraint: Constraint = field(default_factory=Free)
     intercept: bool = False
 
-    def predict(self, W: Array, offset: float = 0.0) -> Array:
-        """Return ``A(W) + c``, shape (n,)."""
+    def predict(self, W: Array, offset: Any = 0.0) -> Array:
+        """Return ``A(W) + c``, shape (n,); with several outputs c has one entry for each."""
         return self.operator.apply(W) + offset
 
-    def primal(self, W: Array, offset: float = 0.0) -> float:
+    def primal(self, W: Array, offset: Any = 0.0) -> float:
         """Return the objective at ``W`` (groups, d); feasibility is the constraint's matter."""
         f = self.predict(W, offset)
         return self.loss.value(f, self.target, self.weights) + self.beta * self.penalty.value(W)
@@ -205,7 +206,7 @@ class Program:
         Returns
         -------
         problem : cvxpy.Problem
-        W : cvxpy.Variable of shape (groups, d)
+        W : cvxpy.Variable of shape (groups, d), or a list of groups of shape (d, outputs)
 
         Raises
         ------
@@ -219,10 +220,15 @@ class Program:
         except ImportError as error:
             raise ImportError("CVXPY is missing: pip install 'cvxnn[cvxpy]'") from error
         _, groups, d = self.operator.shape
-        W = cp.Variable((groups, d))
-        c = cp.Variable() if self.intercept else 0.0
         y, s = to_numpy(self.target), to_numpy(self.weights)
-        f = self.operator.dense() @ cp.vec(W, order="C") + c
+        if y.ndim == 2:
+            W = [cp.Variable((d, y.shape[1])) for _ in range(groups)]
+            c = cp.Variable((1, y.shape[1])) if self.intercept else np.zeros((1, y.shape[1]))
+            f = self.operator.dense() @ cp.vstack(W) + np.ones((len(y), 1)) @ c
+        else:
+            W = cp.Variable((groups, d))
+            c = cp.Variable() if self.intercept else 0.0
+            f = self.operator.dense() @ cp.vec(W, order="C") + c
         objective = self.loss.to_cvxpy(f, y, s) + self.beta * self.penalty.to_cvxpy(W)
         return cp.Problem(cp.Minimize(objective), self.constraint.to_cvxpy(W)), W
 
@@ -245,7 +251,7 @@ class Solution:
     Parameters
     ----------
     W : array of shape (groups, d)
-    offset : float
+    offset : float, or array of shape (outputs,)
         The intercept; 0 where the program has none.
     Z : array of shape (n,)
         Dual variable.
@@ -258,7 +264,7 @@ class Solution:
     """
 
     W: Array
-    offset: float
+    offset: Any
     Z: Array
     multipliers: np.ndarray | None
     primal: float

@@ -28,7 +28,7 @@ from .descent import Layer
 from .losses import Loss
 
 #: Curvature pairs that L-BFGS keeps.
-MEMORY = 20
+MEMORY = 10
 
 
 def descend(

@@ -68,7 +68,7 @@ class VectorOracle(Oracle):
         Without `exact` many different ones come quickly, and need not be locally best.
         """
         search = search_joint if self.coupling is Coupling.joint else search_separate
-        polish = int(np.clip(4e6 / self.X.size, 8, 48)) * (1 + effort)
+        polish = int(np.clip(2e6 / self.X.size, 4, 32)) * (1 + effort)
         found = search(
             self.X,
             Z,

@@ -127,13 +127,9 @@ def search_joint(
         found = found.join(VectorNeurons.of(X, Z, at if exact else _ascend(X, Z, at, free, 30)[0]))
     if not exact or not len(found.values):
         return found
-    best = found.directions[:n_polish]
-    if starts is not None and len(starts):
-        # neurons of a network rarely price highest, but polishing is how they move
-        best = np.concatenate([best, unit_rows(starts, free)])
     norms = np.linalg.norm(X, axis=1)
-    ends = np.array([_polish(X, Z, u, norms, free) for u in best])
-    return VectorNeurons.of(X, Z, ends)
+    ends = np.array([_polish(X, Z, u, norms, free) for u in found.directions[:n_polish]])
+    return VectorNeurons.of(X, Z, np.concatenate([ends, found.directions]))
 
 
 def search_separate(

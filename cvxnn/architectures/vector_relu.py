@@ -53,8 +53,8 @@ FIRST, PER_OUTPUT = 20, 4
 Plan = tuple[tuple[float, int], ...]
 #: Bands and steps of the anneals: to begin with, after an insertion, and when little is left to gain.
 QUICK: Plan = ((0.1, 40), (0.01, 60), (1e-3, 100))
-REFINE: Plan = ((1e-3, 80), (1e-4, 80))
-FINE: Plan = ((1e-4, 100), (1e-5, 150))
+REFINE: Plan = ((1e-3, 80), (1e-4, 120))
+FINE: Plan = ((1e-4, 200),)
 #: Search gap below which kinks are held, and steps of a slide.
 CLOSE, SLIDE = 3e-2, 300
 #: A round that pays less than this share searches harder; rounds that may pay so little in a row.
