@@ -98,7 +98,8 @@ class Network:
         return cls((Affine(W1, b1), ReLU(), Affine(last, constant)))
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
-        """Return the output of inputs of shape (n, d) in float64: (n,), or (n, outputs) if there are several."""
+        """Return the output of inputs of shape (n, d) in float64: (n,), or (n, outputs) if there are
+        several."""
         out = np.asarray(X, dtype=np.float64)
         for layer in self.layers:
             out = layer(out)
@@ -121,7 +122,8 @@ class Network:
 
     @property
     def intercept(self) -> Any:
-        """The constant of the output layer: a float, or an array (outputs,) if there are several outputs."""
+        """The constant of the output layer: a float, or an array (outputs,) if there are several
+        outputs."""
         constant = self.layers[-1].bias  # type: ignore[union-attr]
         return float(constant[0]) if len(constant) == 1 else constant
 

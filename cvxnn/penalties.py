@@ -98,8 +98,8 @@ class GroupL2(Penalty):
 class NuclearNorm(Penalty):
     """The sum of nuclear norms of groups that are matrices, ``W`` of shape (groups, d, outputs).
 
-    Weight decay on gated neurons ``u_j v_j'`` of one gate is the nuclear norm of their sum; the polar is the
-    spectral norm, and the prox shrinks singular values.
+    Weight decay on gated neurons ``u_j v_j'`` of one gate is the nuclear norm of their sum; the polar is
+    the spectral norm, and the prox shrinks singular values.
     """
 
     def value(self, W: Array) -> float:
@@ -125,7 +125,8 @@ class NuclearNorm(Penalty):
 
 @dataclass(frozen=True)
 class ColumnL2(Penalty):
-    """The sum of the norms of the columns of groups that are matrices, ``W`` of shape (groups, d, outputs)."""
+    """The sum of the norms of the columns of groups that are matrices, ``W`` of shape (groups, d,
+    outputs)."""
 
     def value(self, W: Array) -> float:
         xp = array_namespace(W)

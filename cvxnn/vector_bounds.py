@@ -1,27 +1,28 @@
 r"""A lower bound on the training objective of every two-layer ReLU network with several outputs.
 
-By duality every Z (n, outputs) with ``M(Z) = max_{|u| <= 1} |Z'(Xu)_+| <= beta`` bounds the objective of all
-networks, of any width, from below by ``-L*(-Z)``. With z_i the rows of Z and g the direction of the outputs,
-``M(Z) = max_{|g|, |u| <= 1} sum_i (g'z_i) (x_i'u)_+``. For real a, b and l > 0
+By duality every Z (n, outputs) with ``M(Z) = max_{|u| <= 1} |Z'(Xu)_+| <= beta`` bounds the objective of
+all networks, of any width, from below by ``-L*(-Z)``. With z_i the rows of Z and g the direction of the
+outputs, ``M(Z) = max_{|g|, |u| <= 1} sum_i (g'z_i) (x_i'u)_+``. For real a, b and l > 0
 
     a (b)_+  <=  max(0, a b)  <=  1/4 (sqrt(l) a + b / sqrt(l))^2,
 
 so that for every positive diagonal matrix ``Lambda``, with the n x (outputs + d) matrix W below,
 
-    M(Z)  <=  1/4 max_{|g|, |u| <= 1} |W (g, u)|^2  <=  1/2 ||W||_2^2,     W = [Lambda^1/2 Z,  Lambda^-1/2 X].
+    M(Z)  <=  1/4 max_{|g|, |u| <= 1} |W (g, u)|^2  <=  1/2 ||W||_2^2,     W = [Lambda^1/2 Z,  Lambda^-1/2
+    X].
 
-The right-hand side is convex in ``log Lambda``. The best quadratic form that bounds ``a (b)_+`` everywhere is this
-one (``alpha a^2 + c b^2 + gamma a b`` needs ``4 alpha c >= max(gamma, 1 - gamma)^2``), so it cannot be improved
-without using that x_i'u is bounded. Scaling the residual of a network wastes most of the bound: :func:`improve`
-moves Z and Lambda together. Whatever a descent returns, :func:`bound` recomputes the norm and adds what rounding
-can hide.
+The right-hand side is convex in ``log Lambda``. The best quadratic form that bounds ``a (b)_+`` everywhere
+is this one (``alpha a^2 + c b^2 + gamma a b`` needs ``4 alpha c >= max(gamma, 1 - gamma)^2``), so it cannot
+be improved without using that x_i'u is bounded. Scaling the residual of a network wastes most of the bound:
+:func:`improve` moves Z and Lambda together. Whatever a descent returns, :func:`bound` recomputes the norm
+and adds what rounding can hide.
 
 With one output per neuron (*separate*) the problem falls apart into one for every output, and
 :mod:`cvxnn.bounds` bounds each. That gives, for the joint one, also ``M^2 <= sum_k M_k^2``, for any
 orthonormal basis of the outputs: the only bound used here where the hidden bias is free.
 
-References: Nesterov, "Semidefinite relaxation and nonconvex quadratic optimization", 1998 (the relaxation that a
-diagonal matrix is dual to); Nocedal and Wright, Numerical Optimization, chapter 17.
+References: Nesterov, "Semidefinite relaxation and nonconvex quadratic optimization", 1998 (the relaxation
+that a diagonal matrix is dual to); Nocedal and Wright, Numerical Optimization, chapter 17.
 """
 
 from __future__ import annotations
@@ -98,7 +99,9 @@ def oracle_bounds(X: np.ndarray, Z: np.ndarray, *, free: int = 0, max_iter: int 
     if free:
         basis = np.linalg.svd(Z / size, full_matrices=False)[2].T
         parts = [oracle_bound(X, column, free=free, max_iter=min(max_iter, 20)) for column in (Z @ basis).T]
-        return float(np.linalg.norm(parts)) * (1.0 + 1e-12) + _EPS * len(X) * size * float(np.sum(np.abs(X)))
+        return float(np.linalg.norm(parts)) * (1.0 + 1e-12) + _EPS * len(X) * size * float(
+            np.sum(np.abs(X))
+        )
     if not np.any(X):
         return 0.0
     X, reach = X / np.max(np.abs(X)), float(np.max(np.abs(X)))
@@ -121,7 +124,8 @@ def oracle_bounds(X: np.ndarray, Z: np.ndarray, *, free: int = 0, max_iter: int 
 def _smooth_top(
     X: np.ndarray, Z: np.ndarray, logs: np.ndarray, power: float
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """The power mean of the eigenvalues of W'W that stands for the largest, with its slopes in Z and logs."""
+    """The power mean of the eigenvalues of W'W that stands for the largest, with its slopes in Z and
+    logs."""
     root = np.exp(0.5 * logs)[:, None]
     A, B = Z * root, X / root
     W = np.hstack([A, B])
@@ -151,8 +155,8 @@ def improve(
 ) -> tuple[np.ndarray, float]:
     """Find a dual point with a high proven bound.
 
-    The point is ``Z = -grad L(f)``, which keeps it in the domain, where ``-L*(-Z) = L(f) + f'Z``; the constraint
-    ``M <= beta`` enters through an augmented Lagrangian, in f and log Lambda together.
+    The point is ``Z = -grad L(f)``, which keeps it in the domain, where ``-L*(-Z) = L(f) + f'Z``; the
+    constraint ``M <= beta`` enters through an augmented Lagrangian, in f and log Lambda together.
 
     Parameters
     ----------
@@ -216,7 +220,9 @@ def improve(
     return best
 
 
-def _dual_point(loss: VectorLoss, y: np.ndarray, s: np.ndarray, f: np.ndarray, intercept: bool) -> np.ndarray:
+def _dual_point(
+    loss: VectorLoss, y: np.ndarray, s: np.ndarray, f: np.ndarray, intercept: bool
+) -> np.ndarray:
     if not intercept:
         return -loss.gradient(f, y, s)
     return loss.balance(-loss.gradient(f + loss.intercept(f, y, s), y, s))

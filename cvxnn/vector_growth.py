@@ -1,16 +1,17 @@
 r"""Growing a network with several outputs: anneal, price, insert, anneal, and last slide along the kinks.
 
-A network is kept as rows ``u_j`` with unit output directions ``g_j`` (weights ``u / sqrt|u|`` and ``sqrt|u| g`` on
-the two layers), so that its objective is ``L(sum_j (X u_j)_+ g_j') + beta * sum_j |u_j|``; with one output the
-directions are the signs of :mod:`cvxnn.growth`, and the three moves are the same. Directions are unit vectors of
-the norm that the output layer pays: the Euclidean one (weight decay), or the sum of absolute values, whose
-extreme points serve one output each (*separate* outputs, see :class:`Coupling`).
+A network is kept as rows ``u_j`` with unit output directions ``g_j`` (weights ``u / sqrt|u|`` and ``sqrt|u|
+g`` on the two layers), so that its objective is ``L(sum_j (X u_j)_+ g_j') + beta * sum_j |u_j|``; with one
+output the directions are the signs of :mod:`cvxnn.growth`, and the three moves are the same. Directions are
+unit vectors of the norm that the output layer pays: the Euclidean one (weight decay), or the sum of
+absolute values, whose extreme points serve one output each (*separate* outputs, see :class:`Coupling`).
 
-*Merge*: neurons with one direction are one, whatever their outputs: ``(X u)_+ (|u_1| g_1 + |u_2| g_2)'`` costs at
-most as much. *Slide* (:func:`slide`): descent on the subspace on which the kinks of every neuron stay kinks.
+*Merge*: neurons with one direction are one, whatever their outputs: ``(X u)_+ (|u_1| g_1 + |u_2| g_2)'``
+costs at most as much. *Slide* (:func:`slide`): descent on the subspace on which the kinks of every neuron
+stay kinks.
 
-References: Sahiner, Ergen, Pauly and Pilanci, ICLR 2021 (several outputs); Denoyelle, Duval, Peyré and Soubies,
-Inverse Problems 2019 (insert, then move all neurons).
+References: Sahiner, Ergen, Pauly and Pilanci, ICLR 2021 (several outputs); Denoyelle, Duval, Peyré and
+Soubies, Inverse Problems 2019 (insert, then move all neurons).
 """
 
 from __future__ import annotations
@@ -22,15 +23,18 @@ import numpy as np
 from scipy.optimize import minimize
 
 from .descent import Layer, start
+from .losses import VectorLoss
 from .oracles import Design
 from .program import Problem
-from .vector_descent import descend
+from .vector_descent import descend, settle
 from .vector_pricing import VectorNeurons
 
 #: Neurons smaller than this share of the largest are at zero.
 ZERO = 1e-5
 #: Neurons are one if their directions differ by less than this share of the band.
 MERGE = 0.1
+#: Neurons found are one if the cosine between them is larger.
+NEAR = 0.98
 #: Slopes this far from 0 and from 1 mark a kink.
 KINK = 1e-3
 
@@ -126,7 +130,7 @@ def anneal(
     """Descend with the band ``mu``, then drop zeros and merge equals."""
     if len(rows) == 0:
         return rows
-    U, V = _descend(problem, design, coupling, rows, mu, max_iter, 1e-11, None)
+    U, V = _descend(problem, design, coupling, rows, mu, max_iter)
     moved = Rows.of(U, V, design, coupling)
     return merge(drop(moved, design, ZERO), design, coupling, MERGE * mu)
 
@@ -138,8 +142,6 @@ def _descend(
     rows: Rows,
     mu: float,
     max_iter: int,
-    tol: float,
-    faces: list[np.ndarray] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     root = np.sqrt(design.norms(rows.U))[:, None]
     U, V, _ = descend(
@@ -154,9 +156,8 @@ def _descend(
         intercept=problem.intercept,
         free=design.free,
         support=(rows.G != 0).astype(float) if coupling is Coupling.separate else None,
-        faces=faces,
         max_iter=max_iter,
-        tol=tol,
+        tol=1e-11,
     )
     return U, V
 
@@ -191,11 +192,11 @@ def merge(rows: Rows, design: Design, coupling: Coupling, tol: float) -> Rows:
 
 
 def insert(
-    problem: Problem, design: Design, coupling: Coupling, rows: Rows, found: VectorNeurons, most: int = 100
+    problem: Problem, design: Design, rows: Rows, found: VectorNeurons, most: int = 100
 ) -> Rows:
     """Give the network those of the found neurons that a Lasso over all magnitudes wants."""
     loss, y, s, beta = problem.loss, problem.y, problem.weights, problem.beta
-    out = np.flatnonzero(found.values > beta * (1.0 + 1e-10))[:most]
+    out = _apart(found, np.flatnonzero(found.values > beta * (1.0 + 1e-10))[:400])[:most]
     size = design.norms(rows.U)
     W = np.concatenate([rows.U / size[:, None], found.directions[out]])
     G = np.concatenate([rows.G, found.outputs[out]])
@@ -223,24 +224,51 @@ def insert(
     return Rows(W[kept] * v[kept, None], G[kept])
 
 
+def _apart(found: VectorNeurons, chosen: np.ndarray) -> np.ndarray:
+    """Leave out neurons beside a better one: around one maximum of the price one neuron is enough."""
+    U, kept = found.directions[chosen], np.zeros(0, dtype=int)
+    U = U / np.linalg.norm(U, axis=1, keepdims=True)
+    like = (U @ U.T) * (found.outputs[chosen] @ found.outputs[chosen].T)
+    for k in range(len(chosen)):
+        if not np.any(like[k, kept] > NEAR):
+            kept = np.append(kept, k)
+    return chosen[kept]
+
+
 def slide(
-    problem: Problem, design: Design, coupling: Coupling, rows: Rows, mu: float, max_iter: int
+    problem: Problem, design: Design, coupling: Coupling, rows: Rows, mu: float, max_products: int
 ) -> Rows:
-    """Hold the kinks that the band ``mu`` shows, and descend on the subspace where they stay.
+    """Hold the kinks that the band ``mu`` shows, and converge on the subspace where they stay.
 
     Parameters
     ----------
     rows : Rows
         Annealed with the band ``mu``.
+    max_products : int
+        Products with the Hessian, each about as dear as two gradients.
     """
     if len(rows) == 0:
         return rows
+    assert isinstance(problem.loss, VectorLoss)
     size = design.norms(rows.U)
     layer = Layer(design.X, size, design.free, mu)
     layer.activate(rows.U)
     inside = (layer.slopes > KINK) & (layer.slopes < 1.0 - KINK)
-    faces = [_span(design.X[kinks]) for kinks in inside.T]
-    U, V = _descend(problem, design, coupling, rows, 0.0, max_iter, 1e-14, faces)
+    root = np.sqrt(size)[:, None]
+    U, V = settle(
+        design.X,
+        problem.y,
+        problem.weights,
+        problem.loss,
+        problem.beta,
+        rows.U / root,
+        rows.G * root,
+        faces=[_span(design.X[kinks]) for kinks in inside.T],
+        intercept=problem.intercept,
+        free=design.free,
+        support=(rows.G != 0).astype(float) if coupling is Coupling.separate else None,
+        max_products=max_products,
+    )
     return drop(Rows.of(U, V, design, coupling), design, ZERO)
 
 

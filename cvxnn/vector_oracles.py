@@ -1,18 +1,21 @@
 r"""Oracles for ReLU neurons with several outputs: exact over listed faces, or search and bound.
 
-Both answer for ``M(Z) = max |Z'(Xu)_+|``. Within a cell of the arrangement the price is the largest ``|A u|`` over
-unit vectors of a cone, ``A = Z'DX``, which is not convex. But on a sphere a quadratic form has no local maximum
-that is not global: if a maximiser over the cone lies inside of it, it is a top eigenvector of ``A'A``; if it lies
-inside a face, of ``A'A`` restricted to the span of that face. All faces of all cells are cells of the arrangements
-that the samples draw on their own flats, the intersections of some of their hyperplanes. So
+Both answer for ``M(Z) = max |Z'(Xu)_+|``. Within a cell of the arrangement the price is the largest ``|A
+u|`` over unit vectors of a cone, ``A = Z'DX``, which is not convex. But on a sphere a quadratic form has no
+local maximum that is not global: if a maximiser over the cone lies inside of it, it is a top eigenvector of
+``A'A``; if it lies inside a face, of ``A'A`` restricted to the span of that face. All faces of all cells
+are cells of the arrangements that the samples draw on their own flats, the intersections of some of their
+hyperplanes. So
 
-    M(Z) = max over flats S and cells of the arrangement on S of  max { |A u| : u top eigenvector on S, in the cell },
+    M(Z) = max over flats S and cells of the arrangement on S of  max { |A u| : u top eigenvector on S, in
+    the cell },
 
-and :class:`FaceOracle` lists them once and then costs a small eigenvalue problem for each. :class:`VectorSearch` is
-for everything larger: neurons by local search, proofs by :mod:`cvxnn.vector_bounds`.
+and :class:`FaceOracle` lists them once and then costs a small eigenvalue problem for each.
+:class:`VectorSearch` is for everything larger: neurons by local search, proofs by
+:mod:`cvxnn.vector_bounds`.
 
-Reference: Sahiner, Ergen, Pauly and Pilanci, ICLR 2021, section 3 and appendix (the cone-constrained principal
-component and its recursion over facets).
+Reference: Sahiner, Ergen, Pauly and Pilanci, ICLR 2021, section 3 and appendix (the cone-constrained
+principal component and its recursion over facets).
 """
 
 from __future__ import annotations
@@ -20,10 +23,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb
 
 import numpy as np
 
-from .arrangement import Arrangement, TooManyPatterns
+from .arrangement import Arrangement, TooManyPatterns, count_bound
 from .bounds import oracle_bound
 from .certificate import Oracle, Price, Proof, scale
 from .losses import VectorLoss
@@ -34,8 +38,8 @@ from .vector_bounds import improve, oracle_bounds
 from .vector_growth import Coupling
 from .vector_pricing import VectorNeurons, search_joint, search_separate
 
-#: Faces listed at most, and flats looked at.
-FACES, FLATS = 60_000, 3_000
+#: Faces and flats listed at most.
+FACES, FLATS = 20_000, 700
 
 
 class VectorOracle(Oracle):
@@ -185,15 +189,17 @@ class FaceOracle(VectorOracle):
 
     def _flats(self) -> list[Flat]:
         X = self.X
-        n, r = X.shape
+        r = X.shape[1]
         norms = np.linalg.norm(X, axis=1)
         rows = np.flatnonzero(norms > 0)
-        found, faces, looked = [], 0, 0
-        for k in range(min(r, len(rows) + 1)):
+        orders = range(min(r, len(rows) + 1))
+        flats = [comb(len(rows), k) for k in orders]
+        cells = [count_bound(len(rows) - k, r - k) for k in orders]
+        if sum(flats) > FLATS or sum(a * b for a, b in zip(flats, cells, strict=True)) > FACES:
+            raise TooManyFaces("too many faces to list")
+        found = []
+        for k in orders:
             for chosen in combinations(rows, k):
-                looked += 1
-                if looked > FLATS:
-                    raise TooManyFaces("too many flats")
                 basis = np.eye(r)
                 if k:
                     _, size, Vt = np.linalg.svd(X[list(chosen)] / norms[list(chosen), None])
@@ -204,16 +210,13 @@ class FaceOracle(VectorOracle):
                 # samples that vanish on the flat draw nothing on it
                 inner[np.linalg.norm(inner, axis=1) <= 1e-10 * norms] = 0.0
                 try:
-                    cells = Arrangement.enumerate(inner, limit=FACES)
+                    drawn = Arrangement.enumerate(inner, limit=FACES)
                 except TooManyPatterns as error:
                     raise TooManyFaces(str(error)) from error
-                if not cells.complete:
+                if not drawn.complete:
                     raise TooManyFaces("rounding leaves the arrangement in doubt")
-                self.resolution = max(self.resolution, cells.resolution)
-                faces += len(cells)
-                if faces > FACES:
-                    raise TooManyFaces(f"more than {FACES:,} faces")
-                found.append(Flat(basis, cells.masks()))
+                self.resolution = max(self.resolution, drawn.resolution)
+                found.append(Flat(basis, drawn.masks()))
         return found
 
     def neurons(

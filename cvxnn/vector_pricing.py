@@ -1,16 +1,18 @@
 r"""Pricing neurons with several outputs: which unit neuron correlates most with a dual variable?
 
-For a dual variable Z (n, outputs) a neuron u with the output direction g is worth ``(Xu)_+' Z g``; the best g for
-a given u is along ``Z'(Xu)_+``, so that
+For a dual variable Z (n, outputs) a neuron u with the output direction g is worth ``(Xu)_+' Z g``; the best
+g for a given u is along ``Z'(Xu)_+``, so that
 
     M(Z) = max over |u| <= 1 of |Z'(Xu)_+|.
 
-This module *searches*. Batched ascent from many starts, with the gradient ``X'diag(1[Xu > 0]) Z g``, finds good
-cells. For a fixed g the problem is that of one output with the dual variable ``Z g``: so the best candidates are
-solved exactly in their cell and walked to neighbouring cells by :func:`cvxnn.pricing.walk`, in turn with their g.
-Each half step can only raise the price. What is found is a lower bound of M, never a proof.
+This module *searches*. Batched ascent from many starts, with the gradient ``X'diag(1[Xu > 0]) Z g``, finds
+good cells. For a fixed g the problem is that of one output with the dual variable ``Z g``: so the best
+candidates are solved exactly in their cell and walked to neighbouring cells by :func:`cvxnn.pricing.walk`,
+in turn with their g. Each half step can only raise the price. What is found is a lower bound of M, never a
+proof.
 
-Neurons that serve one output each (*separate* outputs) are priced output by output, by :func:`cvxnn.pricing.search`.
+Neurons that serve one output each (*separate* outputs) are priced output by output, by
+:func:`cvxnn.pricing.search`.
 
 References: Sahiner, Ergen, Pauly and Pilanci, ICLR 2021 (the dual); :mod:`cvxnn.pricing`.
 """
@@ -129,13 +131,14 @@ def search_joint(
         return found
     norms = np.linalg.norm(X, axis=1)
     ends = np.array([_polish(X, Z, u, norms, free) for u in found.directions[:n_polish]])
-    return VectorNeurons.of(X, Z, np.concatenate([ends, found.directions]))
+    return VectorNeurons.of(X, Z, ends)
 
 
 def search_separate(
     X: np.ndarray, Z: np.ndarray, *, starts: np.ndarray | None, **options: Any
 ) -> VectorNeurons:
-    """Search for the unit neurons with one output each that correlate most with ``Z``; as :func:`search_joint`."""
+    """Search for the unit neurons with one output each that correlate most with ``Z``; as
+    :func:`search_joint`."""
     found = VectorNeurons.none(X.shape[1], Z.shape[1])
     for k in range(Z.shape[1]):
         one = search(X, Z[:, k], starts=starts, **options)
@@ -148,8 +151,8 @@ def search_separate(
 def best_biases(T: np.ndarray, Z: np.ndarray) -> np.ndarray:
     """Return the bias that maximises ``|Z'(t + b)_+|`` for each column of ``T`` (n, k), shape (k,).
 
-    Between two breakpoints the correlation is linear in b and its norm convex: the maximum is at a breakpoint
-    ``b = -t_i``, if columns of Z (n, outputs) sum to zero.
+    Between two breakpoints the correlation is linear in b and its norm convex: the maximum is at a
+    breakpoint ``b = -t_i``, if columns of Z (n, outputs) sum to zero.
     """
     best = np.empty(T.shape[1])
     for k, t in enumerate(T.T):

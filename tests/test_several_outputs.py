@@ -48,12 +48,22 @@ def test_reference_optima(golden):
         problem = problem_of(record)
         trained = train(problem, architecture_of(record), tol=1e-8)
         c, n = trained.certificate, len(problem.y)
-        print(name, optimum, c.objective*n-optimum, c.lower_bound*n-optimum, c.search_gap, trained.status.name, tol)
+        print(
+            name,
+            optimum,
+            c.objective * n - optimum,
+            c.lower_bound * n - optimum,
+            c.search_gap,
+            trained.status.name,
+            tol,
+        )
         assert c.lower_bound * n <= optimum + tol, name
         assert c.objective * n >= optimum - tol, name
         assert abs(c.objective * n - optimum) <= max(tol, 1e-7 * optimum), name
         assert c.scope == ("patterns" if record["system"] == "gated_vector" else "global"), name
-        assert plain_objective(record, trained.network) == pytest.approx(optimum, abs=2 * tol, rel=1e-7), name
+        assert plain_objective(record, trained.network) == pytest.approx(optimum, abs=2 * tol, rel=1e-7), (
+            name
+        )
         assert c.gap <= 1e-5, name
         seen += 1
     assert seen == 8

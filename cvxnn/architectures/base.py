@@ -138,15 +138,9 @@ class Architecture(ABC):
 class VectorArchitecture(Architecture):
     """A family of networks with several outputs.
 
-    Targets and dual variables have shape (n, outputs); :meth:`unit_neurons` returns (k, n, outputs), and output
-    weights in :meth:`adopt` are (m, outputs) with constants (outputs,).
+    Targets and dual variables have shape (n, outputs); :meth:`unit_neurons` returns (k, n, outputs), and
+    output weights in :meth:`adopt` are (m, outputs) with constants (outputs,).
     """
-
-
-def check_coupling(coupling: Any) -> None:
-    """Raise ValueError unless `coupling` is one of the two choices."""
-    if coupling not in ("joint", "separate"):
-        raise ValueError(f"coupling={coupling!r} is unknown: pass 'joint' (the default) or 'separate'")
 
 
 def check_hidden_bias(hidden_bias: Any) -> None:

@@ -5,10 +5,11 @@ minimised over all ways to split it into neurons, is its nuclear norm:
 
     minimise   L( sum_j D_j X W_j + c ) + beta * sum_j ||W_j||_*,      D_j = diag(1[X g_j >= 0]).
 
-The program is convex and exact for these gates; its dual constraint ``||X'D_j Z||_2 <= beta`` costs a matrix
-product and small singular values, so certificates are exact too (scope ``patterns``). The singular vectors of a
-W_j are its neurons. With ``coupling="separate"`` the penalty is ``sum_j sum_k ||W_jk||_2`` over the columns, one
-network for each output; see :mod:`cvxnn.architectures.vector_relu` for the network penalty that equals.
+The program is convex and exact for these gates; its dual constraint ``||X'D_j Z||_2 <= beta`` costs a
+matrix product and small singular values, so certificates are exact too (scope ``patterns``). The singular
+vectors of a W_j are its neurons. With ``coupling="separate"`` the penalty is ``sum_j sum_k ||W_jk||_2``
+over the columns, one network for each output; see :mod:`cvxnn.architectures.vector_relu` for the network
+penalty that equals.
 
 References: Sahiner, Ergen, Pauly and Pilanci, ICLR 2021; Mishkin, Sahiner and Pilanci, ICML 2022.
 """
@@ -24,6 +25,7 @@ from ..arrangement import Arrangement, pack, patterns_of
 from ..certificate import Oracle, Price, search_gap
 from ..network import Affine, Gated, Network
 from ..operators import TILE, Masked
+from ..parameters import check_coupling
 from ..penalties import ColumnL2, NuclearNorm, Penalty
 from ..program import Master, Problem, Program, Solution
 from ..vector_growth import Coupling
@@ -34,7 +36,6 @@ from .base import (
     Training,
     VectorArchitecture,
     check_count,
-    check_coupling,
     check_hidden_bias,
     design_matrix,
 )
@@ -64,8 +65,8 @@ class VectorGatedReLU(VectorArchitecture):
     hidden_bias : {"penalized", None}, default="penalized"
         Whether neurons and gates see a column of ones.
     patterns : {"auto", "all"}, int or ndarray of shape (gates, d), default="auto"
-        How many Gaussian gates to draw ("auto": 100, duplicates removed); "all" takes one gate in every cell of
-        the data; an array gives the gates themselves.
+        How many Gaussian gates to draw ("auto": 100, duplicates removed); "all" takes one gate in every
+        cell of the data; an array gives the gates themselves.
     coupling : {"joint", "separate"}, default="joint"
         Weight decay (nuclear norms), or networks that share nothing between outputs.
     """

@@ -5,16 +5,16 @@ The network ``f(x) = sum_j v_j (x'w_j + b_j)_+ + c`` with output weights v_j and
     minimise   sum_i s_i loss(f(x_i), y_i) + beta/2 * sum_j (|w_j|^2 + b_j^2 + |v_j|^2),
 
 has the optimal value of ``minimise L(F) + beta * gauge(F)`` with the gauge of the convex hull of
-``{(Xu)_+ g' : |u|, |g| <= 1}``: per activation pattern the nuclear norm with its left factors kept in the cone of
-the pattern. That norm is NP-hard to evaluate, but its dual needs only neurons: ``max_u |Z'(Xu)_+| <= beta``. So a
-network grows: descend on all neurons, price new ones against its dual variable, insert, until no neuron prices
-out; at most n * outputs neurons are needed. A network is globally optimal exactly if it is stationary and no
-neuron prices out, whatever found it.
+``{(Xu)_+ g' : |u|, |g| <= 1}``: per activation pattern the nuclear norm with its left factors kept in the
+cone of the pattern. That norm is NP-hard to evaluate, but its dual needs only neurons: ``max_u |Z'(Xu)_+|
+<= beta``. So a network grows: descend on all neurons, price new ones against its dual variable, insert,
+until no neuron prices out; at most n * outputs neurons are needed. A network is globally optimal exactly if
+it is stationary and no neuron prices out, whatever found it.
 
-What the output layer pays decides what outputs share. ``coupling="joint"`` is weight decay: the Euclidean norm of
-v_j. ``coupling="separate"`` is ``beta/2 * sum_j (|w_j|^2 + |v_j|_1^2)``, where every neuron may as well serve one
-output: with a loss that is a sum over outputs these are independent networks. For one sample ``X = 1, Y = (3, 4)``
-and beta = 1 the two optima are 4.5 and 6.
+What the output layer pays decides what outputs share. ``coupling="joint"`` is weight decay: the Euclidean
+norm of v_j. ``coupling="separate"`` is ``beta/2 * sum_j (|w_j|^2 + |v_j|_1^2)``, where every neuron may as
+well serve one output: with a loss that is a sum over outputs these are independent networks. For one sample
+``X = 1, Y = (3, 4)`` and beta = 1 the two optima are 4.5 and 6.
 
 References: Sahiner, Ergen, Pauly and Pilanci, "Vector-output ReLU neural network problems are copositive
 programs", ICLR 2021; Sahiner, Ergen, Ozturkler, Pauly, Mardani and Pilanci, ICML 2022 (stationary points).
@@ -28,10 +28,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..arrangement import Arrangement, count_bound
+from ..arrangement import Arrangement
 from ..certificate import Oracle, search_gap
 from ..network import Affine, Network
 from ..oracles import Design
+from ..parameters import check_coupling
 from ..program import Problem, Program, Solution
 from ..vector_growth import Coupling, Rows, anneal, insert, objective, random_rows, slide
 from ..vector_oracles import FaceOracle, TooManyFaces, VectorOracle, VectorSearch
@@ -41,13 +42,10 @@ from .base import (
     Progress,
     Training,
     VectorArchitecture,
-    check_coupling,
     check_hidden_bias,
     design_matrix,
 )
 
-#: Cells up to which their faces are worth a try.
-CELLS = 5_000
 #: Neurons to begin with, and as many more for every output.
 FIRST, PER_OUTPUT = 20, 4
 Plan = tuple[tuple[float, int], ...]
@@ -55,10 +53,11 @@ Plan = tuple[tuple[float, int], ...]
 QUICK: Plan = ((0.1, 40), (0.01, 60), (1e-3, 100))
 REFINE: Plan = ((1e-3, 80), (1e-4, 120))
 FINE: Plan = ((1e-4, 200),)
-#: Search gap below which kinks are held, and steps of a slide.
-CLOSE, SLIDE = 3e-2, 300
-#: A round that pays less than this share searches harder; rounds that may pay so little in a row.
-PAYS, IDLE = 1e-5, 3
+#: Search gap below which kinks are held, and products with the Hessian then.
+CLOSE, SLIDE = 1e-2, 300
+#: A round that pays less than a share and does not halve the gap is idle; so many in a row are the end. The
+#: share grows with the data, from the first to the last, as rounds become expensive.
+PAYS, IDLE = (1e-6, 2e-4), 3
 
 
 @dataclass(frozen=True)
@@ -109,19 +108,21 @@ class VectorReLU(VectorArchitecture):
         return None
 
     def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
-        raise NotImplementedError("several outputs have no tractable program over patterns: they are trained")
+        raise NotImplementedError(
+            "several outputs have no tractable program over patterns: they are trained"
+        )
 
     def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
-        raise NotImplementedError("several outputs have no tractable program over patterns: they are trained")
+        raise NotImplementedError(
+            "several outputs have no tractable program over patterns: they are trained"
+        )
 
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> VectorOracle:
         problem, design = self.problem_of(problem), self.design(problem)
-        if count_bound(*design.X.shape) <= CELLS:
-            try:
-                return FaceOracle(problem, design, self._check())
-            except TooManyFaces:
-                pass
-        return VectorSearch(problem, design, self._check())
+        try:
+            return FaceOracle(problem, design, self._check())
+        except TooManyFaces:
+            return VectorSearch(problem, design, self._check())
 
     def cost(self, network: Network) -> float:
         """``sum_j |(w_j, b_j)| |v_j|``, the penalty after the best rescaling of each neuron."""
@@ -162,25 +163,27 @@ class VectorReLU(VectorArchitecture):
         if not np.any(design.X) or not np.any(problem.residual(np.zeros_like(problem.y))):
             return network
         rows, plan = self._first(problem, design, coupling, oracle, effort)
-        idle, gap = 0, 1.0
+        idle, gap, closest = 0, 1.0, 1.0
+        pays = float(np.clip(2.5e-9 * design.X.size, *PAYS))
         for _ in range(effort.max_iter):
             before = least
-            for rows in self._moves(problem, design, coupling, rows, plan, gap):
-                now = objective(problem, design, rows)
+            for moved in self._moves(problem, design, coupling, rows, plan, gap):
+                now = objective(problem, design, moved)
                 if now < least:
-                    best, least = rows, now
+                    best, least = moved, now
                     yield Progress(least, gap, len(best), len(best), self._network(problem, design, best))
             network = self._network(problem, design, best)
             Z = problem.residual(network(problem.X))
             paid = (before - least) / least if least > 0 else 0.0
-            found, gap = self._price(problem, oracle, Z, network, least, paid, idle, effort)
+            found, gap = self._price(problem, oracle, Z, network, least, paid < max(pays, 1e-4), idle, effort)
             effort.history.append(Progress(least, gap, len(best), len(best), network, Z))
             yield effort.history[-1]
-            idle = idle + 1 if paid < PAYS else 0
-            if gap <= effort.tol or idle > IDLE:
+            idle = idle + 1 if paid < pays and gap > 0.5 * closest else 0
+            closest = min(closest, gap)
+            if gap <= effort.tol or idle >= IDLE:
                 break
-            rows = insert(problem, design, coupling, best, found)
-            plan = REFINE if gap > 1e-3 and idle == 0 else FINE
+            rows = insert(problem, design, best, found)
+            plan = REFINE if gap > CLOSE and idle == 0 else FINE
         return network
 
     def _first(
@@ -219,13 +222,13 @@ class VectorReLU(VectorArchitecture):
         Z: np.ndarray,
         network: Network,
         value: float,
-        paid: float,
+        exact: bool,
         idle: int,
         effort: Effort,
     ) -> tuple[VectorNeurons, float]:
-        """Neurons to insert and the search gap they prove; a gap within `tol` is searched as the judge does."""
-        level = 0 if paid >= PAYS else min(1 + idle, 2)
-        exact = paid < 1e-3
+        """Neurons to insert and the search gap they prove; a gap within `tol` is searched as the judge
+        does."""
+        level = min(idle, 2)
         found = oracle.neurons(Z, oracle.neurons_of(network), effort.random_state, level, exact=exact)
         gap = search_gap(problem, value, Z, max(found.best, problem.beta))
         if gap <= effort.tol:

@@ -1,8 +1,8 @@
 """The sum over the outputs of a loss of one output: multi-target regression.
 
-For targets ``y`` (n, outputs) and a loss l of one output the loss of a sample is ``sum_k l(f_k, y_k)``. It is a
-sum, not a mean, over the outputs: ``squared_error`` is ``1/2 |f - y|^2``, so that a network of several outputs
-whose neurons serve one output each has the objective of as many networks of one output.
+For targets ``y`` (n, outputs) and a loss l of one output the loss of a sample is ``sum_k l(f_k, y_k)``. It
+is a sum, not a mean, over the outputs: ``squared_error`` is ``1/2 |f - y|^2``, so that a network of several
+outputs whose neurons serve one output each has the objective of as many networks of one output.
 
 Conjugate, best scale and balance follow output by output.
 """

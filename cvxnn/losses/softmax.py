@@ -1,18 +1,20 @@
 r"""The logistic loss of several classes: ``log sum_k exp(f_k) - y'f`` with ``y`` one-hot.
 
-The prediction p is the softmax of f, the gradient ``p - y``. With ``q = y + z`` the conjugate is the negative
-entropy ``sum_k q_k log q_k`` for q in the simplex, and infinite elsewhere: rows of a dual variable sum to zero.
-Adding a constant to all outputs of a sample changes nothing, and weight decay makes such constants zero.
+The prediction p is the softmax of f, the gradient ``p - y``. With ``q = y + z`` the conjugate is the
+negative entropy ``sum_k q_k log q_k`` for q in the simplex, and infinite elsewhere: rows of a dual variable
+sum to zero. Adding a constant to all outputs of a sample changes nothing, and weight decay makes such
+constants zero.
 
-With two classes, weight decay beta and f = (g, -g) / sqrt(2) this is the logistic loss of one output g sqrt(2)
-with weight decay ``beta / sqrt(2)``.
+With two classes, weight decay beta and f = (g, -g) / sqrt(2) this is the logistic loss of one output g
+sqrt(2) with weight decay ``beta / sqrt(2)``.
 
-A free intercept asks that columns of a dual variable sum to zero. A dual variable is a flow: sample i of class k
-sends ``-Z_ic`` from k to every other class c. Balanced flows are circulations; multiplying what goes from k to c
-by ``exp(x_c - x_k)`` makes one (matrix balancing), and a common factor of at most one keeps the domain.
+A free intercept asks that columns of a dual variable sum to zero. A dual variable is a flow: sample i of
+class k sends ``-Z_ic`` from k to every other class c. Balanced flows are circulations; multiplying what
+goes from k to c by ``exp(x_c - x_k)`` makes one (matrix balancing), and a common factor of at most one
+keeps the domain.
 
-References: Boyd and Vandenberghe, Convex Optimization, example 3.25; Osborne, "On pre-conditioning of matrices",
-JACM 1960 (balancing).
+References: Boyd and Vandenberghe, Convex Optimization, example 3.25; Osborne, "On pre-conditioning of
+matrices", JACM 1960 (balancing).
 """
 
 from __future__ import annotations
@@ -124,8 +126,8 @@ def probabilities(f: Array) -> Array:
 def _circulation(flow: np.ndarray) -> np.ndarray:
     """Factors in [0, 1] that make a circulation of a flow between classes, shape (classes, classes).
 
-    Newton's method on the convex ``sum_kc flow_kc exp(x_c - x_k)``. Where that has no minimiser (a class that
-    only sends or only receives), what two classes send each other is made equal.
+    Newton's method on the convex ``sum_kc flow_kc exp(x_c - x_k)``. Where that has no minimiser (a class
+    that only sends or only receives), what two classes send each other is made equal.
     """
     x, total = np.zeros(len(flow)), float(np.sum(flow))
     moved = flow

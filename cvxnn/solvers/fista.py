@@ -24,7 +24,8 @@ from .base import Candidate, Solver
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Iterate, extrapolated point, momentum and step; the intercept rides along, a number for each output."""
+    """Iterate, extrapolated point, momentum and step; the intercept rides along, a number for each
+    output."""
 
     W: Array
     c: Any
