@@ -27,8 +27,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 
 from .architectures import Architecture
 from .certificate import Certificate
-from .losses import get_loss
-from .losses.softmax import Softmax
+from .losses import code_classes, get_loss
 from .network import Network
 from .parameters import check_alpha, check_coupling, check_effort, check_weights
 from .program import Problem, Status
@@ -376,14 +375,18 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
         if len(seen) < len(self.classes_):
             missing = self.classes_[np.setdiff1d(np.arange(len(self.classes_)), seen)]
             raise ValueError(
-                f"the classes {missing.tolist()} have weight zero: leave their samples out, or give them weight"
+                f"the classes {missing.tolist()} have weight zero: leave their samples out, or weight them"
             )
-        self._fit(X, code_classes(codes, len(self.classes_), self.loss), weights)
+        self._fit(
+            X, code_classes(codes, get_loss(self.loss, len(self.classes_)), len(self.classes_)), weights
+        )
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return the network's output: (n,) for two classes, positive for ``classes_[1]``, else (n,
-        classes)."""
+        """Return the network's output, shape (n,) for two classes, else (n, classes).
+
+        Of two classes, positive means ``classes_[1]``.
+        """
         return self._output(X)
 
     def predict(self, X: Any) -> np.ndarray:
@@ -409,27 +412,6 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
         if f.ndim == 2:
             return log_softmax(f, axis=1)
         return -np.column_stack([np.logaddexp(0.0, f), np.logaddexp(0.0, -f)])
-
-
-def code_classes(codes: np.ndarray, classes: int, loss: str) -> np.ndarray:
-    """Code class numbers as targets.
-
-    Parameters
-    ----------
-    codes : ndarray of int of shape (n,)
-    classes : int
-    loss : str
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        -1 and +1 for two classes; else (n, classes), one-hot for the softmax of ``log_loss``, and -1 and +1
-        for losses that are summed over the outputs.
-    """
-    if classes == 2:
-        return 2.0 * codes - 1.0
-    one_hot = np.eye(classes)[codes]
-    return one_hot if isinstance(get_loss(loss, classes), Softmax) else 2.0 * one_hot - 1.0
 
 
 def print_moment(moment: Moment) -> None:

@@ -97,11 +97,13 @@ def oracle_bounds(X: np.ndarray, Z: np.ndarray, *, free: int = 0, max_iter: int 
     if size == 0.0:
         return 0.0
     if free:
-        basis = np.linalg.svd(Z / size, full_matrices=False)[2].T
-        parts = [oracle_bound(X, column, free=free, max_iter=min(max_iter, 20)) for column in (Z @ basis).T]
-        return float(np.linalg.norm(parts)) * (1.0 + 1e-12) + _EPS * len(X) * size * float(
-            np.sum(np.abs(X))
-        )
+        _, strengths, basis = np.linalg.svd(Z / size, full_matrices=False)
+        real = strengths > 1e-13 * strengths[0]
+        columns = (Z @ basis[real].T).T
+        parts = [oracle_bound(X, column, free=free, max_iter=min(max_iter, 20)) for column in columns]
+        # what is left out is rounding, and so are the sums of columns that are not quite zero
+        lost = 1e-13 * strengths[0] * size * float(np.sum(np.linalg.norm(X[:, :-1], axis=1))) * 4.0
+        return float(np.linalg.norm(parts)) * (1.0 + 1e-12) + lost
     if not np.any(X):
         return 0.0
     X, reach = X / np.max(np.abs(X)), float(np.max(np.abs(X)))

@@ -33,7 +33,7 @@ from .vector_pricing import VectorNeurons
 ZERO = 1e-5
 #: Neurons are one if their directions differ by less than this share of the band.
 MERGE = 0.1
-#: Neurons found are one if the cosine between them is larger.
+#: Neurons found are one if the cosine between what they contribute is larger.
 NEAR = 0.98
 #: Slopes this far from 0 and from 1 mark a kink.
 KINK = 1e-3
@@ -191,12 +191,10 @@ def merge(rows: Rows, design: Design, coupling: Coupling, tol: float) -> Rows:
     return Rows.of(np.reshape(U, shape), np.reshape(V, shape), design, coupling)
 
 
-def insert(
-    problem: Problem, design: Design, rows: Rows, found: VectorNeurons, most: int = 100
-) -> Rows:
+def insert(problem: Problem, design: Design, rows: Rows, found: VectorNeurons, most: int = 100) -> Rows:
     """Give the network those of the found neurons that a Lasso over all magnitudes wants."""
     loss, y, s, beta = problem.loss, problem.y, problem.weights, problem.beta
-    out = _apart(found, np.flatnonzero(found.values > beta * (1.0 + 1e-10))[:400])[:most]
+    out = _apart(design, found, np.flatnonzero(found.values > beta * (1.0 + 1e-10))[:400])[:most]
     size = design.norms(rows.U)
     W = np.concatenate([rows.U / size[:, None], found.directions[out]])
     G = np.concatenate([rows.G, found.outputs[out]])
@@ -224,11 +222,11 @@ def insert(
     return Rows(W[kept] * v[kept, None], G[kept])
 
 
-def _apart(found: VectorNeurons, chosen: np.ndarray) -> np.ndarray:
+def _apart(design: Design, found: VectorNeurons, chosen: np.ndarray) -> np.ndarray:
     """Leave out neurons beside a better one: around one maximum of the price one neuron is enough."""
-    U, kept = found.directions[chosen], np.zeros(0, dtype=int)
-    U = U / np.linalg.norm(U, axis=1, keepdims=True)
-    like = (U @ U.T) * (found.outputs[chosen] @ found.outputs[chosen].T)
+    H, kept = np.maximum(design.X @ found.directions[chosen].T, 0.0), np.zeros(0, dtype=int)
+    H = H / np.maximum(np.linalg.norm(H, axis=0), 1e-300)
+    like = (H.T @ H) * (found.outputs[chosen] @ found.outputs[chosen].T)
     for k in range(len(chosen)):
         if not np.any(like[k, kept] > NEAR):
             kept = np.append(kept, k)

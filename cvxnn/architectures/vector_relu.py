@@ -175,7 +175,9 @@ class VectorReLU(VectorArchitecture):
             network = self._network(problem, design, best)
             Z = problem.residual(network(problem.X))
             paid = (before - least) / least if least > 0 else 0.0
-            found, gap = self._price(problem, oracle, Z, network, least, paid < max(pays, 1e-4), idle, effort)
+            found, gap = self._price(
+                problem, oracle, Z, network, least, paid < max(pays, 1e-4), idle, effort
+            )
             effort.history.append(Progress(least, gap, len(best), len(best), network, Z))
             yield effort.history[-1]
             idle = idle + 1 if paid < pays and gap > 0.5 * closest else 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..registry import discover
 from .base import Loss, VectorLoss
 from .per_output import PerOutput
@@ -38,4 +40,27 @@ def get_loss(loss: str | Loss, outputs: int = 1) -> Loss:
     return VECTOR_LOSSES[loss]() if loss in VECTOR_LOSSES else PerOutput(LOSSES[loss]())
 
 
-__all__ = ["LOSSES", "VECTOR_LOSSES", "Loss", "VectorLoss", "get_loss"]
+def code_classes(codes: np.ndarray, loss: Loss, classes: int) -> np.ndarray:
+    """Code the numbers of classes as targets of a loss.
+
+    Parameters
+    ----------
+    codes : ndarray of int of shape (n,), from 0 to classes - 1
+    loss : Loss
+        On one output for two classes, else on as many outputs as classes.
+    classes : int
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        -1 and +1 for two classes. For more (n, classes): one-hot for a loss of all outputs together
+        (softmax),
+        -1 and +1 for a loss that is summed over the outputs.
+    """
+    if classes == 2 and not isinstance(loss, VectorLoss):
+        return 2.0 * codes - 1.0
+    one_hot = np.eye(classes)[codes]
+    return 2.0 * one_hot - 1.0 if isinstance(loss, PerOutput) else one_hot
+
+
+__all__ = ["LOSSES", "VECTOR_LOSSES", "Loss", "VectorLoss", "code_classes", "get_loss"]
