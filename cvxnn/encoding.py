@@ -245,8 +245,8 @@ class Target:
         if len(classes) > MAX_CLASSES:
             advice = "--task regression predicts the number" if numeric else "keep the rows of fewer"
             raise ValueError(
-                f"the target {name!r} has {len(classes)} classes ({listing(classes)}) and {MAX_CLASSES} are "
-                f"supported: {advice}"
+                f"the target {name!r} has {len(classes)} classes ({listing(classes)}) and {MAX_CLASSES} "
+                f"are supported: {advice}"
             )
         words = [repr(label) for label in classes]
         note = f"classification of {name!r}: {', '.join(words[:-1])} or {words[-1]}"

@@ -57,7 +57,7 @@ FINE: Plan = ((1e-4, 200),)
 CLOSE, SLIDE = 1e-2, 300
 #: A round that pays less than a share and does not halve the gap is idle; so many in a row are the end. The
 #: share grows with the data, from the first to the last, as rounds become expensive.
-PAYS, IDLE = (1e-6, 2e-4), 3
+PAYS, IDLE = (1e-6, 2e-4), 4
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,9 @@ class VectorReLU(VectorArchitecture):
         pays = float(np.clip(2.5e-9 * design.X.size, *PAYS))
         for _ in range(effort.max_iter):
             before = least
-            for moved in self._moves(problem, design, coupling, rows, plan, gap):
+            # where rounds are cheap, idle ones make the next longer: L-BFGS had not converged
+            longer = 3**idle if pays < 1e-4 else 1
+            for moved in self._moves(problem, design, coupling, rows, plan, gap, longer):
                 now = objective(problem, design, moved)
                 if now < least:
                     best, least = moved, now
@@ -209,13 +211,14 @@ class VectorReLU(VectorArchitecture):
         rows: Rows,
         plan: Plan,
         gap: float,
+        longer: int,
     ) -> Iterator[Rows]:
         """The rows after each step of a plan, and after sliding along their kinks."""
         for mu, steps in plan:
-            rows = anneal(problem, design, coupling, rows, mu, steps)
+            rows = anneal(problem, design, coupling, rows, mu, steps * longer)
             yield rows
         if gap <= CLOSE:
-            yield slide(problem, design, coupling, rows, plan[-1][0], SLIDE)
+            yield slide(problem, design, coupling, rows, plan[-1][0], SLIDE * longer)
 
     def _price(
         self,
