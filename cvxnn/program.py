@@ -221,6 +221,8 @@ class Program:
             raise ImportError("CVXPY is missing: pip install 'cvxnn[cvxpy]'") from error
         _, groups, d = self.operator.shape
         y, s = to_numpy(self.target), to_numpy(self.weights)
+        W: Any
+        c: Any
         if y.ndim == 2:
             W = [cp.Variable((d, y.shape[1])) for _ in range(groups)]
             c = cp.Variable((1, y.shape[1])) if self.intercept else np.zeros((1, y.shape[1]))

@@ -124,7 +124,7 @@ class Architecture(ABC):
         ``U`` is arbitrary; the architecture scales it. Used by the conformance tests.
         """
 
-    def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: float) -> Network:
+    def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: Any) -> Network:
         """Return a network of this family from plain weights; not every family can.
 
         Raises

@@ -17,7 +17,7 @@ References: Sahiner, Ergen, Pauly and Pilanci, ICLR 2021; Mishkin, Sahiner and P
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -173,7 +173,7 @@ class VectorGatedReLU(VectorArchitecture):
             return first.gates.T
         return np.column_stack([first.gates.T, first.gate_bias])
 
-    def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: float | np.ndarray) -> Network:
+    def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: Any) -> Network:
         """Only the network without neurons needs no gates: what an early interrupt returns."""
         if W1.shape[1]:
             return super().adopt(W1, b1, w2, c)

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -147,7 +147,7 @@ class VectorReLU(VectorArchitecture):
         H = np.maximum(full @ (U / np.linalg.norm(penalised, axis=1)[:, None]).T, 0.0).T
         return H[:, :, None] * (V / self._check().norms(V)[:, None])[:, None, :]
 
-    def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: float | np.ndarray) -> Network:
+    def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: Any) -> Network:
         return Network.two_layer(W1, b1, w2, c)
 
     def train(

@@ -8,12 +8,12 @@ from ..registry import discover
 from .base import Loss, VectorLoss
 from .per_output import PerOutput
 
+_HERE = list(__path__)
 #: Every loss of one output by its name.
-LOSSES: dict[str, type[Loss]] = discover(__name__, list(__path__), Loss, VectorLoss)  # type: ignore[type-abstract]
+LOSSES: dict[str, type[Loss]] = discover(__name__, _HERE, Loss, VectorLoss)  # type: ignore[type-abstract]
 #: Losses of several outputs that are no sum over the outputs.
-VECTOR_LOSSES: dict[str, type[VectorLoss]] = discover(  # type: ignore[type-abstract]
-    __name__, list(__path__), VectorLoss, PerOutput
-)
+VECTOR_LOSSES: dict[str, type[VectorLoss]]
+VECTOR_LOSSES = discover(__name__, _HERE, VectorLoss, PerOutput)  # type: ignore[type-abstract]
 
 
 def get_loss(loss: str | Loss, outputs: int = 1) -> Loss:

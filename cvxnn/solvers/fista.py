@@ -16,6 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ..arrays import Array, array_namespace, asarray_like, to_numpy
 from ..constraints import Free
 from ..program import Program
@@ -88,13 +90,13 @@ class Fista(Solver):
         return State(W, c, V, c + push * (c - state.c), new, step)
 
     def candidate(self, program: Program, state: State) -> Candidate:
-        offset = state.c
+        offset: Any = state.c
         if program.intercept:
             # The best constant for these weights costs one scalar search and balances Z.
             f, y, s = program.predict(state.W), program.target, program.weights
             offset = program.loss.intercept(to_numpy(f), to_numpy(y), to_numpy(s))
             if len(y.shape) == 2:
-                offset = asarray_like(offset, y)
+                offset = asarray_like(np.asarray(offset), y)
         return Candidate(state.W, offset, program.residual(program.predict(state.W, offset)))
 
 
