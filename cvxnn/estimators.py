@@ -378,7 +378,10 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
                 f"the classes {missing.tolist()} have weight zero: leave their samples out, or weight them"
             )
         self._fit(
-            X, code_classes(codes, get_loss(self.loss, len(self.classes_)), len(self.classes_)), weights
+        classes = len(self.classes_)
+        # two classes are one output
+        loss = get_loss(self.loss, classes if classes > 2 else 1)
+            X, code_classes(codes, loss, classes), weights
         )
         return self
 
