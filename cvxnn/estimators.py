@@ -377,12 +377,10 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
             raise ValueError(
                 f"the classes {missing.tolist()} have weight zero: leave their samples out, or weight them"
             )
-        self._fit(
         classes = len(self.classes_)
         # two classes are one output
         loss = get_loss(self.loss, classes if classes > 2 else 1)
-            X, code_classes(codes, loss, classes), weights
-        )
+        self._fit(X, code_classes(codes, loss, classes), weights)
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
