@@ -22,11 +22,12 @@ from sklearn.utils.validation import check_X_y
 
 from .architectures import Architecture
 from .architectures.gated import GatedReLU
+from .architectures.vector_gated import VectorGatedReLU
 from .arrays import to_numpy
 from .certificate import Certificate, judge
-from .losses import get_loss
+from .losses import Loss, code_classes, get_loss
 from .network import Affine, Gated, Network
-from .parameters import check_alpha, check_weights
+from .parameters import check_alpha, check_coupling, check_weights
 from .program import Problem
 from .train import BOUND_ITER, get_architecture, train
 
@@ -42,7 +43,9 @@ class Reading:
     intercept : bool
     loss : str
         The loss it was trained with, as far as the object tells.
-    classes : ndarray of shape (2,) or None
+    classes : ndarray of shape (classes,) or None
+    coupling : {"joint", "separate"}
+        What several outputs share.
     """
 
     network: Network
@@ -50,6 +53,7 @@ class Reading:
     intercept: bool
     loss: str = "squared_error"
     classes: np.ndarray | None = None
+    coupling: str = "joint"
 
 
 def certify(
@@ -64,6 +68,7 @@ def certify(
     fit_intercept: bool | str = "auto",
     sample_weight: Any = None,
     patterns: Any = "auto",
+    coupling: str = "auto",
     tol: float = 1e-6,
     max_iter: int = 50,
     max_time: float | None = None,
@@ -75,12 +80,12 @@ def certify(
     ----------
     network : Network, tuple, torch.nn.Sequential or scikit-learn MLP
         A :class:`Network`; weights ``(W1, b1, W2, b2)`` in scikit-learn's convention with ``W1`` (d, m),
-        ``b1`` (m,) or None, ``W2`` (m, 1), ``b2`` (1,) or None; ``Sequential(Linear, ReLU, Linear)``; a
-        fitted ``MLPRegressor`` or binary ``MLPClassifier`` with one hidden ReLU layer; or a fitted
-        estimator of this package.
+        ``b1`` (m,) or None, ``W2`` (m, outputs), ``b2`` (outputs,) or None;
+        ``Sequential(Linear, ReLU, Linear)``; a fitted ``MLPRegressor`` or ``MLPClassifier`` with one hidden
+        ReLU layer; or a fitted estimator of this package.
     X : array-like of shape (n, d)
-    y : array-like of shape (n,)
-        Targets; labels of two classes for a loss of classes.
+    y : array-like of shape (n,), or (n, outputs) for a regression with several targets
+        Targets; labels for a loss of classes, of two for one output and else of as many as outputs.
     alpha : float
         Strength of the weight decay per sample (a scikit-learn MLP's own is ``mlp.alpha / n``).
     loss : str, default="auto"
@@ -94,6 +99,9 @@ def certify(
     sample_weight : array-like of shape (n,), default=None
     patterns : default="auto"
         As in :class:`cvxnn.ConvexNetRegressor`: decides the scope of the certificate.
+    coupling : {"auto", "joint", "separate"}, default="auto"
+        What several outputs share, as in :class:`cvxnn.ConvexNetRegressor`; "auto" is "joint" (weight
+        decay) unless the object says otherwise.
     tol, max_iter, max_time, random_state
         Of the training that finds the best network.
 
@@ -119,26 +127,32 @@ def certify(
     check_alpha(alpha)
     reading = read_network(network)
     name = reading.loss if loss == "auto" else loss
-    chosen = get_loss(name)
+    outputs = reading.network.n_outputs
+    chosen = get_loss(name, outputs)
+    shared = reading.coupling if coupling == "auto" else coupling
+    check_coupling(shared)
     X, y = (v.detach() if hasattr(v, "detach") else v for v in (X, y))
-    X, y = check_X_y(X, y, dtype=np.float64, y_numeric=not chosen.classification)
+    X, y = check_X_y(X, y, dtype=np.float64, y_numeric=not chosen.classification, multi_output=True)
     if X.shape[1] != reading.network.n_features:
         raise ValueError(
             f"the network takes {reading.network.n_features} features, X has {X.shape[1]}: "
             "pass the data it was trained on"
         )
-    y = _targets(y, chosen.classification or reading.classes is not None, reading.classes)
+    labels = chosen.classification or reading.classes is not None
+    y = _code(y, chosen, outputs, reading.classes) if labels else _numbers(y, outputs)
     weights = check_weights(sample_weight, X)
     bias = reading.hidden_bias if hidden_bias == "auto" else hidden_bias
     free = reading.intercept if fit_intercept == "auto" else bool(fit_intercept)
-    if not free and reading.network.intercept != 0.0 and bias != "free":
+    if not free and np.any(reading.network.intercept) and bias != "free":
         raise ValueError("the network's output has a constant: pass fit_intercept=True")
     gated = isinstance(reading.network.layers[0], Gated)
     if gated and architecture == "relu":
         architecture = "gated_relu"
-    judge_of = get_architecture(architecture, bias, patterns)
+    judge_of = get_architecture(architecture, bias, patterns, outputs, shared)
     if gated and isinstance(judge_of, GatedReLU):
         judge_of = GatedReLU(bias, judge_of.gates_of(reading.network))
+    if gated and isinstance(judge_of, VectorGatedReLU):
+        judge_of = VectorGatedReLU(bias, judge_of.gates_of(reading.network), shared)
     problem = Problem.from_alpha(X, y, weights, chosen, alpha, free)
     judge_of.cost(reading.network)  # refuses a network of another family before any work
     trained = train(
@@ -164,16 +178,25 @@ def certify(
     )
 
 
-def _targets(y: np.ndarray, labels: bool, classes: np.ndarray | None) -> np.ndarray:
-    """Code two classes as -1 and +1; numbers stay."""
-    if not labels:
-        return np.asarray(y, dtype=np.float64)
-    known = np.unique(y) if classes is None else classes
-    if len(known) != 2:
-        raise ValueError(f"y has {len(known)} classes: certify judges two, or a regression")
+def _numbers(y: np.ndarray, outputs: int) -> np.ndarray:
+    """Targets of a regression in the shape of the network's output."""
+    y = np.asarray(y, dtype=np.float64)
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if (1 if y.ndim == 1 else y.shape[1]) != outputs:
+        raise ValueError(f"the network has {outputs} outputs and y has shape {y.shape}: pass (n, outputs)")
+    return y
+
+
+def _code(y: np.ndarray, loss: Loss, outputs: int, classes: np.ndarray | None) -> np.ndarray:
+    """Code the labels of as many classes as the network tells apart."""
+    if y.ndim != 1:
+        raise ValueError(f"y has shape {y.shape}: pass one label per sample, shape (n,)")
+    known, needed = np.unique(y) if classes is None else classes, max(2, outputs)
+    if len(known) != needed:
+        raise ValueError(f"y has {len(known)} classes and the network tells {needed} apart: pass {needed}")
     if not np.all(np.isin(y, known)):
         raise ValueError(f"y holds labels other than the network's classes {known.tolist()}")
-    return np.where(y == known[1], 1.0, -1.0)
+    return code_classes(np.searchsorted(known, y), loss, needed)
 
 
 def read_network(network: Any) -> Reading:
@@ -184,14 +207,15 @@ def read_network(network: Any) -> Reading:
     TypeError
         If the object is none of these.
     ValueError
-        If it is, but not a two-layer ReLU network with one output.
+        If it is, but not a two-layer ReLU network.
     """
     if hasattr(network, "network_") and isinstance(network.network_, Network):
         return _from_estimator(network)
     if isinstance(network, Network):
         first = network.layers[0]
         assert isinstance(first, Affine | Gated)
-        return Reading(network, "penalized" if np.any(first.bias) else None, network.intercept != 0.0)
+        free = bool(np.any(network.intercept))
+        return Reading(network, "penalized" if np.any(first.bias) else None, free)
     if isinstance(network, tuple | list) and len(network) == 4:
         return _from_arrays(*network)
     if hasattr(network, "coefs_") and hasattr(network, "intercepts_"):
@@ -205,11 +229,15 @@ def read_network(network: Any) -> Reading:
 
 
 def _from_estimator(estimator: Any) -> Reading:
-    architecture = get_architecture(estimator.architecture, estimator.hidden_bias, estimator.patterns)
+    network, coupling = estimator.network_, getattr(estimator, "coupling", "joint")
+    architecture = get_architecture(
+        estimator.architecture, estimator.hidden_bias, estimator.patterns, network.n_outputs, coupling
+    )
+    coupling = getattr(architecture, "coupling", coupling)
     bias = getattr(architecture, "hidden_bias", estimator.hidden_bias)
     free = bool(estimator.fit_intercept) or bias == "free"
     classes = getattr(estimator, "classes_", None)
-    return Reading(estimator.network_, bias, free, estimator.loss, classes)
+    return Reading(network, bias, free, estimator.loss, classes, coupling)
 
 
 def _from_arrays(W1: Any, b1: Any, W2: Any, b2: Any) -> Reading:
@@ -217,15 +245,13 @@ def _from_arrays(W1: Any, b1: Any, W2: Any, b2: Any) -> Reading:
     last = last[:, None] if last.ndim == 1 else last
     if last.ndim != 2 or last.shape[0] != first.shape[1]:
         raise ValueError(f"W1 {first.shape} and W2 {last.shape} do not fit: pass W1 (d, m) and W2 (m, 1)")
-    if last.shape[1] != 1:
-        raise ValueError(f"the network has {last.shape[1]} outputs: certify judges one output")
     bias = np.zeros(first.shape[1]) if b1 is None else np.ravel(to_numpy(b1))
-    c = np.zeros(1) if b2 is None else np.ravel(to_numpy(b2))
-    if bias.shape != (first.shape[1],) or c.shape != (1,):
-        raise ValueError(f"b1 {bias.shape} and b2 {c.shape} do not fit: pass b1 (m,) and b2 (1,)")
+    c = np.zeros(last.shape[1]) if b2 is None else np.ravel(to_numpy(b2))
+    if bias.shape != (first.shape[1],) or c.shape != last.shape[1:]:
+        raise ValueError(f"b1 {bias.shape} and b2 {c.shape} do not fit: pass b1 (m,) and b2 (outputs,)")
     if not all(np.all(np.isfinite(v)) for v in (first, bias, last, c)):
         raise ValueError("the network's weights are not all finite: it has diverged; train it again")
-    network = Network.two_layer(first, bias, last[:, 0], float(c[0]))
+    network = Network.two_layer(first, bias, last, c)
     return Reading(network, None if b1 is None else "penalized", b2 is not None)
 
 
@@ -237,6 +263,8 @@ def _from_sklearn(mlp: Any) -> Reading:
         )
     plain = _from_arrays(mlp.coefs_[0], mlp.intercepts_[0], mlp.coefs_[1], mlp.intercepts_[1])
     classes = getattr(mlp, "classes_", None)
+    if mlp.out_activation_ == "logistic" and plain.network.n_outputs > 1:
+        raise ValueError("the MLP was trained on several labels per sample: pass one trained on classes")
     loss = "squared_error" if classes is None else "log_loss"
     return Reading(plain.network, "free", True, loss, classes)
 

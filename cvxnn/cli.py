@@ -27,16 +27,17 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from rich.console import Console
-from scipy.special import expit
+from scipy.special import expit, softmax
 from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
 from typer.core import TyperGroup
 
 from . import __version__
+from .architectures import Architecture
 from .audit import certify as certify_network
 from .certificate import Certificate
 from .encoding import Encoding, Target
-from .losses import LOSSES, get_loss
+from .losses import LOSSES, code_classes, get_loss
 from .network import Network
 from .parameters import check_alpha, check_grid
 from .paths import follow
@@ -189,13 +190,13 @@ def fit(
     """Train a network on a table and certify it."""
     check_alpha(alpha)
     bias = None if hidden_bias is HiddenBias.none else hidden_bias.value
-    family = get_architecture(architecture, bias, int(patterns) if patterns.isdecimal() else patterns)
     path = out or Path(data.stem + ".safetensors")
     _check_out(path, data)
     X, y, encoding, coding, chosen = _read(data, target, task, ignore, loss, scale)
     typer.echo(f"Training on {count(encoding.width, 'input')}, {chosen}, alpha {alpha:g}.")
     typer.echo("Ctrl-C stops and keeps the best network so far.")
-    problem = Problem.from_alpha(X, y, None, get_loss(chosen), alpha, True)
+    wanted: str | int = int(patterns) if patterns.isdecimal() else patterns
+    problem, family = _pose(X, y, coding, chosen, alpha, architecture, bias, wanted)
     with Progress(tol, max_time) as progress:
         # The seed is drawn as the estimators draw it: both train the same network.
         trained = train(
@@ -225,10 +226,9 @@ def follow_path(
 ) -> None:
     """Train networks for a grid of strengths of the weight decay, and print what each is worth."""
     check_grid(None, n_alphas, eps, None)
-    family = get_architecture(architecture, "penalized", "auto")
-    X, y, encoding, _, chosen = _read(data, target, TaskName.auto, None, None, True)
+    X, y, encoding, coding, chosen = _read(data, target, TaskName.auto, None, None, True)
     typer.echo(f"Training on {count(encoding.width, 'input')}, {chosen}, {count(n_alphas, 'alpha')}.")
-    problem = Problem.from_alpha(X, y, None, get_loss(chosen), 1.0, True)
+    problem, family = _pose(X, y, coding, chosen, 1.0, architecture, "penalized", "auto")
     options = {"tol": tol, "max_time": max_time, "random_state": check_random_state(0).randint(2**31 - 1)}
     found = follow(
         problem, family, n_alphas=n_alphas, eps=eps, callback=lambda p: _remark(str(p)), **options
@@ -252,9 +252,13 @@ def predict(
     for note in notes:
         _remark(f"note: {note}")
     output = loaded.network(X)
-    means = get_loss(loaded.settings["loss"]).mean(output)
+    loss = get_loss(loaded.settings["loss"])
+    means = output if output.ndim == 2 else loss.mean(output)
     columns: dict[str, Iterable[Any]] = {"prediction": loaded.target.decode(means)}
-    if loaded.target.classes and loaded.settings["loss"] == "log_loss":
+    if len(loaded.target.classes) > 2 and loaded.settings["loss"] == "log_loss":
+        columns["probability"] = np.max(softmax(output, axis=1), axis=1).tolist()
+        _remark("note: probability is that of the prediction")
+    elif loaded.target.classes and loaded.settings["loss"] == "log_loss":
         columns["probability"] = expit(output).tolist()
         _remark(f"note: probability is that of {loaded.target.classes[1]!r}")
     text = io.StringIO()
@@ -351,7 +355,8 @@ def _report(trained: Trained, tol: float, f: np.ndarray, y: np.ndarray, coding: 
         ending = ENDINGS.get(trained.status, "no further progress: the best network so far is kept")
         _remark(f"{ending} ({gap}); its certificate holds")
     Console(highlight=False).print(show(trained.certificate))
-    score = f"{np.mean((f > 0) == (y > 0)):.1%} correct" if coding.classes else f"R2 {r2_score(y, f):.3f}"
+    right = np.argmax(f, axis=1) == y if f.ndim == 2 else (f > 0) == (y > 0)
+    score = f"{np.mean(right):.1%} correct" if coding.classes else f"R2 {r2_score(y, f):.3f}"
     typer.echo(f"On the training data: {score}.")
 
 
@@ -374,6 +379,26 @@ def _read(
     for note in [*notes, *coding.notes, *encoding.notes]:
         typer.echo(f"  - {note}")
     return X, y, encoding, coding, chosen
+
+
+def _pose(
+    X: np.ndarray,
+    y: np.ndarray,
+    coding: Target,
+    loss: str,
+    alpha: float,
+    architecture: str,
+    bias: str | None,
+    patterns: str | int,
+) -> tuple[Problem, Architecture]:
+    """The training problem of a table, and the family of networks with an output for each of many
+    classes."""
+    outputs = len(coding.classes) if len(coding.classes) > 2 else 1
+    family = get_architecture(architecture, bias, patterns, outputs)
+    chosen = get_loss(loss, outputs)
+    if outputs > 1:
+        y = code_classes(y.astype(int), chosen, outputs)
+    return Problem.from_alpha(X, y, None, chosen, alpha, True), family
 
 
 def _loss_name(loss: str | None, coding: Target) -> str:

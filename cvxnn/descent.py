@@ -48,7 +48,7 @@ def start(
     return U * np.sqrt(strength), a
 
 
-class _Layer:
+class Layer:
     """The smoothed hidden layer of one width, in place: no array is made twice.
 
     Rows of X and neurons are divided by their norms, so that the band is ``|t| <= mu`` for all pairs.
@@ -66,6 +66,11 @@ class _Layer:
 
     def forward(self, U: np.ndarray, a: np.ndarray) -> np.ndarray:
         """Return ``sum_j a_j phi(X u_j)``, shape (n,), and keep what the gradient needs."""
+        self.activate(U)
+        return self.rows * (self.values @ (self.sizes * a))
+
+    def activate(self, U: np.ndarray) -> None:
+        """Set `values` and `slopes`, both (n, m), in units of the rows' and the neurons' norms."""
         T, D, H, mu = self.T, self.slopes, self.values, self.mu
         np.matmul(self.X, (U / self.sizes[:, None]).T, out=T)
         if mu > 0:
@@ -79,7 +84,6 @@ class _Layer:
         else:
             np.greater(T, 0.0, out=D, casting="unsafe")
             np.maximum(T, 0.0, out=H)
-        return self.rows * (H @ (self.sizes * a))
 
     def backward(self, slope: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The gradients in U and a of ``slope'f``."""
@@ -135,7 +139,7 @@ def descend(
     scale = 1.0 / max(loss.value(np.zeros_like(y) + c, y, s), 1e-300)
     decay = np.ones(d)
     decay[d - free :] = 0.0
-    layer = _Layer(X, np.linalg.norm(U[:, : d - free], axis=1), free, smoothing)
+    layer = Layer(X, np.linalg.norm(U[:, : d - free], axis=1), free, smoothing)
     gradient = np.zeros(m * d + m + 1)
 
     def objective(v: np.ndarray) -> tuple[float, np.ndarray]:

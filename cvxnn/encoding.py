@@ -29,6 +29,8 @@ Task = Literal["auto", "regression", "classification"]
 YES_NO = {"true": "false", "yes": "no", "t": "f", "y": "n"}
 #: Levels of a text column that get a column of their own.
 MAX_LEVELS = 20
+#: Classes of a target, at most.
+MAX_CLASSES = 100
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d.*)?")
 
 
@@ -196,7 +198,7 @@ class Target:
     ----------
     name : str
     classes : tuple of two str, or empty for a regression
-        The classes coded as -1 and +1.
+        Two classes are coded as -1 and +1, more by their numbers.
     mean, scale : float
         Numbers enter as (y - mean) / scale.
     notes : tuple of str
@@ -210,12 +212,12 @@ class Target:
 
     @classmethod
     def learn(cls, table: Table, name: str, task: Task = "auto", *, scale: bool = True) -> Target:
-        """Decide between numbers and two classes; `table` has no missing targets.
+        """Decide between numbers and classes; `table` has no missing targets.
 
         Raises
         ------
         ValueError
-            If the target is constant, has more than two classes, or is no number in a regression.
+            If the target is constant, has too many classes, or is no number in a regression.
         """
         cells, y = table.column(name), [number(cell) for cell in table.column(name)]
         odd = y.index(None) if None in y else None
@@ -228,7 +230,7 @@ class Target:
                 "correct or remove that row"
             )
         if task == "classification" or (task == "auto" and (odd is not None or len(levels) == 2)):
-            return cls._two_classes(name, [text(level) for level in levels], task, odd is None)
+            return cls._labels(name, [text(level) for level in levels], task, odd is None)
         numbers = np.array(y, dtype=np.float64)
         _check_finite(numbers, name, table)
         if not scale:
@@ -238,26 +240,27 @@ class Target:
         return cls(name, (), mean, deviation, (f"regression of {name!r}, standardised too ({units})",))
 
     @classmethod
-    def _two_classes(cls, name: str, levels: list[str], task: Task, numeric: bool) -> Target:
+    def _labels(cls, name: str, levels: list[str], task: Task, numeric: bool) -> Target:
         classes = tuple(sorted(levels, key=float) if numeric else sorted(levels))
-        if len(classes) > 2:
-            advice = "--task regression predicts the number" if numeric else "keep the rows of two of them"
+        if len(classes) > MAX_CLASSES:
+            advice = "--task regression predicts the number" if numeric else "keep the rows of fewer"
             raise ValueError(
-                f"the target {name!r} has {len(classes)} classes ({listing(classes)}) and two are "
-                f"supported: {advice}"
+                f"the target {name!r} has {len(classes)} classes ({listing(classes)}) and {MAX_CLASSES} "
+                f"are supported: {advice}"
             )
-        note = f"classification of {name!r}: {classes[0]!r} or {classes[1]!r}"
+        words = [repr(label) for label in classes]
+        note = f"classification of {name!r}: {', '.join(words[:-1])} or {words[-1]}"
         if numeric and task == "auto":
             note += " (--task regression predicts the number instead)"
         return cls(name, classes, notes=(note,))
 
     def apply(self, table: Table) -> np.ndarray:
-        """Return y, shape (n,): -1 and +1 for classes, else (y - mean) / scale.
+        """Return y, shape (n,): -1 and +1 for two classes, the numbers of more, else (y - mean) / scale.
 
         Raises
         ------
         ValueError
-            If a cell is no number, or none of the two classes.
+            If a cell is no number, or none of the classes.
         """
         cells = table.column(self.name)
         if self.classes:
@@ -265,6 +268,8 @@ class Target:
             labels = [text(_value(cell)) if numeric else text(cell) for cell in cells]
             ok = [label in self.classes for label in labels]
             allowed = f"{self.classes[0]!r} or {self.classes[1]!r}"
+            if len(self.classes) > 2:
+                allowed = f"one of {listing(self.classes)}"
         else:
             ok, allowed = [number(cell) is not None for cell in cells], "a number"
         if not all(ok):
@@ -274,13 +279,19 @@ class Target:
                 "correct or remove that row"
             )
         if self.classes:
-            return np.array([1.0 if label == self.classes[1] else -1.0 for label in labels])
+            codes = np.array([self.classes.index(label) for label in labels], dtype=np.float64)
+            return 2.0 * codes - 1.0 if len(self.classes) == 2 else codes
         numbers = np.array([number(cell) for cell in cells], dtype=np.float64)
         _check_finite(numbers, self.name, table)
         return (numbers - self.mean) / self.scale
 
     def decode(self, output: np.ndarray) -> list[str] | list[float]:
-        """Return predictions from a network's output, shape (n,), in the words and units of the file."""
+        """Return predictions from a network's output in the words and units of the file.
+
+        The output has shape (n,), or (n, classes) for more than two classes.
+        """
+        if len(self.classes) > 2:
+            return [self.classes[k] for k in np.argmax(output, axis=1)]
         if self.classes:
             return [self.classes[int(f > 0)] for f in output]
         return [float(f) * self.scale + self.mean for f in output]

@@ -18,20 +18,28 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from .architectures import Architecture
 from .certificate import Certificate
-from .losses import Loss, get_loss
+from .losses import Loss, code_classes, get_loss
 from .low_rank import LowRank, TrainedLowRank, train_low_rank
 from .network import Network
 from .optimal_set import OptimalSet
-from .parameters import check_alpha, check_class_weight, check_effort, check_rank, check_weights
+from .parameters import (
+    check_alpha,
+    check_class_weight,
+    check_coupling,
+    check_effort,
+    check_rank,
+    check_weights,
+)
 from .program import Problem, Status
 from .train import Moment, get_architecture, train
 
@@ -55,6 +63,7 @@ class _ConvexNet(BaseEstimator):
         hidden_bias: str | None = "penalized",
         fit_intercept: bool = True,
         rank: int | float | None = None,
+        coupling: str = "joint",
         tol: float = 1e-5,
         max_iter: int = 50,
         max_time: float | None = None,
@@ -68,6 +77,7 @@ class _ConvexNet(BaseEstimator):
         self.hidden_bias = hidden_bias
         self.fit_intercept = fit_intercept
         self.rank = rank
+        self.coupling = coupling
         self.tol = tol
         self.max_iter = max_iter
         self.max_time = max_time
@@ -76,6 +86,7 @@ class _ConvexNet(BaseEstimator):
 
     def _check_parameters(self) -> None:
         check_alpha(self.alpha)
+        check_coupling(self.coupling)
         check_effort(self.tol, self.max_iter, self.max_time)
         check_rank(self.rank)
 
@@ -86,11 +97,16 @@ class _ConvexNet(BaseEstimator):
         weights: np.ndarray | None,
         callback: Callable[[Moment], None] | None = None,
     ) -> None:
-        """Train on checked data; targets are numbers, -1 and +1 for classes."""
-        architecture = get_architecture(self.architecture, self.hidden_bias, self.patterns)
-        problem = Problem.from_alpha(
-            X, y, weights, get_loss(self.loss), float(self.alpha), bool(self.fit_intercept)
+        """Train on checked data; targets are numbers (n,) or (n, outputs), coded if they stand for
+        classes."""
+        outputs = 1 if y.ndim == 1 else y.shape[1]
+        architecture = get_architecture(
+            self.architecture, self.hidden_bias, self.patterns, outputs, self.coupling
         )
+        if outputs > 1 and self.rank is not None:
+            raise ValueError(f"rank={self.rank!r} is for one output: pass None for {outputs} outputs")
+        loss = get_loss(self.loss, outputs)
+        problem = Problem.from_alpha(X, y, weights, loss, float(self.alpha), bool(self.fit_intercept))
         trainer = train if self.rank is None else partial(train_low_rank, rank=self.rank)
         trained = trainer(
             problem,
@@ -169,7 +185,9 @@ class _ConvexNet(BaseEstimator):
 class ConvexNetRegressor(RegressorMixin, _ConvexNet):
     """A two-layer network for regression, trained to certified global optimality.
 
-    Minimises ``(1 / sum s) sum_i s_i loss(f(x_i), y_i) + alpha * R(f)`` over networks of every width.
+    Minimises ``(1 / sum s) sum_i s_i loss(f(x_i), y_i) + alpha * R(f)`` over networks of every width. With
+    several targets the loss of a sample is the sum over its targets, half the squared distance ``1/2 |f -
+    y|^2`` say.
 
     Parameters
     ----------
@@ -194,6 +212,11 @@ class ConvexNetRegressor(RegressorMixin, _ConvexNet):
         Train on the best approximation of X of this rank, where ``patterns="all"`` is cheap at 2 or 3;
         a float in (0, 1) takes the least rank that keeps this share of the sum of squares (of
         standardised data: of the variance). The certificate is for X itself. None takes X as it is.
+    coupling : {"joint", "separate"}, default="joint"
+        Of several outputs. "joint" is weight decay on all weights: ``sum_j |w_j|_2 |v_j|_2`` for neurons
+        with weights w_j and output weights v_j, which lets outputs share neurons. "separate" penalises
+        ``1/2 sum_j (|w_j|_2^2 + |v_j|_1^2)``, that is ``sum_j |w_j|_2 |v_j|_1``: sharing saves nothing, and
+        with a loss that is a sum over outputs the outputs are trained as networks of their own.
     tol : float, default=1e-5
         Training stops when the search gap is at most this.
     max_iter : int, default=50
@@ -236,13 +259,18 @@ class ConvexNetRegressor(RegressorMixin, _ConvexNet):
     'global'
     """
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ConvexNetRegressor:
         """Train the network.
 
         Parameters
         ----------
         X : array-like of shape (n, d)
-        y : array-like of shape (n,)
+        y : array-like of shape (n,), or (n, targets)
         sample_weight : array-like of shape (n,), default=None
             Nonnegative; weight 2 is the same as repeating a sample.
 
@@ -263,16 +291,19 @@ class ConvexNetRegressor(RegressorMixin, _ConvexNet):
         self._check_parameters()
         if get_loss(self.loss).classification:
             raise ValueError(f"loss={self.loss!r} is for classes: use ConvexNetClassifier")
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True)
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True, multi_output=True)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
         self._fit(X, np.asarray(y, dtype=np.float64), check_weights(sample_weight, X))
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return predictions, shape (n,), for ``X`` of shape (n, d).
+        """Return predictions, shape (n,) or (n, targets), for ``X`` of shape (n, d).
 
         The network's output; with ``loss="poisson"`` its exponential, the mean.
         """
-        return get_loss(self.loss).mean(self._output(X))
+        output = self._output(X)
+        return output if output.ndim == 2 else get_loss(self.loss).mean(output)
 
 
 def _has_probabilities(estimator: Any) -> bool:
@@ -282,10 +313,12 @@ def _has_probabilities(estimator: Any) -> bool:
 
 
 class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
-    """A two-layer network for two classes, trained to certified global optimality.
+    """A two-layer network for two or more classes, trained to certified global optimality.
 
-    Minimises ``(1 / sum s) sum_i s_i loss(f(x_i), y_i) + alpha * R(f)`` over networks of every width,
-    with the classes coded as -1 and +1.
+    Minimises ``(1 / sum s) sum_i s_i loss(f(x_i), y_i) + alpha * R(f)`` over networks of every width. Two
+    classes are one output, coded as -1 and +1. More classes are an output each: with ``log_loss`` the loss
+    is that of the softmax of all outputs, other losses are summed over the outputs, each coded as -1 and
+    +1.
 
     Parameters
     ----------
@@ -294,8 +327,8 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
     architecture : {"relu", "gated_relu"} or Architecture, default="relu"
         The family of networks. With an object, `patterns` and `hidden_bias` are the object's.
     loss : {"log_loss", "hinge", "squared_hinge", "squared_error"} or Loss, default="log_loss"
-        Logistic loss; hinge loss; half the squared hinge loss; half the squared error to -1 and +1. Only
-        the first has probabilities.
+        Logistic loss (of the softmax for three classes or more); hinge loss (two classes); half the squared
+        hinge loss; half the squared error to -1 and +1. Only the first has probabilities.
     patterns : {"auto", "all"} or int, default="auto"
         Activation patterns: grown until none improves (or all of them, where that is cheap), all,
         or a number of sampled ones.
@@ -310,6 +343,11 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, which multiply those of their samples; "balanced" gives both classes the
         same total, ``n / (2 * count)`` each.
+    coupling : {"joint", "separate"}, default="joint"
+        Of several outputs. "joint" is weight decay on all weights: ``sum_j |w_j|_2 |v_j|_2`` for neurons
+        with weights w_j and output weights v_j, which lets outputs share neurons. "separate" penalises
+        ``1/2 sum_j (|w_j|_2^2 + |v_j|_1^2)``, that is ``sum_j |w_j|_2 |v_j|_1``: sharing saves nothing, and
+        with a loss that is a sum over outputs the outputs are trained as networks of their own.
     tol : float, default=1e-5
         Training stops when the search gap is at most this.
     max_iter : int, default=50
@@ -329,8 +367,8 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
         Objective, proven lower bound, gap and scope.
     history_ : list of Moment
         Seconds, objective, bound, search gap and width after every round.
-    classes_ : ndarray of shape (2,)
-        The classes; positive outputs mean the second.
+    classes_ : ndarray of shape (classes,)
+        The classes; of two, positive outputs mean the second.
     n_iter_ : int
         Rounds taken.
     low_rank_ : LowRank
@@ -368,6 +406,7 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
         fit_intercept: bool = True,
         rank: int | float | None = None,
         class_weight: dict[Any, float] | str | None = None,
+        coupling: str = "joint",
         tol: float = 1e-5,
         max_iter: int = 50,
         max_time: float | None = None,
@@ -382,6 +421,7 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
             hidden_bias=hidden_bias,
             fit_intercept=fit_intercept,
             rank=rank,
+            coupling=coupling,
             tol=tol,
             max_iter=max_iter,
             max_time=max_time,
@@ -390,11 +430,6 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
         )
         self.class_weight = class_weight
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        return tags
-
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ConvexNetClassifier:
         """Train the network.
 
@@ -402,7 +437,7 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
         ----------
         X : array-like of shape (n, d)
         y : array-like of shape (n,)
-            Labels of two classes.
+            Labels of two or more classes.
         sample_weight : array-like of shape (n,), default=None
             Nonnegative; weight 2 is the same as repeating a sample.
 
@@ -423,16 +458,10 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
         self._check_parameters()
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(y)
-        if type_of_target(y, input_name="y") != "binary":
-            raise ValueError(
-                "Only binary classification is supported. The type of the target is "
-                f"{type_of_target(y)}: pass two classes, or wrap the estimator in "
-                "sklearn.multiclass.OneVsRestClassifier"
-            )
         self.classes_, codes = np.unique(y, return_inverse=True)
         weights = check_weights(sample_weight, X)
-        seen = codes if weights is None else codes[weights > 0]
-        if len(np.unique(seen)) < 2:
+        seen = np.unique(codes if weights is None else codes[weights > 0])
+        if len(seen) < 2:
             raise ValueError(
                 "y has one class only (among samples of positive weight): pass samples of both classes"
             )
@@ -444,21 +473,36 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
                     f"class_weight={self.class_weight!r} leaves one class only: pass weights > 0 for both"
                 )
         self._fit(X, 2.0 * codes - 1.0, weights)
+        if len(seen) < len(self.classes_):
+            missing = self.classes_[np.setdiff1d(np.arange(len(self.classes_)), seen)]
+            raise ValueError(
+                f"the classes {missing.tolist()} have weight zero: leave their samples out, or weight them"
+            )
+        classes = len(self.classes_)
+        # two classes are one output
+        loss = get_loss(self.loss, classes if classes > 2 else 1)
+        self._fit(X, code_classes(codes, loss, classes), weights)
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return the network's output, shape (n,); positive means ``classes_[1]``."""
+        """Return the network's output, shape (n,) for two classes, else (n, classes).
+
+        Of two classes, positive means ``classes_[1]``.
+        """
         return self._output(X)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the class of each sample, shape (n,)."""
-        positive = self._output(X) > 0
-        return self.classes_[positive.astype(int)]
+        f = self._output(X)
+        chosen = (f > 0).astype(int) if f.ndim == 1 else np.argmax(f, axis=1)
+        return self.classes_[chosen]
 
     @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return class probabilities, shape (n, 2); with ``loss="log_loss"`` only."""
+        """Return class probabilities, shape (n, classes); with ``loss="log_loss"`` only."""
         f = self._output(X)
+        if f.ndim == 2:
+            return softmax(f, axis=1)
         odds = np.exp(-np.abs(f))
         p = np.where(f >= 0, 1.0 / (1.0 + odds), odds / (1.0 + odds))
         return np.column_stack([1.0 - p, p])
@@ -467,6 +511,8 @@ class ConvexNetClassifier(ClassifierMixin, _ConvexNet):
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Return the logarithm of :meth:`predict_proba`, without losing small probabilities."""
         f = self._output(X)
+        if f.ndim == 2:
+            return log_softmax(f, axis=1)
         return -np.column_stack([np.logaddexp(0.0, f), np.logaddexp(0.0, -f)])
 
 

@@ -64,7 +64,7 @@ LAYERS: dict[str, type] = {"Affine": Affine, "ReLU": ReLU, "Gated": Gated}
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A feed-forward network with one output per sample.
+    """A feed-forward network with one or several outputs per sample.
 
     Parameters
     ----------
@@ -81,23 +81,29 @@ class Network:
     layers: tuple[Layer, ...]
 
     @classmethod
-    def two_layer(cls, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, intercept: float = 0.0) -> Network:
+    def two_layer(
+        cls, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, intercept: float | np.ndarray = 0.0
+    ) -> Network:
         """Build ``x -> sum_j w2_j max(x'W1_j + b1_j, 0) + intercept``.
 
         Parameters
         ----------
         W1 : ndarray of shape (d, m)
         b1 : ndarray of shape (m,)
-        w2 : ndarray of shape (m,)
+        w2 : ndarray of shape (m,), or (m, outputs) for several outputs
+        intercept : float, or ndarray of shape (outputs,)
         """
-        return cls((Affine(W1, b1), ReLU(), Affine(w2[:, None], np.array([float(intercept)]))))
+        last = w2[:, None] if w2.ndim == 1 else w2
+        constant = np.broadcast_to(np.asarray(intercept, dtype=np.float64), last.shape[1:]).copy()
+        return cls((Affine(W1, b1), ReLU(), Affine(last, constant)))
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
-        """Return the output, shape (n,), of inputs of shape (n, d), in float64."""
+        """Return the output of inputs of shape (n, d) in float64: (n,), or (n, outputs) if there are
+        several."""
         out = np.asarray(X, dtype=np.float64)
         for layer in self.layers:
             out = layer(out)
-        return out[:, 0]
+        return out[:, 0] if out.shape[1] == 1 else out
 
     @property
     def width(self) -> int:
@@ -110,13 +116,21 @@ class Network:
         return int(self.layers[0].weight.shape[0])  # type: ignore[union-attr]
 
     @property
-    def intercept(self) -> float:
-        """The constant of the output layer."""
-        return float(self.layers[-1].bias[0])  # type: ignore[union-attr]
+    def n_outputs(self) -> int:
+        """The number of outputs."""
+        return int(self.layers[-1].weight.shape[1])  # type: ignore[union-attr]
+
+    @property
+    def intercept(self) -> Any:
+        """The constant of the output layer: a float, or an array (outputs,) if there are several
+        outputs."""
+        constant = self.layers[-1].bias  # type: ignore[union-attr]
+        return float(constant[0]) if len(constant) == 1 else constant
 
     def __repr__(self) -> str:
         names = " -> ".join(type(layer).__name__ for layer in self.layers)
-        return f"<Network: {self.n_features} inputs, {self.width} neurons, {names}>"
+        outputs = "" if self.n_outputs == 1 else f", {self.n_outputs} outputs"
+        return f"<Network: {self.n_features} inputs, {self.width} neurons{outputs}, {names}>"
 
     def save(self, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None) -> None:
         """Write the network as safetensors, with `metadata` (JSON values) in the header.

@@ -27,6 +27,12 @@ def check_alpha(alpha: Any) -> None:
         )
 
 
+def check_coupling(coupling: Any) -> None:
+    """Raise ValueError unless `coupling` is one of the two choices."""
+    if coupling not in ("joint", "separate"):
+        raise ValueError(f"coupling={coupling!r} is unknown: pass 'joint' (the default) or 'separate'")
+
+
 def check_effort(tol: Any, max_iter: Any, max_time: Any) -> None:
     """Raise ValueError unless the limits of a training are numbers that make sense."""
     for name, value, least in (("tol", tol, 0), ("max_iter", max_iter, 1), ("max_time", max_time, 0)):

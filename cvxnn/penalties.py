@@ -92,3 +92,57 @@ class GroupL2(Penalty):
 
         kept = W.shape[1] - self.free
         return cp.sum(cp.norm(W[:, :kept], 2, axis=1)) if kept else cp.Constant(0.0)
+
+
+@dataclass(frozen=True)
+class NuclearNorm(Penalty):
+    """The sum of nuclear norms of groups that are matrices, ``W`` of shape (groups, d, outputs).
+
+    Weight decay on gated neurons ``u_j v_j'`` of one gate is the nuclear norm of their sum; the polar is
+    the spectral norm, and the prox shrinks singular values.
+    """
+
+    def value(self, W: Array) -> float:
+        xp = array_namespace(W)
+        return float(xp.sum(xp.linalg.svdvals(W))) if W.shape[0] else 0.0
+
+    def prox(self, W: Array, step: float) -> Array:
+        xp = array_namespace(W)
+        if W.shape[0] == 0:
+            return W
+        U, sizes, Vt = xp.linalg.svd(W, full_matrices=False)
+        kept = xp.maximum(sizes - step, xp.zeros_like(sizes))
+        return (U * kept[:, None, :]) @ Vt
+
+    def polar(self, G: Array) -> Array:
+        return array_namespace(G).linalg.svdvals(G)[:, 0]
+
+    def to_cvxpy(self, W: Any) -> Any:
+        import cvxpy as cp
+
+        return cp.sum(cp.hstack([cp.normNuc(block) for block in W])) if len(W) else cp.Constant(0.0)
+
+
+@dataclass(frozen=True)
+class ColumnL2(Penalty):
+    """The sum of the norms of the columns of groups that are matrices, ``W`` of shape (groups, d,
+    outputs)."""
+
+    def value(self, W: Array) -> float:
+        xp = array_namespace(W)
+        return float(xp.sum(xp.sqrt(xp.sum(W * W, axis=1))))
+
+    def prox(self, W: Array, step: float) -> Array:
+        xp = array_namespace(W)
+        norms = xp.sqrt(xp.sum(W * W, axis=1))
+        safe = xp.where(norms > step, norms, xp.ones_like(norms))
+        return W * xp.where(norms > step, 1.0 - step / safe, xp.zeros_like(norms))[:, None, :]
+
+    def polar(self, G: Array) -> Array:
+        xp = array_namespace(G)
+        return xp.max(xp.sqrt(xp.sum(G * G, axis=1)), axis=1)
+
+    def to_cvxpy(self, W: Any) -> Any:
+        import cvxpy as cp
+
+        return cp.sum(cp.hstack([cp.norm(block, 2, axis=0) for block in W])) if len(W) else cp.Constant(0.0)

@@ -125,7 +125,7 @@ def search(
     if not np.any(Z) or not np.any(X):
         none = np.zeros(0)
         return Neurons(none, blank, none, np.zeros((0, len(X)), bool), blank)
-    U = _pool(X, Z, starts, n_random, free, random_state)
+    U = draw_starts(X, Z, starts, n_random, free, random_state)
     U = U if extra is None else np.concatenate([U, extra])
     signs = np.repeat([1.0, -1.0], len(U))
     # A short ascent of all tells which are worth a long one.
@@ -137,7 +137,7 @@ def search(
         return found
     # Neurons of a network rarely price highest, but walking them on is how they move: every
     # one of them gets its walk, from its own cell, with the sign that gives it its value.
-    at = _unit(starts, free)
+    at = unit_rows(starts, free)
     correlation = Z @ np.maximum(X @ at.T, 0.0)
     side = np.where(correlation >= 0, 1.0, -1.0)
     values = np.abs(correlation)
@@ -146,7 +146,7 @@ def search(
     return found.join(_polish_best(X, Z, at, side, values, len(at), free, exact))
 
 
-def _pool(
+def draw_starts(
     X: np.ndarray,
     Z: np.ndarray,
     starts: np.ndarray | None,
@@ -171,7 +171,7 @@ def _pool(
     heavy = np.argsort(-np.abs(Z) * np.linalg.norm(X, axis=1), kind="stable")[: n_random // 4]
     pool = [gates, X[heavy], -X[heavy]]
     if starts is not None and len(starts):
-        at = _unit(starts, free)
+        at = unit_rows(starts, free)
         noise = random_state.standard_normal((n_random, d)) / np.sqrt(d)
         first, second, third = random_state.integers(len(at), size=(3, n_random))
         pool += [starts, at[first] + noise, at[second] - at[third]]
@@ -184,7 +184,7 @@ def _column_scale(X: np.ndarray) -> np.ndarray:
     return 1.0 / np.where(scale > 0, scale, 1.0)
 
 
-def _unit(U: np.ndarray, free: int) -> np.ndarray:
+def unit_rows(U: np.ndarray, free: int) -> np.ndarray:
     """Scale rows to unit norm over the penalised coordinates."""
     size = np.linalg.norm(U[:, : U.shape[1] - free], axis=1, keepdims=True)
     return U / np.where(size > 0, size, 1.0)
@@ -243,20 +243,20 @@ def _ascend(
         np.multiply(on, z[:, None], out=on)
         return V, values, (on.T @ data) * sides[:, None]
 
-    U, values, G = evaluate(_unit(U, free).astype(kind), True)
+    U, values, G = evaluate(unit_rows(U, free).astype(kind), True)
     length = np.ones(len(U), kind)
     for k in range(steps):
         # In units of its reach a free bias moves like a weight; now and then it is set exactly,
         # which costs a sort.
         G[:, G.shape[1] - free :] *= reach**2
         size = np.linalg.norm(G[:, : G.shape[1] - free], axis=1, keepdims=True)
-        V = _unit(U + length[:, None] * G / np.where(size > 0, size, 1.0), free)
+        V = unit_rows(U + length[:, None] * G / np.where(size > 0, size, 1.0), free)
         V, new, H = evaluate(V, k % 10 == 9)
         better = new > values
         G[:, G.shape[1] - free :] /= reach**2 or 1.0
         U[better], values[better], G[better] = V[better], new[better], H[better]
         length = np.clip(np.where(better, 2.0 * length, 0.4 * length), 1e-6, 64.0)
-    return _unit(U.astype(np.float64), free), values.astype(np.float64) * (unit * weight)
+    return unit_rows(U.astype(np.float64), free), values.astype(np.float64) * (unit * weight)
 
 
 def _polish_best(

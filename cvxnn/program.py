@@ -39,8 +39,8 @@ class Problem:
     Parameters
     ----------
     X : ndarray of shape (n, d)
-    y : ndarray of shape (n,)
-        Targets; -1 and +1 for classification losses.
+    y : ndarray of shape (n,), or (n, outputs) for several outputs
+        Targets; -1 and +1 for classification losses of one output, one-hot for those of several.
     weights : ndarray of shape (n,)
         Sample weights, all positive.
     loss : Loss
@@ -89,8 +89,10 @@ class Problem:
         table = np.column_stack([X, y])[s > 0] + 0.0
         rows, place = _distinct_rows(table)
         s = np.bincount(place, weights=s[s > 0], minlength=len(rows))
-        loss.check(rows[:, -1])
-        return cls(np.ascontiguousarray(rows[:, :-1]), rows[:, -1].copy(), s, loss, beta, intercept)
+        d = X.shape[1]
+        targets = rows[:, d:].copy() if y.ndim == 2 else rows[:, d].copy()
+        loss.check(targets)
+        return cls(np.ascontiguousarray(rows[:, :d]), targets, s, loss, beta, intercept)
 
     @property
     def total_weight(self) -> float:
@@ -113,14 +115,14 @@ class Problem:
         return replace(self, loss=self.loss.smoothed(error / self.total_weight, center))
 
     def value(self, prediction: np.ndarray, cost: float) -> float:
-        """Return the objective ``sum_i s_i loss_i + beta * cost`` of a prediction, shape (n,)."""
+        """Return the objective ``sum_i s_i loss_i + beta * cost`` of a prediction in the shape of y."""
         return self.loss.value(prediction, self.y, self.weights) + self.beta * cost
 
     def residual(self, prediction: np.ndarray) -> np.ndarray:
-        """Return the dual variable ``Z = -grad L`` of a prediction, shape (n,).
+        """Return the dual variable ``Z = -grad L`` of a prediction, both in the shape of y.
 
         With an intercept the prediction is first given its best constant, then Z is balanced, so
-        that ``sum_i Z_i = 0`` holds to rounding.
+        that ``sum_i Z_i = 0`` holds to rounding, for every output.
         """
         f, y, s = prediction, self.y, self.weights
         if not self.intercept:
@@ -171,9 +173,10 @@ class Program:
     Parameters
     ----------
     operator : Operator
-        ``A``, from W of shape (groups, d) to predictions of shape (n,).
+        ``A``, from W of shape (groups, d) to predictions of shape (n,); with several outputs from
+        (groups, d, outputs) to (n, outputs).
     loss : Loss
-    target, weights : arrays of shape (n,)
+    target, weights : arrays of shape (n,); targets (n, outputs) with several outputs
     beta : float
     penalty : Penalty
     constraint : Constraint
@@ -189,11 +192,11 @@ class Program:
     constraint: Constraint = field(default_factory=Free)
     intercept: bool = False
 
-    def predict(self, W: Array, offset: float = 0.0) -> Array:
-        """Return ``A(W) + c``, shape (n,)."""
+    def predict(self, W: Array, offset: Any = 0.0) -> Array:
+        """Return ``A(W) + c``, shape (n,); with several outputs c has one entry for each."""
         return self.operator.apply(W) + offset
 
-    def primal(self, W: Array, offset: float = 0.0) -> float:
+    def primal(self, W: Array, offset: Any = 0.0) -> float:
         """Return the objective at ``W`` (groups, d); feasibility is the constraint's matter."""
         f = self.predict(W, offset)
         return self.loss.value(f, self.target, self.weights) + self.beta * self.penalty.value(W)
@@ -208,8 +211,10 @@ class Program:
 
     def dual(self, Z: Array, multipliers: np.ndarray | None = None) -> float:
         """Return ``-L*(-Z)`` if Z is dual feasible, else ``-inf``."""
-        if self.intercept and abs(float(np.sum(to_numpy(Z)))) > 1e-9 * float(np.sum(np.abs(to_numpy(Z)))):
-            return -float("inf")
+        if self.intercept:
+            z = to_numpy(Z)
+            if np.any(np.abs(np.sum(z, axis=0)) > 1e-9 * np.sum(np.abs(z))):
+                return -float("inf")
         if self.price(Z, multipliers) > self.beta * (1.0 + 1e-12):
             return -float("inf")
         return self.loss.dual(Z, self.target, self.weights)
@@ -237,7 +242,7 @@ class Program:
         Returns
         -------
         problem : cvxpy.Problem
-        W : cvxpy.Variable of shape (groups, d)
+        W : cvxpy.Variable of shape (groups, d), or a list of groups of shape (d, outputs)
 
         Raises
         ------
@@ -251,10 +256,17 @@ class Program:
         except ImportError as error:
             raise ImportError("CVXPY is missing: pip install 'cvxnn[cvxpy]'") from error
         _, groups, d = self.operator.shape
-        W = cp.Variable((groups, d))
-        c = cp.Variable() if self.intercept else 0.0
         y, s = to_numpy(self.target), to_numpy(self.weights)
-        f = self.operator.dense() @ cp.vec(W, order="C") + c
+        W: Any
+        c: Any
+        if y.ndim == 2:
+            W = [cp.Variable((d, y.shape[1])) for _ in range(groups)]
+            c = cp.Variable((1, y.shape[1])) if self.intercept else np.zeros((1, y.shape[1]))
+            f = self.operator.dense() @ cp.vstack(W) + np.ones((len(y), 1)) @ c
+        else:
+            W = cp.Variable((groups, d))
+            c = cp.Variable() if self.intercept else 0.0
+            f = self.operator.dense() @ cp.vec(W, order="C") + c
         objective = self.loss.to_cvxpy(f, y, s) + self.beta * self.penalty.to_cvxpy(W)
         return cp.Problem(cp.Minimize(objective), self.constraint.to_cvxpy(W)), W
 
@@ -277,7 +289,7 @@ class Solution:
     Parameters
     ----------
     W : array of shape (groups, d)
-    offset : float
+    offset : float, or array of shape (outputs,)
         The intercept; 0 where the program has none.
     Z : array of shape (n,)
         Dual variable.
@@ -290,7 +302,7 @@ class Solution:
     """
 
     W: Array
-    offset: float
+    offset: Any
     Z: Array
     multipliers: np.ndarray | None
     primal: float

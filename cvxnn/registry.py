@@ -15,7 +15,9 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def discover(package: str, path: list[str], base: type[T]) -> dict[str, type[T]]:
+def discover(
+    package: str, path: list[str], base: type[T], but: type[T] | None = None
+) -> dict[str, type[T]]:
     """Import every module of a package and collect the concrete subclasses of `base` by name.
 
     Parameters
@@ -26,6 +28,8 @@ def discover(package: str, path: list[str], base: type[T]) -> dict[str, type[T]]
         The package's ``__path__``.
     base : type
         Abstract class whose concrete subclasses, each with a class attribute ``name``, are members.
+    but : type or None
+        Subclasses of this class are left out: they have a registry of their own.
 
     Returns
     -------
@@ -43,6 +47,8 @@ def discover(package: str, path: list[str], base: type[T]) -> dict[str, type[T]]
             if not (isinstance(member, type) and issubclass(member, base)):
                 continue
             if inspect.isabstract(member) or member.__module__ != module.__name__:
+                continue
+            if but is not None and issubclass(member, but):
                 continue
             name = member.name  # type: ignore[attr-defined]
             if name in found:

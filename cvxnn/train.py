@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from .architectures import ARCHITECTURES, Architecture
+from .architectures import ARCHITECTURES, VECTOR_ARCHITECTURES, Architecture, VectorArchitecture
 from .architectures.base import Effort, Progress
 from .arrangement import Arrangement
 from .certificate import Certificate, Oracle, Proof, judge_and_prove
@@ -129,21 +129,45 @@ def threads_for(problem: Problem) -> AbstractContextManager[Any]:
 
 
 def get_architecture(
-    architecture: str | Architecture, hidden_bias: str | None, patterns: Any
+    architecture: str | Architecture,
+    hidden_bias: str | None,
+    patterns: Any,
+    outputs: int = 1,
+    coupling: str = "joint",
 ) -> Architecture:
     """Return an architecture from its name; an :class:`Architecture` is returned as it is.
+
+    Parameters
+    ----------
+    architecture : str or Architecture
+    hidden_bias, patterns
+        Of the architecture that a name stands for.
+    outputs : int
+        Number of outputs of the networks.
+    coupling : {"joint", "separate"}
+        Of several outputs.
 
     Raises
     ------
     ValueError
-        If no architecture has this name.
+        If no architecture has this name, or it has another kind of output.
     """
     if isinstance(architecture, Architecture):
+        if isinstance(architecture, VectorArchitecture) != (outputs > 1):
+            number = "one output" if outputs == 1 else "several outputs"
+            raise ValueError(f"{architecture!r} is not for {number}: pass its name, {architecture.name!r}")
         return architecture
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         names = ", ".join(map(repr, ARCHITECTURES))
         raise ValueError(f"unknown architecture {architecture!r}: pass one of {names}, or an Architecture")
-    return ARCHITECTURES[architecture](hidden_bias=hidden_bias, patterns=patterns)  # type: ignore[call-arg]
+    if outputs == 1:
+        return ARCHITECTURES[architecture](hidden_bias=hidden_bias, patterns=patterns)  # type: ignore[call-arg]
+    if architecture not in VECTOR_ARCHITECTURES:
+        names = ", ".join(map(repr, VECTOR_ARCHITECTURES))
+        raise ValueError(f"architecture {architecture!r} has one output: pass one of {names}")
+    return VECTOR_ARCHITECTURES[architecture](  # type: ignore[call-arg]
+        hidden_bias=hidden_bias, patterns=patterns, coupling=coupling
+    )
 
 
 def choose_solver(program: Program) -> Solver:
@@ -314,7 +338,7 @@ def nothing(problem: Problem, architecture: Architecture) -> Network:
     d, c = problem.X.shape[1], 0.0
     if problem.intercept:
         c = problem.loss.intercept(np.zeros_like(problem.y), problem.y, problem.weights)
-    return architecture.adopt(np.zeros((d, 0)), np.zeros(0), np.zeros(0), c)
+    return architecture.adopt(np.zeros((d, 0)), np.zeros(0), np.zeros((0, *problem.y.shape[1:])), c)
 
 
 def _dual(network: Network, problem: Problem, effort: Effort) -> np.ndarray:

@@ -62,7 +62,18 @@ BAD = {
     "lengths differ": (fit(X, y[:-1]), ValueError, "inconsistent numbers of samples"),
     "no samples": (fit(X[:0], y[:0]), ValueError, "0 sample"),
     "no features": (fit(X[:, :0], y), ValueError, "0 feature"),
-    "y has two columns": (fit(X, np.c_[y, y]), ValueError, "1d array"),
+    "class with two columns": (classify(X, np.c_[labels, labels]), ValueError, "1d array"),
+    "unknown coupling": (fit(X, np.c_[y, y], coupling="some"), ValueError, "pass 'joint' (the default)"),
+    "patterns of several outputs": (
+        fit(X, np.c_[y, y], patterns="all"),
+        ValueError,
+        "pass patterns='auto'",
+    ),
+    "one output for two targets": (
+        fit(X, np.c_[y, y], architecture=ReLU()),
+        ValueError,
+        "pass its name, 'relu'",
+    ),
     "y missing": (fit(X, None), ValueError, "requires y to be passed"),
     "sparse X": (fit(sparse.csr_matrix(X), y), TypeError, "dense"),
     "complex X": (fit(X + 1j, y), ValueError, "Complex data not supported"),
@@ -131,7 +142,11 @@ BAD = {
         ValueError,
         "one class only",
     ),
-    "three classes": (classify(X, np.arange(12) % 3), ValueError, "OneVsRestClassifier"),
+    "a class of three without weight": (
+        classify(X, np.arange(12) % 3, sample_weight=(np.arange(12) % 3 > 0).astype(float)),
+        ValueError,
+        "the classes [0] have weight zero",
+    ),
     "continuous classes": (classify(X, y), ValueError, "continuous"),
     "regression loss unknown to classes": (classify(X, labels, loss="hinge!"), ValueError, "unknown loss"),
     "unfitted": (lambda: ConvexNetRegressor().predict(X), NotFittedError, "not fitted yet"),
@@ -155,7 +170,14 @@ BAD = {
     "certify two outputs": (
         judge((np.ones((2, 3)), None, np.ones((3, 2)), None)),
         ValueError,
-        "certify judges one output",
+        "the network has 2 outputs and y has shape (12,): pass (n, outputs)",
+    ),
+    "certify three classes with two outputs": (
+        lambda: certify(
+            (np.ones((2, 3)), None, np.ones((3, 2)), None), X, np.arange(12) % 3, alpha=0.1, loss="log_loss"
+        ),
+        ValueError,
+        "tells 2 apart: pass 2",
     ),
     "certify diverged weights": (
         judge((np.full((2, 3), np.nan), None, np.ones((3, 1)), None)),

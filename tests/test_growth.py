@@ -7,7 +7,7 @@ import pytest
 
 from cvxnn.architectures.relu import ReLU
 from cvxnn.blocks import Blocks
-from cvxnn.descent import _Layer, descend
+from cvxnn.descent import Layer, descend
 from cvxnn.growth import Rows, anneal, insert, merge, objective, random_rows
 from cvxnn.losses import get_loss
 from cvxnn.oracles import Design, SearchOracle
@@ -40,7 +40,7 @@ def test_the_smoothed_layer(mu, free):
     X, U, a = rng.normal(size=(30, 4)), rng.normal(size=(5, 4)), rng.normal(size=5)
     kept = 4 - free
     size = np.linalg.norm(U[:, :kept], axis=1)
-    layer = _Layer(X, size, free, mu)
+    layer = Layer(X, size, free, mu)
     T = X @ U.T
     band = np.maximum(mu * np.outer(np.linalg.norm(X[:, :kept], axis=1), size), 1e-300)
     inside = (T + band) ** 2 / (4 * band)

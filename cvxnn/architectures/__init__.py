@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from ..registry import discover
-from .base import Architecture
+from .base import Architecture, VectorArchitecture
 
-#: Every architecture by its name.
-ARCHITECTURES: dict[str, type[Architecture]] = discover(__name__, list(__path__), Architecture)  # type: ignore[type-abstract]
+_HERE = list(__path__)
+#: Every architecture of one output by its name.
+ARCHITECTURES: dict[str, type[Architecture]]
+ARCHITECTURES = discover(__name__, _HERE, Architecture, VectorArchitecture)  # type: ignore[type-abstract]
+#: Every architecture of several outputs by its name.
+VECTOR_ARCHITECTURES: dict[str, type[VectorArchitecture]]
+VECTOR_ARCHITECTURES = discover(__name__, _HERE, VectorArchitecture)  # type: ignore[type-abstract]
 
-__all__ = ["ARCHITECTURES", "Architecture"]
+__all__ = ["ARCHITECTURES", "VECTOR_ARCHITECTURES", "Architecture", "VectorArchitecture"]

@@ -124,7 +124,7 @@ class Architecture(ABC):
         ``U`` is arbitrary; the architecture scales it. Used by the conformance tests.
         """
 
-    def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: float) -> Network:
+    def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: Any) -> Network:
         """Return a network of this family from plain weights; not every family can.
 
         Raises
@@ -133,6 +133,14 @@ class Architecture(ABC):
             If plain weights do not determine a network of this family.
         """
         raise ValueError(f"plain weights do not determine a {self.name} network: pass a cvxnn Network")
+
+
+class VectorArchitecture(Architecture):
+    """A family of networks with several outputs.
+
+    Targets and dual variables have shape (n, outputs); :meth:`unit_neurons` returns (k, n, outputs), and
+    output weights in :meth:`adopt` are (m, outputs) with constants (outputs,).
+    """
 
 
 def check_hidden_bias(hidden_bias: Any) -> None:

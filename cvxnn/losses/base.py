@@ -239,3 +239,23 @@ class Loss(ABC):
             return np.zeros_like(Z)
         low = min(plus, minus)
         return np.where(Z > 0, Z * (low / plus), Z * (low / minus))
+
+
+class VectorLoss(Loss):
+    """A convex loss of several outputs per sample.
+
+    The methods of :class:`Loss` take predictions ``f`` and targets ``y`` of shape (n, outputs); the weights
+    ``s`` still have shape (n,). The best intercept has shape (outputs,), and a balanced dual variable has
+    columns that sum to zero.
+    """
+
+    @abstractmethod
+    def curve(self, f: np.ndarray, y: np.ndarray, s: np.ndarray, V: np.ndarray) -> np.ndarray:
+        """Return the Hessian of :meth:`value` at ``f`` times ``V``, all of shape (n, outputs)."""
+
+    def hessian(self, f: Array, y: Array, s: Array) -> Array:
+        """Return the diagonal of the Hessian, shape (n, outputs)."""
+        one = np.eye(f.shape[1])
+        return np.column_stack(
+            [self.curve(f, y, s, np.tile(row, (len(f), 1)))[:, k] for k, row in enumerate(one)]
+        )

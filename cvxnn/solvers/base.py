@@ -30,13 +30,13 @@ class Candidate:
     Parameters
     ----------
     W : array of shape (groups, d)
-    offset : float
-    Z : array of shape (n,)
+    offset : float, or array of shape (outputs,)
+    Z : array in the shape of the targets
     multipliers : ndarray of shape (groups, n), or None
     """
 
     W: Array
-    offset: float
+    offset: Any
     Z: Array
     multipliers: np.ndarray | None = None
 

@@ -1,0 +1,255 @@
+r"""Two-layer ReLU networks with several outputs.
+
+The network ``f(x) = sum_j v_j (x'w_j + b_j)_+ + c`` with output weights v_j and weight decay,
+
+    minimise   sum_i s_i loss(f(x_i), y_i) + beta/2 * sum_j (|w_j|^2 + b_j^2 + |v_j|^2),
+
+has the optimal value of ``minimise L(F) + beta * gauge(F)`` with the gauge of the convex hull of
+``{(Xu)_+ g' : |u|, |g| <= 1}``: per activation pattern the nuclear norm with its left factors kept in the
+cone of the pattern. That norm is NP-hard to evaluate, but its dual needs only neurons: ``max_u |Z'(Xu)_+|
+<= beta``. So a network grows: descend on all neurons, price new ones against its dual variable, insert,
+until no neuron prices out; at most n * outputs neurons are needed. A network is globally optimal exactly if
+it is stationary and no neuron prices out, whatever found it.
+
+What the output layer pays decides what outputs share. ``coupling="joint"`` is weight decay: the Euclidean
+norm of v_j. ``coupling="separate"`` is ``beta/2 * sum_j (|w_j|^2 + |v_j|_1^2)``, where every neuron may as
+well serve one output: with a loss that is a sum over outputs these are independent networks. For one sample
+``X = 1, Y = (3, 4)`` and beta = 1 the two optima are 4.5 and 6.
+
+References: Sahiner, Ergen, Pauly and Pilanci, "Vector-output ReLU neural network problems are copositive
+programs", ICLR 2021; Sahiner, Ergen, Ozturkler, Pauly, Mardani and Pilanci, ICML 2022 (stationary points).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..arrangement import Arrangement
+from ..certificate import Oracle, search_gap
+from ..network import Affine, Network
+from ..oracles import Design
+from ..parameters import check_coupling
+from ..program import Problem, Program, Solution
+from ..vector_growth import Coupling, Rows, anneal, insert, objective, random_rows, slide
+from ..vector_oracles import FaceOracle, TooManyFaces, VectorOracle, VectorSearch
+from ..vector_pricing import VectorNeurons
+from .base import (
+    Effort,
+    Progress,
+    Training,
+    VectorArchitecture,
+    check_hidden_bias,
+    design_matrix,
+)
+
+#: Neurons to begin with, and as many more for every output.
+FIRST, PER_OUTPUT = 20, 4
+Plan = tuple[tuple[float, int], ...]
+#: Bands and steps of the anneals: to begin with, after an insertion, and when little is left to gain.
+QUICK: Plan = ((0.1, 40), (0.01, 60), (1e-3, 100))
+REFINE: Plan = ((1e-3, 80), (1e-4, 120))
+FINE: Plan = ((1e-4, 200),)
+#: Search gap below which kinks are held, and products with the Hessian then.
+CLOSE, SLIDE = 1e-2, 300
+#: A round that pays less than a share and does not halve the gap is idle; so many in a row are the end. The
+#: share grows with the data, from the first to the last, as rounds become expensive.
+PAYS, IDLE = (1e-6, 2e-4), 4
+
+
+@dataclass(frozen=True)
+class VectorReLU(VectorArchitecture):
+    """Two-layer ReLU networks with several outputs.
+
+    Parameters
+    ----------
+    hidden_bias : {"penalized", "free", None}, default="penalized"
+        A bias per neuron that is penalised with its weights, one that is not (which also frees the outputs'
+        constants), or none.
+    patterns : {"auto"}, default="auto"
+        Patterns always grow; a network is compared with those of all patterns.
+    coupling : {"joint", "separate"}, default="joint"
+        Weight decay on the output layer, or the square of the sum of sizes of each neuron's output weights.
+    """
+
+    name: ClassVar[str] = "relu"
+
+    hidden_bias: str | None = "penalized"
+    patterns: str | int = "auto"
+    coupling: str = "joint"
+
+    def _check(self) -> Coupling:
+        check_hidden_bias(self.hidden_bias)
+        check_coupling(self.coupling)
+        if not isinstance(self.patterns, str) or self.patterns != "auto":
+            raise ValueError(
+                f"patterns={self.patterns!r} is for one output: with several outputs patterns grow, "
+                "pass patterns='auto'"
+            )
+        return Coupling(self.coupling)
+
+    def design(self, problem: Problem) -> Design:
+        """Return the design matrix of the neurons in its row space."""
+        self._check()
+        full = design_matrix(problem, self.hidden_bias)
+        return Design.reduce(full, 1 if self.hidden_bias == "free" else 0)
+
+    def problem_of(self, problem: Problem) -> Problem:
+        """A free hidden bias frees the outputs' constants too: say so in the problem."""
+        if self.hidden_bias != "free" or problem.intercept:
+            return problem
+        return Problem(problem.X, problem.y, problem.weights, problem.loss, problem.beta, intercept=True)
+
+    def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
+        self._check()
+        return None
+
+    def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
+        raise NotImplementedError(
+            "several outputs have no tractable program over patterns: they are trained"
+        )
+
+    def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
+        raise NotImplementedError(
+            "several outputs have no tractable program over patterns: they are trained"
+        )
+
+    def oracle(self, problem: Problem, arrangement: Arrangement | None) -> VectorOracle:
+        problem, design = self.problem_of(problem), self.design(problem)
+        try:
+            return FaceOracle(problem, design, self._check())
+        except TooManyFaces:
+            return VectorSearch(problem, design, self._check())
+
+    def cost(self, network: Network) -> float:
+        """``sum_j |(w_j, b_j)| |v_j|``, the penalty after the best rescaling of each neuron."""
+        first, last = network.layers[0], network.layers[-1]
+        if not (isinstance(first, Affine) and isinstance(last, Affine) and len(network.layers) == 3):
+            raise ValueError(f"{network!r} is not a two-layer ReLU network: pass Affine, ReLU, Affine")
+        square = np.sum(first.weight**2, axis=0)
+        if self.hidden_bias == "penalized":
+            square = square + first.bias**2
+        if self.hidden_bias is None and np.any(first.bias != 0):
+            raise ValueError(
+                "the network has hidden biases: pass hidden_bias='penalized' or 'free', not None"
+            )
+        return float(np.sqrt(square) @ self._check().norms(last.weight))
+
+    def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
+        full = design_matrix(problem, self.hidden_bias)
+        outputs = problem.y.shape[1]
+        V = np.cos(np.outer(np.arange(len(U)) + 1.0, np.arange(outputs) + 1.0))
+        U = U[:, : full.shape[1]]
+        penalised = U[:, :-1] if self.hidden_bias == "free" else U
+        H = np.maximum(full @ (U / np.linalg.norm(penalised, axis=1)[:, None]).T, 0.0).T
+        return H[:, :, None] * (V / self._check().norms(V)[:, None])[:, None, :]
+
+    def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: Any) -> Network:
+        return Network.two_layer(W1, b1, w2, c)
+
+    def train(
+        self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
+    ) -> Training:
+        assert isinstance(oracle, VectorOracle)
+        problem, design, coupling = self.problem_of(problem), self.design(problem), self._check()
+        best = Rows.empty(design.X.shape[1], problem.y.shape[1])
+        least = objective(problem, design, best)
+        network = self._network(problem, design, best)
+        effort.history.append(Progress(least, 1.0, 0, 0, network))
+        yield effort.history[-1]
+        if not np.any(design.X) or not np.any(problem.residual(np.zeros_like(problem.y))):
+            return network
+        rows, plan = self._first(problem, design, coupling, oracle, effort)
+        idle, gap, closest = 0, 1.0, 1.0
+        pays = float(np.clip(2.5e-9 * design.X.size, *PAYS))
+        for _ in range(effort.max_iter):
+            before = least
+            # where rounds are cheap, idle ones make the next longer: L-BFGS had not converged
+            longer = 3**idle if pays < 1e-4 else 1
+            for moved in self._moves(problem, design, coupling, rows, plan, gap, longer):
+                now = objective(problem, design, moved)
+                if now < least:
+                    best, least = moved, now
+                    yield Progress(least, gap, len(best), len(best), self._network(problem, design, best))
+            network = self._network(problem, design, best)
+            Z = problem.residual(network(problem.X))
+            paid = (before - least) / least if least > 0 else 0.0
+            found, gap = self._price(
+                problem, oracle, Z, network, least, paid < max(pays, 1e-4), idle, effort
+            )
+            effort.history.append(Progress(least, gap, len(best), len(best), network, Z))
+            yield effort.history[-1]
+            idle = idle + 1 if paid < pays and gap > 0.5 * closest else 0
+            closest = min(closest, gap)
+            if gap <= effort.tol or idle >= IDLE:
+                break
+            rows = insert(problem, design, best, found)
+            plan = REFINE if gap > CLOSE and idle == 0 else FINE
+        return network
+
+    def _first(
+        self, problem: Problem, design: Design, coupling: Coupling, oracle: VectorOracle, effort: Effort
+    ) -> tuple[Rows, Plan]:
+        """Where to begin: a given network, or random neurons."""
+        if effort.start is not None:
+            last = effort.start.layers[-1]
+            assert isinstance(last, Affine)
+            rows = Rows.of(oracle.neurons_of(effort.start), last.weight, design, coupling)
+            if len(rows):
+                return rows, REFINE
+        width = FIRST + PER_OUTPUT * problem.y.shape[1]
+        return random_rows(problem, design, coupling, width, effort.random_state), QUICK
+
+    def _moves(
+        self,
+        problem: Problem,
+        design: Design,
+        coupling: Coupling,
+        rows: Rows,
+        plan: Plan,
+        gap: float,
+        longer: int,
+    ) -> Iterator[Rows]:
+        """The rows after each step of a plan, and after sliding along their kinks."""
+        for mu, steps in plan:
+            rows = anneal(problem, design, coupling, rows, mu, steps * longer)
+            yield rows
+        if gap <= CLOSE:
+            yield slide(problem, design, coupling, rows, plan[-1][0], SLIDE * longer)
+
+    def _price(
+        self,
+        problem: Problem,
+        oracle: VectorOracle,
+        Z: np.ndarray,
+        network: Network,
+        value: float,
+        exact: bool,
+        idle: int,
+        effort: Effort,
+    ) -> tuple[VectorNeurons, float]:
+        """Neurons to insert and the search gap they prove; a gap within `tol` is searched as the judge
+        does."""
+        level = min(idle, 2)
+        found = oracle.neurons(Z, oracle.neurons_of(network), effort.random_state, level, exact=exact)
+        gap = search_gap(problem, value, Z, max(found.best, problem.beta))
+        if gap <= effort.tol:
+            found = found.join(oracle.thorough(Z, network))
+            gap = search_gap(problem, value, Z, max(found.best, problem.beta))
+        return found, gap
+
+    def _network(self, problem: Problem, design: Design, rows: Rows) -> Network:
+        """Balance the layers, and give the outputs their best constants."""
+        full = rows.U @ design.basis.T
+        root = np.sqrt(design.norms(rows.U))[:, None]
+        full, V = full / root, rows.G * root
+        d = problem.X.shape[1]
+        bias = np.zeros(len(full)) if self.hidden_bias is None else full[:, d]
+        network = Network.two_layer(np.ascontiguousarray(full[:, :d].T), bias, V)
+        if not problem.intercept:
+            return network
+        c = problem.loss.intercept(network(problem.X), problem.y, problem.weights)
+        return Network.two_layer(np.ascontiguousarray(full[:, :d].T), bias, V, c)

@@ -1,0 +1,280 @@
+r"""Growing a network with several outputs: anneal, price, insert, anneal, and last slide along the kinks.
+
+A network is kept as rows ``u_j`` with unit output directions ``g_j`` (weights ``u / sqrt|u|`` and ``sqrt|u|
+g`` on the two layers), so that its objective is ``L(sum_j (X u_j)_+ g_j') + beta * sum_j |u_j|``; with one
+output the directions are the signs of :mod:`cvxnn.growth`, and the three moves are the same. Directions are
+unit vectors of the norm that the output layer pays: the Euclidean one (weight decay), or the sum of
+absolute values, whose extreme points serve one output each (*separate* outputs, see :class:`Coupling`).
+
+*Merge*: neurons with one direction are one, whatever their outputs: ``(X u)_+ (|u_1| g_1 + |u_2| g_2)'``
+costs at most as much. *Slide* (:func:`slide`): descent on the subspace on which the kinks of every neuron
+stay kinks.
+
+References: Sahiner, Ergen, Pauly and Pilanci, ICLR 2021 (several outputs); Denoyelle, Duval, Peyré and
+Soubies, Inverse Problems 2019 (insert, then move all neurons).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from scipy.optimize import minimize
+
+from .descent import Layer, start
+from .losses import VectorLoss
+from .oracles import Design
+from .program import Problem
+from .vector_descent import descend, settle
+from .vector_pricing import VectorNeurons
+
+#: Neurons smaller than this share of the largest are at zero.
+ZERO = 1e-5
+#: Neurons are one if their directions differ by less than this share of the band.
+MERGE = 0.1
+#: Neurons found are one if the cosine between what they contribute is larger.
+NEAR = 0.98
+#: Slopes this far from 0 and from 1 mark a kink.
+KINK = 1e-3
+
+
+class Coupling(StrEnum):
+    """What the output weights ``v`` of a neuron cost: their Euclidean norm, or the sum of their sizes."""
+
+    joint = "joint"
+    separate = "separate"
+
+    def norms(self, V: np.ndarray) -> np.ndarray:
+        """The norms of output vectors ``V`` (m, outputs)."""
+        if self is Coupling.joint:
+            return np.linalg.norm(V, axis=1)
+        return np.sum(np.abs(V), axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Neurons with their outputs: the network ``sum_j (X U_j)_+ G_j' + c``.
+
+    Parameters
+    ----------
+    U : ndarray of shape (m, r)
+        In the coordinates of a design.
+    G : ndarray of shape (m, outputs)
+        Unit output directions.
+    """
+
+    U: np.ndarray
+    G: np.ndarray
+
+    @classmethod
+    def empty(cls, r: int, outputs: int) -> Rows:
+        """No neuron."""
+        return cls(np.zeros((0, r)), np.zeros((0, outputs)))
+
+    @classmethod
+    def of(cls, U: np.ndarray, V: np.ndarray, design: Design, coupling: Coupling) -> Rows:
+        """The rows of neurons with weights ``U`` and output weights ``V``; what is zero is left out.
+
+        Where outputs are separate, a neuron that serves several of them becomes one for each.
+        """
+        if coupling is Coupling.separate:
+            j, k = np.nonzero(V)
+            parts = np.zeros((len(j), V.shape[1]))
+            parts[np.arange(len(j)), k] = V[j, k]
+            U, V = U[j], parts
+        size = coupling.norms(V)
+        kept = (size > 0) & (design.norms(U) > 0)
+        return cls(U[kept] * size[kept, None], V[kept] / size[kept, None])
+
+    def __len__(self) -> int:
+        return len(self.U)
+
+    def join(self, other: Rows) -> Rows:
+        """The neurons of both."""
+        return Rows(np.concatenate([self.U, other.U]), np.concatenate([self.G, other.G]))
+
+    def apply(self, X: np.ndarray) -> np.ndarray:
+        """Return ``sum_j (X U_j)_+ G_j'``, shape (n, outputs)."""
+        return np.maximum(X @ self.U.T, 0.0) @ self.G
+
+
+def random_rows(
+    problem: Problem, design: Design, coupling: Coupling, width: int, random_state: np.random.Generator
+) -> Rows:
+    """Draw neurons to anneal from: random directions, outputs along the targets of the samples they see."""
+    y, s = problem.y, problem.weights
+    centred = y - np.average(y, axis=0, weights=s)
+    size = np.sqrt(np.sum(centred * centred, axis=1))
+    U, a = start(design.X, size, s, width, design.free, random_state)
+    V = random_state.standard_normal((len(U), y.shape[1]))
+    if coupling is Coupling.separate:
+        V = np.where(np.arange(y.shape[1]) == (np.arange(len(U)) % y.shape[1])[:, None], np.sign(V), 0.0)
+    elif problem.loss.classification:
+        V -= np.mean(V, axis=1, keepdims=True)
+    V *= np.abs(a)[:, None] / np.maximum(coupling.norms(V), 1e-300)[:, None]
+    return Rows.of(U, V, design, coupling)
+
+
+def objective(problem: Problem, design: Design, rows: Rows) -> float:
+    """Return the objective of a network, with its best constants if it has any."""
+    f = rows.apply(design.X)
+    if problem.intercept:
+        f = f + problem.loss.intercept(f, problem.y, problem.weights)
+    return problem.value(f, float(np.sum(design.norms(rows.U))))
+
+
+def anneal(
+    problem: Problem, design: Design, coupling: Coupling, rows: Rows, mu: float, max_iter: int
+) -> Rows:
+    """Descend with the band ``mu``, then drop zeros and merge equals."""
+    if len(rows) == 0:
+        return rows
+    U, V = _descend(problem, design, coupling, rows, mu, max_iter)
+    moved = Rows.of(U, V, design, coupling)
+    return merge(drop(moved, design, ZERO), design, coupling, MERGE * mu)
+
+
+def _descend(
+    problem: Problem,
+    design: Design,
+    coupling: Coupling,
+    rows: Rows,
+    mu: float,
+    max_iter: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    root = np.sqrt(design.norms(rows.U))[:, None]
+    U, V, _ = descend(
+        design.X,
+        problem.y,
+        problem.weights,
+        problem.loss,
+        problem.beta,
+        rows.U / root,
+        rows.G * root,
+        smoothing=mu,
+        intercept=problem.intercept,
+        free=design.free,
+        support=(rows.G != 0).astype(float) if coupling is Coupling.separate else None,
+        max_iter=max_iter,
+        tol=1e-11,
+    )
+    return U, V
+
+
+def drop(rows: Rows, design: Design, share: float) -> Rows:
+    """Leave out neurons smaller than a share of the largest."""
+    size = design.norms(rows.U)
+    kept = size > share * np.max(size, initial=0.0)
+    return Rows(rows.U[kept], rows.G[kept])
+
+
+def merge(rows: Rows, design: Design, coupling: Coupling, tol: float) -> Rows:
+    """Add up neurons whose directions are within ``tol`` of each other (and that serve the same output)."""
+    size = design.norms(rows.U)
+    directions = rows.U / size[:, None]
+    served = np.argmax(rows.G != 0, axis=1) if coupling is Coupling.separate else np.zeros(len(rows))
+    left = np.argsort(-size, kind="stable")
+    U, V = [], []
+    while len(left):
+        lead = left[0]
+        apart = np.max(np.abs(directions[left] - directions[lead]), axis=1)
+        same = (apart <= tol * np.max(np.abs(directions[lead]))) & (served[left] == served[lead])
+        group = left[same]
+        mean = np.sum(rows.U[group], axis=0)
+        U.append(mean / design.norms(mean[None])[0])
+        V.append(size[group] @ rows.G[group])
+        left = left[~same]
+    shape = len(U), -1
+    if not U:
+        return rows
+    return Rows.of(np.reshape(U, shape), np.reshape(V, shape), design, coupling)
+
+
+def insert(problem: Problem, design: Design, rows: Rows, found: VectorNeurons, most: int = 100) -> Rows:
+    """Give the network those of the found neurons that a Lasso over all magnitudes wants."""
+    loss, y, s, beta = problem.loss, problem.y, problem.weights, problem.beta
+    out = _apart(design, found, np.flatnonzero(found.values > beta * (1.0 + 1e-10))[:400])[:most]
+    size = design.norms(rows.U)
+    W = np.concatenate([rows.U / size[:, None], found.directions[out]])
+    G = np.concatenate([rows.G, found.outputs[out]])
+    H = np.maximum(design.X @ W.T, 0.0)
+    x = np.concatenate([size, np.zeros(len(out))])
+    # The intercepts are last, without bounds.
+    c = np.zeros(y.shape[1])
+    if problem.intercept:
+        c = np.asarray(loss.intercept(H @ (x[:, None] * G), y, s))
+    scale = 1.0 / max(loss.value(np.zeros_like(y), y, s), 1e-300)
+    k = len(x)
+
+    def value(v: np.ndarray) -> tuple[float, np.ndarray]:
+        f = H @ (v[:k, None] * G) + (v[k:] if problem.intercept else 0.0)
+        slope = loss.gradient(f, y, s)
+        last = np.sum(slope, axis=0) if problem.intercept else np.zeros_like(c)
+        total = loss.value(f, y, s) + beta * float(np.sum(v[:k]))
+        return scale * total, scale * np.concatenate([np.sum((H.T @ slope) * G, axis=1) + beta, last])
+
+    bounds = [(0.0, None)] * k + [(None, None)] * len(c)
+    options = {"maxiter": 150, "ftol": 1e-12, "gtol": 1e-12}
+    first = np.concatenate([x, c])
+    v = minimize(value, first, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x[:k]
+    kept = v > 0
+    return Rows(W[kept] * v[kept, None], G[kept])
+
+
+def _apart(design: Design, found: VectorNeurons, chosen: np.ndarray) -> np.ndarray:
+    """Leave out neurons beside a better one: around one maximum of the price one neuron is enough."""
+    H, kept = np.maximum(design.X @ found.directions[chosen].T, 0.0), np.zeros(0, dtype=int)
+    H = H / np.maximum(np.linalg.norm(H, axis=0), 1e-300)
+    like = (H.T @ H) * (found.outputs[chosen] @ found.outputs[chosen].T)
+    for k in range(len(chosen)):
+        if not np.any(like[k, kept] > NEAR):
+            kept = np.append(kept, k)
+    return chosen[kept]
+
+
+def slide(
+    problem: Problem, design: Design, coupling: Coupling, rows: Rows, mu: float, max_products: int
+) -> Rows:
+    """Hold the kinks that the band ``mu`` shows, and converge on the subspace where they stay.
+
+    Parameters
+    ----------
+    rows : Rows
+        Annealed with the band ``mu``.
+    max_products : int
+        Products with the Hessian, each about as dear as two gradients.
+    """
+    if len(rows) == 0:
+        return rows
+    assert isinstance(problem.loss, VectorLoss)
+    size = design.norms(rows.U)
+    layer = Layer(design.X, size, design.free, mu)
+    layer.activate(rows.U)
+    inside = (layer.slopes > KINK) & (layer.slopes < 1.0 - KINK)
+    root = np.sqrt(size)[:, None]
+    U, V = settle(
+        design.X,
+        problem.y,
+        problem.weights,
+        problem.loss,
+        problem.beta,
+        rows.U / root,
+        rows.G * root,
+        faces=[_span(design.X[kinks]) for kinks in inside.T],
+        intercept=problem.intercept,
+        free=design.free,
+        support=(rows.G != 0).astype(float) if coupling is Coupling.separate else None,
+        max_products=max_products,
+    )
+    return drop(Rows.of(U, V, design, coupling), design, ZERO)
+
+
+def _span(rows: np.ndarray) -> np.ndarray:
+    """Orthonormal columns that span rows of X, shape (d, rank)."""
+    norms = np.linalg.norm(rows, axis=1)
+    rows = rows[norms > 0] / norms[norms > 0, None]
+    if not len(rows):
+        return np.zeros((rows.shape[1], 0))
+    _, sizes, Vt = np.linalg.svd(rows, full_matrices=False)
+    return Vt[sizes > 1e-9 * sizes[0]].T

@@ -1,0 +1,48 @@
+"""The same linear map for every output: matrices of weights in place of vectors.
+
+In the program of a gated network with several outputs a group is a matrix (d, outputs), and
+
+    A(W) = sum_g D_g X W_g        of shape (n, outputs),
+
+which is the operator of one output on every column.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .arrays import Array, array_namespace
+from .operators import Operator
+
+
+@dataclass(frozen=True, eq=False)
+class PerColumn(Operator):
+    """An operator of one output on every column: W (groups, d, outputs) to predictions (n, outputs).
+
+    Parameters
+    ----------
+    single : Operator
+    """
+
+    single: Operator
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.single.shape
+
+    def apply(self, W: Array) -> Array:
+        xp = array_namespace(W)
+        return xp.stack([self.single.apply(W[:, :, k]) for k in range(W.shape[2])], axis=1)
+
+    def adjoint(self, Z: Array) -> Array:
+        xp = array_namespace(Z)
+        return xp.stack([self.single.adjoint(Z[:, k]) for k in range(Z.shape[1])], axis=2)
+
+    def norm_bound(self) -> float:
+        return self.single.norm_bound()
+
+    def dense(self) -> np.ndarray:
+        """The matrix of one output, (n, groups * d)."""
+        return self.single.dense()

@@ -1,0 +1,266 @@
+r"""Oracles for ReLU neurons with several outputs: exact over listed faces, or search and bound.
+
+Both answer for ``M(Z) = max |Z'(Xu)_+|``. Within a cell of the arrangement the price is the largest ``|A
+u|`` over unit vectors of a cone, ``A = Z'DX``, which is not convex. But on a sphere a quadratic form has no
+local maximum that is not global: if a maximiser over the cone lies inside of it, it is a top eigenvector of
+``A'A``; if it lies inside a face, of ``A'A`` restricted to the span of that face. All faces of all cells
+are cells of the arrangements that the samples draw on their own flats, the intersections of some of their
+hyperplanes. So
+
+    M(Z) = max over flats S and cells of the arrangement on S of  max { |A u| : u top eigenvector on S, in
+    the cell },
+
+and :class:`FaceOracle` lists them once and then costs a small eigenvalue problem for each.
+:class:`VectorSearch` is for everything larger: neurons by local search, proofs by
+:mod:`cvxnn.vector_bounds`.
+
+Reference: Sahiner, Ergen, Pauly and Pilanci, ICLR 2021, section 3 and appendix (the cone-constrained
+principal component and its recursion over facets).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb
+
+import numpy as np
+
+from .arrangement import Arrangement, TooManyPatterns, count_bound
+from .bounds import oracle_bound
+from .certificate import Oracle, Price, Proof, scale
+from .losses import VectorLoss
+from .network import Affine, Network
+from .oracles import ROUNDING, SEED, Design
+from .program import Problem
+from .vector_bounds import improve, oracle_bounds
+from .vector_growth import Coupling
+from .vector_pricing import VectorNeurons, search_joint, search_separate
+
+#: Faces and flats listed at most.
+FACES, FLATS = 20_000, 700
+
+
+class VectorOracle(Oracle):
+    """An oracle for neurons with several outputs on one design matrix that also proposes neurons."""
+
+    def __init__(self, problem: Problem, design: Design, coupling: Coupling) -> None:
+        super().__init__(problem)
+        self.design, self.X, self.free, self.coupling = design, design.X, design.free, coupling
+        self._last: tuple[tuple[bytes, bytes], VectorNeurons] | None = None
+
+    def neurons_of(self, network: Network) -> np.ndarray:
+        """Return the hidden weights of a network in the coordinates of the design, (m, r)."""
+        first = network.layers[0]
+        assert isinstance(first, Affine)
+        full = np.column_stack([first.weight.T, first.bias])[:, : len(self.design.basis)]
+        U = full @ self.design.basis
+        return U[self.design.norms(U) > 0]
+
+    def neurons(
+        self,
+        Z: np.ndarray,
+        starts: np.ndarray,
+        random_state: np.random.Generator,
+        effort: int,
+        *,
+        exact: bool = True,
+    ) -> VectorNeurons:
+        """Find neurons with a high price for ``Z``; `effort` 0, 1, 2 ... searches harder.
+
+        Without `exact` many different ones come quickly, and need not be locally best.
+        """
+        search = search_joint if self.coupling is Coupling.joint else search_separate
+        polish = int(np.clip(2e6 / self.X.size, 4, 32)) * (1 + effort)
+        found = search(
+            self.X,
+            Z,
+            starts=starts,
+            n_random=int(np.clip(2e6 / self.X.size, 32, 256)) * 4**effort,
+            n_polish=polish if exact else 100,
+            free=self.free,
+            exact=exact,
+            random_state=random_state,
+        )
+        for _ in range(2 * effort if exact else 0):
+            # Hop: the best local maxima of a rugged function have good ones around them.
+            around = found.directions[:16]
+            noise = random_state.standard_normal((8, *around.shape)) / np.sqrt(around.shape[1])
+            size = np.linalg.norm(around, axis=1)[None, :, None]
+            hops = (around[None] + 0.5 * size * noise).reshape(-1, around.shape[1])
+            more = search(
+                self.X,
+                Z,
+                starts=None,
+                extra=hops,
+                n_random=32,
+                n_polish=polish // 2,
+                free=self.free,
+                random_state=random_state,
+            )
+            found = found.join(more)
+        return found
+
+    def thorough(self, Z: np.ndarray, network: Network) -> VectorNeurons:
+        """The judge's search, always the same for the same dual variable and network; the last is kept."""
+        starts = self.neurons_of(network)
+        key = (Z.tobytes(), starts.tobytes())
+        if self._last is None or self._last[0] != key:
+            self._last = (key, self.neurons(Z, starts, np.random.default_rng(SEED), 1))
+        return self._last[1]
+
+    @abstractmethod
+    def price(self, Z: np.ndarray) -> Price:
+        """Bound ``M(Z)`` for ``Z`` of shape (n, outputs)."""
+
+
+class VectorSearch(VectorOracle):
+    """Local search for neurons, and a bound over all patterns for proofs (scope ``bounded``)."""
+
+    def found(self, Z: np.ndarray, network: Network) -> float:
+        return self.thorough(Z, network).best
+
+    def _bound(self, Z: np.ndarray) -> float:
+        if self.coupling is Coupling.separate:
+            return max(oracle_bound(self.X, column, free=self.free, max_iter=20) for column in Z.T)
+        return oracle_bounds(self.X, Z, free=self.free)
+
+    def price(self, Z: np.ndarray) -> Price:
+        value = self._bound(Z)
+        found = self.neurons(Z, self.X[:0], np.random.default_rng(SEED), 0).best
+        return Price(value, "bounded", min(found, value))
+
+    def prove(self, Z: np.ndarray, *, max_iter: int, max_time: float) -> Proof:
+        problem, loss = self.problem, self.problem.loss
+        scaled, value = scale(problem, Z, self._bound(Z) * (1.0 + ROUNDING))
+        proof = Proof(scaled, value, "bounded")
+        if self.free or self.coupling is Coupling.separate or not isinstance(loss, VectorLoss):
+            return proof
+        moved, better = improve(
+            self.X,
+            problem.y,
+            problem.weights,
+            loss,
+            problem.beta,
+            np.zeros_like(problem.y),
+            intercept=problem.intercept,
+            max_iter=max_iter,
+            max_time=max_time,
+        )
+        return Proof(moved, better, "bounded") if better > value else proof
+
+
+@dataclass(frozen=True, eq=False)
+class Flat:
+    """The cells that the samples draw on one of their flats.
+
+    Parameters
+    ----------
+    basis : ndarray of shape (r, k)
+        Orthonormal columns that span the flat.
+    masks : bool ndarray of shape (cells, n)
+    """
+
+    basis: np.ndarray
+    masks: np.ndarray
+
+
+class TooManyFaces(ValueError):
+    """There are more faces than are worth listing."""
+
+
+class FaceOracle(VectorOracle):
+    """Exact pricing over all faces of all cells (scope ``global``); for a few dimensions.
+
+    Raises
+    ------
+    TooManyFaces
+        If there are too many, or rounding leaves in doubt which there are.
+    """
+
+    def __init__(self, problem: Problem, design: Design, coupling: Coupling) -> None:
+        super().__init__(problem, design, coupling)
+        if design.free:
+            raise TooManyFaces("a free hidden bias has no list of faces")
+        self.resolution = 0.0
+        self.flats = list(self._flats())
+        self._priced: tuple[np.ndarray, VectorNeurons] | None = None
+
+    def _flats(self) -> list[Flat]:
+        X = self.X
+        r = X.shape[1]
+        norms = np.linalg.norm(X, axis=1)
+        rows = np.flatnonzero(norms > 0)
+        orders = range(min(r, len(rows) + 1))
+        flats = [comb(len(rows), k) for k in orders]
+        cells = [count_bound(len(rows) - k, r - k) for k in orders]
+        if sum(flats) > FLATS or sum(a * b for a, b in zip(flats, cells, strict=True)) > FACES:
+            raise TooManyFaces("too many faces to list")
+        found = []
+        for k in orders:
+            for chosen in combinations(rows, k):
+                basis = np.eye(r)
+                if k:
+                    _, size, Vt = np.linalg.svd(X[list(chosen)] / norms[list(chosen), None])
+                    if size[-1] < 1e-8:
+                        continue  # parallel rows: the flat comes with fewer of them
+                    basis = Vt[k:].T
+                inner = X @ basis
+                # samples that vanish on the flat draw nothing on it
+                inner[np.linalg.norm(inner, axis=1) <= 1e-10 * norms] = 0.0
+                try:
+                    drawn = Arrangement.enumerate(inner, limit=FACES)
+                except TooManyPatterns as error:
+                    raise TooManyFaces(str(error)) from error
+                if not drawn.complete:
+                    raise TooManyFaces("rounding leaves the arrangement in doubt")
+                self.resolution = max(self.resolution, drawn.resolution)
+                found.append(Flat(basis, drawn.masks()))
+        return found
+
+    def neurons(
+        self,
+        Z: np.ndarray,
+        starts: np.ndarray,
+        random_state: np.random.Generator,
+        effort: int,
+        *,
+        exact: bool = True,
+    ) -> VectorNeurons:
+        if self._priced is None or not np.array_equal(self._priced[0], Z):
+            self._priced = (Z.copy(), self._best(Z))
+        return self._priced[1]
+
+    def _best(self, Z: np.ndarray) -> VectorNeurons:
+        """The top eigenvector of every face that lies in it."""
+        if self.coupling is Coupling.joint:
+            return VectorNeurons.of(self.X, Z, self._directions(Z))
+        found = VectorNeurons.none(self.X.shape[1], Z.shape[1])
+        for k, column in enumerate(Z.T):
+            one = VectorNeurons.of(self.X, column[:, None], self._directions(column[:, None]))
+            outputs = np.zeros((len(one.values), Z.shape[1]))
+            outputs[:, k] = one.outputs[:, 0]
+            found = found.join(VectorNeurons(one.values, one.directions, outputs))
+        return found
+
+    def _directions(self, Z: np.ndarray) -> np.ndarray:
+        parts = []
+        norms = np.linalg.norm(self.X, axis=1)
+        for flat in self.flats:
+            inner = self.X @ flat.basis
+            A = np.einsum("cn,no,nk->cok", flat.masks.astype(float), Z, inner, optimize=True)
+            top = np.linalg.eigh(np.einsum("cok,col->ckl", A, A))[1][:, :, -1]
+            T = top @ inner.T
+            sign = np.where(flat.masks, 1.0, -1.0)
+            # a little outside is inside: that can only raise the price
+            for side in (1.0, -1.0):
+                inside = np.all(side * sign * T >= -1e-9 * norms, axis=1)
+                parts.append(side * top[inside] @ flat.basis.T)
+        U = np.concatenate(parts)
+        return U / np.linalg.norm(U, axis=1, keepdims=True)
+
+    def price(self, Z: np.ndarray) -> Price:
+        best = self.neurons(Z, self.X[:0], np.random.default_rng(SEED), 0).best
+        size = float(np.linalg.norm(Z, axis=1) @ np.linalg.norm(self.X, axis=1))
+        return Price(best * (1.0 + ROUNDING) + (self.resolution + 1e-14) * size, "global", best)
