@@ -26,6 +26,7 @@ FLOORS = [
     {"architectures"},
     {"train"},
     {"low_rank", "optimal_set", "paths", "selection", "threshold"},
+    {"estimator_base"},
     {"estimators"},
     {"audit", "max_margin", "path_estimator", "selection_estimator", "tables"},
 ]

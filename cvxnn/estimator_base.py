@@ -1,0 +1,180 @@
+"""What the estimators share: parameters, training, and the network with its certificate.
+
+Reference: scikit-learn's developer guide for the conventions.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .architectures import Architecture
+from .certificate import Certificate
+from .losses import Loss, get_loss
+from .low_rank import LowRank, TrainedLowRank, train_low_rank
+from .network import Network
+from .optimal_set import OptimalSet
+from .parameters import (
+    check_alpha,
+    check_coupling,
+    check_effort,
+    check_rank,
+    check_weights,
+)
+from .program import Problem, Status
+from .train import Moment, get_architecture, train
+
+
+class ConvexNet(BaseEstimator):
+    """What the two estimators share."""
+
+    network_: Network
+    certificate_: Certificate
+    history_: list[Moment]
+    n_iter_: int
+    low_rank_: LowRank
+
+    def __init__(
+        self,
+        alpha: float = 1e-3,
+        *,
+        architecture: str | Architecture = "relu",
+        loss: str | Loss = "squared_error",
+        patterns: Any = "auto",
+        hidden_bias: str | None = "penalized",
+        fit_intercept: bool = True,
+        rank: int | float | None = None,
+        coupling: str = "joint",
+        tol: float = 1e-5,
+        max_iter: int = 50,
+        max_time: float | None = None,
+        random_state: Any = 0,
+        verbose: int | bool = 0,
+    ) -> None:
+        self.alpha = alpha
+        self.architecture = architecture
+        self.loss = loss
+        self.patterns = patterns
+        self.hidden_bias = hidden_bias
+        self.fit_intercept = fit_intercept
+        self.rank = rank
+        self.coupling = coupling
+        self.tol = tol
+        self.max_iter = max_iter
+        self.max_time = max_time
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _check_parameters(self) -> None:
+        check_alpha(self.alpha)
+        check_coupling(self.coupling)
+        check_effort(self.tol, self.max_iter, self.max_time)
+        check_rank(self.rank)
+
+    def _fit(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        weights: np.ndarray | None,
+        callback: Callable[[Moment], None] | None = None,
+    ) -> None:
+        """Train on checked data; targets are numbers (n,) or (n, outputs), coded if they stand for
+        classes."""
+        outputs = 1 if y.ndim == 1 else y.shape[1]
+        architecture = get_architecture(
+            self.architecture, self.hidden_bias, self.patterns, outputs, self.coupling
+        )
+        if outputs > 1 and self.rank is not None:
+            raise ValueError(f"rank={self.rank!r} is for one output: pass None for {outputs} outputs")
+        loss = get_loss(self.loss, outputs)
+        problem = Problem.from_alpha(X, y, weights, loss, float(self.alpha), bool(self.fit_intercept))
+        trainer = train if self.rank is None else partial(train_low_rank, rank=self.rank)
+        trained = trainer(
+            problem,
+            architecture,
+            tol=float(self.tol),
+            max_iter=int(self.max_iter),
+            max_time=self.max_time,
+            random_state=int(check_random_state(self.random_state).randint(2**31 - 1)),
+            callback=callback or (print_moment if self.verbose else None),
+        )
+        if isinstance(trained, TrainedLowRank):
+            self.low_rank_ = trained.low_rank
+        self.network_ = trained.network
+        self.certificate_ = trained.certificate
+        self.history_ = trained.history
+        self.n_iter_ = trained.n_iter
+        if trained.status is not Status.optimal:
+            warnings.warn(
+                f"{trained.status.value} The certificate holds: {trained.certificate}",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def _output(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        return self.network_(X)
+
+    def optimal_set(self, X: Any, y: Any, sample_weight: Any = None) -> OptimalSet:
+        """Return all networks that are as good as the fitted one on its training data.
+
+        The training data are not kept by the estimator: pass what `fit` was given. The set is as
+        sharp as the fit: lower `tol` where its slack matters.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        y : array-like of shape (n,)
+        sample_weight : array-like of shape (n,), default=None
+
+        Returns
+        -------
+        OptimalSet
+
+        Raises
+        ------
+        ValueError
+            If these are not the data of the fit.
+        """
+        check_is_fitted(self)
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], reset=False)
+        classes = getattr(self, "classes_", None)
+        if classes is not None and not np.all(np.isin(y, classes)):
+            raise ValueError(f"y holds labels other than {classes.tolist()}: pass the training data")
+        y = np.asarray(y, dtype=np.float64) if classes is None else np.where(y == classes[1], 1.0, -1.0)
+        architecture = get_architecture(self.architecture, self.hidden_bias, self.patterns)
+        problem = Problem.from_alpha(
+            X,
+            y,
+            check_weights(sample_weight, X),
+            get_loss(self.loss),
+            float(self.alpha),
+            bool(self.fit_intercept),
+        )
+        value = problem.value(self.network_(problem.X), architecture.cost(self.network_))
+        objective = self.certificate_.objective
+        if abs(value / problem.total_weight - objective) > 1e-9 * abs(objective):
+            raise ValueError(
+                f"the network's objective on these data is {value / problem.total_weight:.8g}, in the fit "
+                f"it was {objective:.8g}: pass the X, y and sample_weight that fit was given"
+            )
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        return OptimalSet.of(problem, architecture, self.network_, random_state=seed)
+
+
+def print_moment(moment: Moment) -> None:
+    """Print one line of a training's history."""
+    bound = f"{moment.bound:.7g}" if moment.bound else "-"
+    print(
+        f"{moment.seconds:8.2f} s  objective {moment.objective:.8g}  bound {bound}  "
+        f"search gap {moment.search_gap:.1e}  {moment.width} neurons"
+    )
