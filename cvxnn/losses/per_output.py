@@ -34,8 +34,9 @@ class PerOutput(VectorLoss):
     def __init__(self, single: Loss) -> None:
         if not single.smooth or type(single).mean is not Loss.mean:
             raise ValueError(
-                f"loss={single.name!r} is for one output: pass 'squared_error' or 'huber' for several, or wrap "
-                "the estimator in sklearn.multioutput.MultiOutputRegressor (OneVsRestClassifier for classes)"
+                f"loss={single.name!r} is for one output: pass 'squared_error' or 'huber' for several, or "
+                "wrap the estimator in sklearn.multioutput.MultiOutputRegressor (for classes in "
+                "sklearn.multiclass.OneVsRestClassifier)"
             )
         self.single = single
         self.name = single.name  # type: ignore[misc]
