@@ -106,10 +106,15 @@ def hindsight(row: Row, peers: list[str]) -> tuple[str, float]:
     return min(((peer, row.time(peer)) for peer in peers), key=lambda pair: pair[1])
 
 
+def ended(row: Row, ours: str) -> list[dict[str, Any]]:
+    """Return our runs that went to their own end, without those that were only timed."""
+    return [run for run in row.runs.get(ours, []) if run.get("extra") and not run["extra"].get("cut")]
+
+
 def excess(row: Row, ours: str) -> float:
     """Return how far our worst final objective is above the best of any peer, relative to it."""
     others = [row.final(peer) for peer in row.runs if peer != ours]
-    finals = [run["objective"][-1] for run in row.runs.get(ours, []) if run.get("objective")]
+    finals = [run["objective"][-1] for run in ended(row, ours) if run.get("objective")]
     if not finals or min(others, default=np.inf) == np.inf:
         return float("nan")
     return max(finals) / min(others) - 1.0
@@ -184,7 +189,7 @@ def _summary_table(rows: list[Row], names: list[str], ours: str, limit: float) -
 def _final_table(rows: list[Row], ours: str) -> str:
     lines = []
     for row in rows:
-        runs = [run for run in row.runs.get(ours, []) if run.get("extra") and not run["extra"].get("cut")]
+        runs = ended(row, ours)
         if not runs:
             continue
         worst = max(runs, key=lambda run: run["objective"][-1])
