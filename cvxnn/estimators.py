@@ -313,19 +313,18 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
             raise ValueError(
                 "y has one class only (among samples of positive weight): pass samples of both classes"
             )
-        if self.class_weight is not None:
-            of_class = check_class_weight(self.class_weight, y, weights)
-            weights = of_class if weights is None else of_class * weights
-            if np.any(of_class == 0.0):
-                raise ValueError(
-                    f"class_weight={self.class_weight!r} leaves one class only: pass weights > 0 for both"
-                )
-        self._fit(X, 2.0 * codes - 1.0, weights)
         if len(seen) < len(self.classes_):
             missing = self.classes_[np.setdiff1d(np.arange(len(self.classes_)), seen)]
             raise ValueError(
                 f"the classes {missing.tolist()} have weight zero: leave their samples out, or weight them"
             )
+        if self.class_weight is not None:
+            of_class = check_class_weight(self.class_weight, y, weights)
+            weights = of_class if weights is None else of_class * weights
+            if np.any(of_class == 0.0):
+                raise ValueError(
+                    f"class_weight={self.class_weight!r} leaves out a class: pass weights > 0 for all"
+                )
         classes = len(self.classes_)
         # two classes are one output
         loss = get_loss(self.loss, classes if classes > 2 else 1)

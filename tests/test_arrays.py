@@ -74,7 +74,7 @@ def test_the_same_answer_in_every_library(name, loss, intercept):
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_float32_stays_float32(name, loss, intercept):
     xp = library(name)
-    program, solution = fista(xp, "float32", loss, intercept, tol=1e-5, max_iter=400)
+    program, solution = fista(xp, "float32", loss, intercept, tol=1e-5, max_iter=800)
     assert solution.gap <= 1e-5 and solution.W.dtype == solution.Z.dtype == xp.float32
     f = program.predict(solution.W, solution.offset)
     assert f.dtype == program.residual(f).dtype == program.penalty.polar(solution.W).dtype == xp.float32
