@@ -192,10 +192,11 @@ def fit(
     bias = None if hidden_bias is HiddenBias.none else hidden_bias.value
     path = out or Path(data.stem + ".safetensors")
     _check_out(path, data)
+    wanted: str | int = int(patterns) if patterns.isdecimal() else patterns
+    get_architecture(architecture, bias, wanted)  # a wrong name is told before any work
     X, y, encoding, coding, chosen = _read(data, target, task, ignore, loss, scale)
     typer.echo(f"Training on {count(encoding.width, 'input')}, {chosen}, alpha {alpha:g}.")
     typer.echo("Ctrl-C stops and keeps the best network so far.")
-    wanted: str | int = int(patterns) if patterns.isdecimal() else patterns
     problem, family = _pose(X, y, coding, chosen, alpha, architecture, bias, wanted)
     with Progress(tol, max_time) as progress:
         # The seed is drawn as the estimators draw it: both train the same network.

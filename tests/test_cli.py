@@ -193,6 +193,10 @@ def test_parquet_gives_the_same_model(folder: Path, here: Path) -> None:
 GOOD = "x,y\n1,2\n2,3\n3,5\n"
 
 
+#: A target of more classes than are supported.
+MANY = "x,y\n" + "".join(f"{k},c{k}\n" for k in range(101))
+
+
 @pytest.mark.parametrize(
     ("content", "options", "words"),
     [
@@ -201,10 +205,10 @@ GOOD = "x,y\n1,2\n2,3\n3,5\n"
         ("1,2\n3,4\n", (), "write a line of column names"),
         ("x,y\n1,2\n3\n", (), "line 3 has 1 cell"),
         ("x,yy\n1,2\n3,4\n", (), "did you mean 'yy'?"),
-        ("x,y\n1,a\n2,b\n3,c\n", (), "3 classes"),
+        (MANY, (), "101 classes"),
         ("x,y\n1,a\n2,a\n", (), "'a' in every row"),
         ("x,y\n1,2\ninf,3\n2,4\n", (), "'x' is infinite on line 3"),
-        (GOOD, ("--task", "classification"), "--task regression"),
+        (MANY.replace("c", ""), ("--task", "classification"), "--task regression"),
         (GOOD, ("--task", "clustering"), "see 'cvxnn fit --help'"),
         (GOOD, ("--alpha", "0"), "must be > 0"),
         (GOOD, ("--alpha", "-1"), "must be > 0"),
