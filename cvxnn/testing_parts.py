@@ -203,14 +203,14 @@ def _check_supremum(loss: Loss, y: np.ndarray) -> None:
             )
 
 
-def check_penalty(penalty: Penalty, d: int = 4) -> None:
+def check_penalty(penalty: Penalty, shape: tuple[int, ...] = (4,)) -> None:
     """Check a penalty's value, prox and polar against each other (Moreau's decomposition).
 
     Parameters
     ----------
     penalty : Penalty
-    d : int
-        Coordinates per group to test with.
+    shape : tuple of int
+        Shape of a group: ``(d,)``, or ``(d, outputs)`` where groups are matrices.
 
     Raises
     ------
@@ -219,7 +219,7 @@ def check_penalty(penalty: Penalty, d: int = 4) -> None:
     """
     rng = np.random.default_rng(0)
     for scale in (1e-3, 1.0, 1e3):
-        W, V = scale * rng.normal(size=(2, 7, d))
+        W, V = scale * rng.normal(size=(2, 7, *shape))
         W[0] = 0.0
         value = penalty.value(W)
         require(isinstance(value, float) and value >= 0, "value", f"must be a float >= 0, got {value!r}")
@@ -251,7 +251,7 @@ def _check_moreau(penalty: Penalty, W: np.ndarray, V: np.ndarray, step: float) -
         f"W - prox(W) has polar {np.max(polar):.6g}, more than the step {step:.6g}",
     )
     for g in range(len(W)):
-        gauge, inner = penalty.value(P[g : g + 1]), float(R[g] @ P[g])
+        gauge, inner = penalty.value(P[g : g + 1]), float(np.sum(R[g] * P[g]))
         require(
             abs(inner - step * gauge) <= 1e-12 * size * (size + step),
             "Moreau",
@@ -259,7 +259,7 @@ def _check_moreau(penalty: Penalty, W: np.ndarray, V: np.ndarray, step: float) -
         )
         bound = polar[g] * penalty.value(V[g : g + 1])
         require(
-            float(R[g] @ V[g]) <= bound + 1e-12 * size**2,
+            float(np.sum(R[g] * V[g])) <= bound + 1e-12 * size**2,
             "polar is the supremum",
             "an inner product exceeds polar times gauge",
         )

@@ -18,7 +18,7 @@ from cvxnn.losses import LOSSES
 from cvxnn.losses.log_loss import LogLoss
 from cvxnn.losses.squared_error import SquaredError
 from cvxnn.operators import Masked
-from cvxnn.penalties import GroupL2, Penalty
+from cvxnn.penalties import ColumnL2, GroupL2, NuclearNorm, Penalty
 from cvxnn.registry import discover
 from cvxnn.solvers import SOLVERS
 from cvxnn.solvers.fista import Fista
@@ -66,9 +66,12 @@ def test_architecture_variants(architecture):
 
 def test_penalties():
     members = [m for m in vars(penalties).values() if isinstance(m, type) and issubclass(m, Penalty)]
-    assert {m for m in members if m is not Penalty} == {GroupL2}
+    assert {m for m in members if m is not Penalty} == {GroupL2, ColumnL2, NuclearNorm}
     for free in (0, 1, 2):
         check_penalty(GroupL2(free))
+    for shape in ((4, 3), (2, 5), (3, 1)):
+        check_penalty(ColumnL2(), shape)
+        check_penalty(NuclearNorm(), shape)
 
 
 @pytest.mark.parametrize("signed", [False, True])

@@ -162,8 +162,8 @@ def test_targets_and_predictions_are_inverse() -> None:
 @pytest.mark.parametrize(
     ("cells", "task", "words"),
     [
-        (["a", "b", "c"], "auto", "3 classes .* keep the rows of two"),
-        (["1", "2", "3"], "classification", "3 classes .* --task regression"),
+        ([f"c{k}" for k in range(101)], "auto", "101 classes .* keep the rows of fewer"),
+        ([str(k) for k in range(101)], "classification", "101 classes .* --task regression"),
         (["a", "a"], "auto", "'a' in every row"),
         (["1", "1.0"], "auto", "in every row"),
         (["1", "2", "x"], "regression", "'x' on line 4, which is no number"),

@@ -30,7 +30,9 @@ def test_class_weights_are_sample_weights():
     balanced = ConvexNetClassifier(class_weight="balanced", **options).fit(X, y)
     share = np.where(y == 1, y.mean(), 1.0 - y.mean())
     weighted = ConvexNetClassifier(**options).fit(X, y, sample_weight=0.5 / share)
-    assert balanced.certificate_ == weighted.certificate_ and balanced.certificate_.gap <= 1e-5
+    # the sums of weights differ by rounding
+    assert balanced.certificate_.objective == pytest.approx(weighted.certificate_.objective, rel=1e-8)
+    assert balanced.certificate_.gap <= 1e-5
     assert not hasattr(balanced, "predict_proba")
     for weight, message in (
         ("even", "pass a dict"),

@@ -27,13 +27,16 @@ class Poisson(Loss):
     nonnegative: ClassVar[bool] = True
     reach: ClassVar[float] = 1.0
 
+    @np.errstate(over="ignore")  # a prediction may be absurd while a search tries it
     def value(self, f: Array, y: Array, s: Array) -> float:
         xp = array_namespace(f)
         return float(xp.sum(s * (xp.exp(f) - y * f + _xlogx(y) - y)))
 
+    @np.errstate(over="ignore")
     def gradient(self, f: Array, y: Array, s: Array) -> Array:
         return s * (array_namespace(f).exp(f) - y)
 
+    @np.errstate(over="ignore")
     def hessian(self, f: Array, y: Array, s: Array) -> Array:
         return s * array_namespace(f).exp(f)
 

@@ -82,6 +82,7 @@ class State:
     z: np.ndarray
     q: Multipliers
     f: np.ndarray
+    warm: bool = False
 
 
 class InteriorPoint(Solver):
@@ -103,12 +104,15 @@ class InteriorPoint(Solver):
 
     def init(self, program: Program, start: Array | None) -> State:
         data = _data(program)
-        groups, n = data.mask.shape
+        groups = len(data.mask)
         X, loss = data.X, program.loss
         y, w = to_numpy(program.target), to_numpy(program.weights)
+        if not program.loss.smooth:
+            start = None  # the multipliers of its kinks would have to be warm too
         u = np.zeros((groups, X.shape[1])) if start is None else to_numpy(start) * data.units
-        c = loss.intercept(np.zeros(n), y, w) if program.intercept else 0.0
-        f = np.einsum("gn,gn->n", data.mask, u @ X.T) + c
+        f = np.einsum("gn,gn->n", data.mask, u @ X.T)
+        c = loss.intercept(f, y, w) if program.intercept else 0.0
+        f = f + c
         # The norms of an optimal point sum to at most objective / beta: the scale of the slacks.
         worth = loss.value(f, y, w) / program.beta + float(np.sum(_norms(u, data.kept)))
         level = max(worth, 1e-300) / max(groups, 10) * (1.0 if start is None else 1e-2)
@@ -118,7 +122,8 @@ class InteriorPoint(Solver):
         z = np.where(data.sign != 0, program.beta * level / s, 0.0)
         dual = -program.beta * u[:, : data.kept] / t[:, None]
         term = InteriorLoss(loss, y, w)
-        return State(data, term, u, t, c, s, dual, z, term.start(f, program.beta * level), f)
+        inner = term.start(f, program.beta * level)
+        return State(data, term, u, t, c, s, dual, z, inner, f, start is not None)
 
     def candidate(self, program: Program, state: State) -> Candidate:
         Z = -state.loss.gradient(state.f, state.q)
@@ -127,6 +132,11 @@ class InteriorPoint(Solver):
         return Candidate(W, state.c, Z, state.z if np.any(state.data.sign) else None)
 
     def step(self, program: Program, state: State) -> State | None:
+        moved = self._step(program, state)
+        # A warm start can trap an interior method at the boundary; a cold one does not.
+        return self.init(program, None) if moved is None and state.warm else moved
+
+    def _step(self, program: Program, state: State) -> State | None:
         with np.errstate(all="ignore"):
             try:
                 newton = _Newton(program, state)
