@@ -37,7 +37,7 @@ def test_class_weights_are_sample_weights():
     for weight, message in (
         ("even", "pass a dict"),
         ({0: -1.0}, "at least 0"),
-        ({0: 0.0}, "one class only"),
+        ({0: 0.0}, "leaves out a class"),
     ):
         with pytest.raises(ValueError, match=message):
             ConvexNetClassifier(class_weight=weight).fit(X, y)
