@@ -160,6 +160,13 @@ class _Chosen(Routed):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "network_")
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = False
+        if tags.classifier_tags is not None:
+            tags.classifier_tags.multi_class = False
+        return tags
+
     @property
     def _labels(self) -> bool:
         return issubclass(self._single, ConvexNetClassifier)

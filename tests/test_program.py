@@ -104,7 +104,8 @@ def test_canonical_form(seed, n, loss, intercept):
     rng = np.random.default_rng(seed)
     X, y = rng.integers(-1, 2, (n, 2)).astype(float), np.where(rng.random(n) < 0.5, 1.0, -1.0)
     s = rng.integers(0, 3, n).astype(float)
-    s[0] = 1.0
+    y[0], s[0] = 1.0, 1.0
+    y = np.maximum(y, 0.0) if get_loss(loss).nonnegative else y
     problem = Problem.from_alpha(X, y, s, get_loss(loss), 0.1, intercept)
     assert problem.beta == pytest.approx(0.1 * s.sum()) and problem.total_weight == s.sum()
     assert np.all(problem.weights > 0)

@@ -50,7 +50,7 @@ def test_estimator_checks(estimator, check):
 )
 def test_every_parameter_of_one_alpha_is_there_with_its_default(single, chosen):
     ours, theirs = inspect.signature(chosen).parameters, inspect.signature(single).parameters
-    for name in set(theirs) - {"alpha"}:
+    for name in set(theirs) - {"alpha", "coupling"}:  # one output has nothing to couple
         assert ours[name].default == theirs[name].default, name
 
 
