@@ -207,7 +207,7 @@ def test_time_and_interrupts(monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cvxnn.architectures.relu.anneal", stop)
+    monkeypatch.setattr("cvxnn.exploration.anneal", stop)
     fresh = ConvexNetRegressorCV(alphas=[0.2, 0.02], cv=2)
     with pytest.raises(KeyboardInterrupt):
         fresh.fit(X, y)
