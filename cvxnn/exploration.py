@@ -34,8 +34,9 @@ SLOW: Plan = ((0.1, 150), (0.03, 150), (0.01, 150), (0.003, 150), (1e-3, 150), (
 REFINE: Plan = ((1e-3, 150), (1e-4, 100))
 #: Newton's paths, from wide to fine: first and last mu, steps.
 PATHS = ((1e-2, 1e-5, 40), (1e-3, 1e-7, 60), (1e-4, 1e-9, 100))
-#: Newton paths are taken from the start where a step multiplies no more than this.
-CHEAP = 5e8
+#: Newton paths are taken below this search gap, where a step multiplies no more than this (or a round pays
+#: little).
+NEAR, CHEAP = 0.2, 5e8
 #: How far a smoothed loss may be below a loss with kinks while a network grows: share of the objective.
 SMOOTHING = 0.03
 #: Rounds of growing with such a loss; the programs, which are exact at kinks, do the rest.
@@ -109,9 +110,9 @@ class Exploration:
                 yield from self._anneal(rows, SLOW)
                 wide = False
             else:
-                # A path costs as much as many anneals: not before these have had their share.
-                cheap = self._work(rows) <= CHEAP or paid < PAYS[0]
-                yield from self._follow(rows, level) if cheap else self._anneal(rows, REFINE)
+                # A path costs as much as many anneals: not far away, nor before these had their share.
+                near = self.gap < NEAR and (self._work(rows) <= CHEAP or paid < PAYS[0])
+                yield from self._follow(rows, level) if near else self._anneal(rows, REFINE)
             paid = 1.0 - self.least / before if before > 0 else 0.0
             if paid < PAYS[-1] and reach > 1:
                 level = min(level + 1, len(PATHS) - 1)
@@ -155,7 +156,7 @@ class Exploration:
         alike = np.max(np.where(found.signs[:, None] == self.best.signs, cosines, -1.0), axis=1)
         new = found.choose(np.flatnonzero(alike < 1.0 - APART))
         self.memory = new.directions[:MEMORY]
-        return new
+        return new if self.gap < NEAR else found
 
     def _recenter(self, rows: Rows) -> None:
         """Take the dual variable of a network, and the next proximal step from there."""

@@ -54,7 +54,12 @@ CHUNK = 32
 
 
 def affordable(n: int, neurons: int, d: int) -> bool:
-    """Whether Newton steps of a network of this size take no more than a second or so."""
+    """Whether Newton steps of a network of this size take no more than a second or so.
+
+    An optimal network has no more neurons than samples: one that has is far from a minimum worth following.
+    """
+    if neurons > n:
+        return False
     short, long = sorted((n, neurons * d))
     return float(short) ** 2 * long <= WORK and n * neurons * d <= ENTRIES
 
