@@ -96,6 +96,8 @@ def run(chosen: Any) -> None:
             result = old or cores.run(case, peer, 0, options, None)
             row["peers"][peer.name] = reading(result, peer.name.startswith("cvxnn"))
             print(f"{share:<6g}{line(case, result)}", row["peers"][peer.name]["times"], flush=True)
+        if not row["peers"]:
+            continue  # a report of what has been run so far
         rows.append(row)
         _write(rows, [peer.name for peer in peers], options)
 

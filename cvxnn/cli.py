@@ -228,6 +228,11 @@ def follow_path(
     """Train networks for a grid of strengths of the weight decay, and print what each is worth."""
     check_grid(None, n_alphas, eps, None)
     X, y, encoding, coding, chosen = _read(data, target, TaskName.auto, None, None, True)
+    if len(coding.classes) > 2:
+        raise ValueError(
+            f"{target!r} has {len(coding.classes)} classes, and paths are for two: use 'cvxnn fit --alpha' "
+            "for each strength"
+        )
     typer.echo(f"Training on {count(encoding.width, 'input')}, {chosen}, {count(n_alphas, 'alpha')}.")
     problem, family = _pose(X, y, coding, chosen, 1.0, architecture, "penalized", "auto")
     options = {"tol": tol, "max_time": max_time, "random_state": check_random_state(0).randint(2**31 - 1)}

@@ -24,6 +24,7 @@ from .network import Network
 from .optimal_set import OptimalSet
 from .parameters import (
     check_alpha,
+    check_class_weight,
     check_coupling,
     check_effort,
     check_rank,
@@ -143,10 +144,21 @@ class ConvexNet(BaseEstimator):
         Raises
         ------
         ValueError
-            If these are not the data of the fit.
+            If these are not the data of the fit, or the network has several outputs.
         """
         check_is_fitted(self)
+        outputs = self.network_.layers[-1].weight.shape[1]  # type: ignore[union-attr]
+        if outputs > 1:
+            raise ValueError(
+                f"the optimal set is known for one output, and the network has {outputs}: "
+                "train one for each"
+            )
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], reset=False)
+        weights = check_weights(sample_weight, X)
+        class_weight = getattr(self, "class_weight", None)
+        if class_weight is not None:
+            of_class = check_class_weight(class_weight, y, weights)
+            weights = of_class if weights is None else of_class * weights
         classes = getattr(self, "classes_", None)
         if classes is not None and not np.all(np.isin(y, classes)):
             raise ValueError(f"y holds labels other than {classes.tolist()}: pass the training data")
@@ -155,7 +167,7 @@ class ConvexNet(BaseEstimator):
         problem = Problem.from_alpha(
             X,
             y,
-            check_weights(sample_weight, X),
+            weights,
             get_loss(self.loss),
             float(self.alpha),
             bool(self.fit_intercept),

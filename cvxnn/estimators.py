@@ -154,6 +154,15 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
         return output if output.ndim == 2 else get_loss(self.loss).mean(output)
 
 
+def check_class_loss(loss: Loss) -> None:
+    """Raise ValueError for a loss that is for numbers only; the squared error serves both."""
+    if not loss.classification and loss.name != "squared_error":
+        raise ValueError(
+            f"loss={loss.name!r} is for numbers: pass 'log_loss', 'hinge', 'squared_hinge' or "
+            "'squared_error', or use ConvexNetRegressor"
+        )
+
+
 def _has_probabilities(estimator: Any) -> bool:
     if get_loss(estimator.loss).name != "log_loss":
         raise AttributeError("probabilities need loss='log_loss'")
@@ -189,8 +198,8 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
         a float in (0, 1) takes the least rank that keeps this share of the sum of squares (of
         standardised data: of the variance). The certificate is for X itself. None takes X as it is.
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, which multiply those of their samples; "balanced" gives both classes the
-        same total, ``n / (2 * count)`` each.
+        Weights of the classes, which multiply those of their samples; "balanced" gives all classes the
+        same total, ``n / (classes * count)`` for each sample.
     coupling : {"joint", "separate"}, default="joint"
         Of several outputs. "joint" is weight decay on all weights: ``sum_j |w_j|_2 |v_j|_2`` for neurons
         with weights w_j and output weights v_j, which lets outputs share neurons. "separate" penalises
@@ -304,6 +313,7 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
             If `tol` was not reached; network and certificate are valid.
         """
         self._check_parameters()
+        check_class_loss(get_loss(self.loss))
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)

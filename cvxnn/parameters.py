@@ -101,9 +101,16 @@ def check_class_weight(class_weight: Any, y: np.ndarray, sample_weight: np.ndarr
                 raise ValueError(
                     f"class_weight[{label!r}]={weight!r} must be a finite number of at least 0"
                 )
-    elif class_weight is not None and class_weight != "balanced":
+    elif class_weight is not None and not (isinstance(class_weight, str) and class_weight == "balanced"):
         raise ValueError(f"class_weight={class_weight!r} is unknown: pass a dict, 'balanced' or None")
     classes, codes = np.unique(y, return_inverse=True)
+    if isinstance(class_weight, dict):
+        unknown = [label for label in class_weight if label not in classes.tolist()]
+        if unknown:
+            raise ValueError(
+                f"class_weight has labels {unknown} that y has not: pass some of {classes.tolist()}"
+            )
+        class_weight = {label: class_weight.get(label, 1.0) for label in classes.tolist()}
     return compute_class_weight(class_weight, classes=classes, y=y, sample_weight=sample_weight)[codes]
 
 

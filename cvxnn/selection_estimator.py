@@ -24,7 +24,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _check_method_params, validate_data
 
 from .architectures import Architecture
-from .estimators import ConvexNetClassifier, ConvexNetRegressor
+from .estimators import ConvexNetClassifier, ConvexNetRegressor, check_class_loss
 from .losses import Loss, get_loss
 from .low_rank import Reduction
 from .parameters import check_class_weight, check_effort, check_grid, check_rank, check_weights
@@ -182,6 +182,8 @@ class _Chosen(Routed):
             raise ValueError(f"fold_iter={fold_iter!r} must be an integer of at least 1")
         if get_loss(self.loss).classification and not self._labels:
             raise ValueError(f"loss={self.loss!r} is for classes: use ConvexNetClassifierCV")
+        if self._labels:
+            check_class_loss(get_loss(self.loss))
         self._scorer()
         return check_grid(self.alphas, self.n_alphas, self.eps, None)
 

@@ -352,3 +352,11 @@ def test_ctrl_c_in_a_real_process_keeps_the_best_network(here: Path) -> None:
     assert process.returncode == 0, err
     assert "stopped by Ctrl-C: the best network so far is kept" in err and "Traceback" not in err
     assert "Certificate" in out and Model.load(here / "hard.safetensors").network.width > 0
+
+
+def test_paths_are_for_two_classes(here: Path) -> None:
+    (here / "data.csv").write_text("x,y\n1,a\n2,b\n3,c\n")
+    result = run("path", "data.csv", "--target", "y")
+    # found only after the data are read, when remarks have been made
+    assert result.exit_code == 2 and result.stderr.splitlines() == [result.stderr.strip()]
+    assert "paths are for two" in result.stderr and "Training" not in result.stdout

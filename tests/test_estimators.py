@@ -56,3 +56,39 @@ def test_losses_as_objects_and_means():
     assert means.predict(X).sum() == pytest.approx(counts.sum(), rel=1e-9)
     with pytest.raises(ValueError, match="pass targets >= 0"):
         ConvexNetRegressor(loss="poisson").fit(X, z)
+
+
+@pytest.mark.parametrize("loss", ["absolute_error", "quantile", "epsilon_insensitive"])
+def test_one_input_and_a_loss_with_kinks(loss):
+    """The spline's descent is for smooth losses; others are grown, and never end above penalised biases."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(30, 1))
+    y = np.abs(np.sin(3.0 * X[:, 0]) + 0.1 * rng.normal(size=30))
+    free, penalized = (
+        ConvexNetRegressor(1e-2, loss=loss, hidden_bias=bias).fit(X, y).certificate_
+        for bias in ("free", "penalized")
+    )
+    assert free.scope == "global" and free.gap <= 1e-5
+    assert free.lower_bound <= free.objective <= penalized.objective
+
+
+def test_what_is_for_one_output_says_so():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 2)), np.arange(20) % 3
+    three = ConvexNetClassifier(0.1).fit(X, y)
+    with pytest.raises(ValueError, match="one output, and the network has 3"):
+        three.optimal_set(X, y)
+    for options, message in (
+        ({"loss": "huber"}, "is for numbers"),
+        ({"class_weight": np.ones(3)}, "pass a dict"),
+        ({"class_weight": {0: 1.0, 7: 2.0}}, r"labels \[7\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ConvexNetClassifier(**options).fit(X, y)
+
+
+def test_optimal_set_with_class_weights():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(12, 2)), np.arange(12) % 2
+    model = ConvexNetClassifier(0.05, class_weight={0: 2.0}, tol=1e-8).fit(X, y)
+    assert model.optimal_set(X, y).network.width > 0

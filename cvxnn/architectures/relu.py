@@ -213,7 +213,8 @@ class ReLU(Architecture):
     ) -> Training:
         assert isinstance(oracle, NeuronOracle)
         problem, design = self.problem_of(problem), self.design(problem)
-        if isinstance(oracle, PlaneOracle) and design.free:
+        # The spline's descent knows no kinks of the loss.
+        if isinstance(oracle, PlaneOracle) and design.free and problem.loss.smooth:
             return (yield from self._line(problem, design, effort))
         rows = None if effort.start is None else self._rows(oracle, effort.start)
         rows, gap = yield from self._explore(problem, design, oracle, effort, rows)
