@@ -243,7 +243,21 @@ class _Walk:
     tol: float
     max_iter: int
     random_state: int
+    before: Point | None = None
     last: Point | None = None
+
+    def _start(self, problem: Problem, alpha: float) -> Network | None:
+        """A network to start from, None if there is none near."""
+        last, before = self.last, self.before
+        if last is None or not last.network.width or last.alpha > NEAR * alpha:
+            return None
+        if before is None or not before.network.width or before.alpha > NEAR * last.alpha:
+            return last.network
+        if not before.alpha > last.alpha > alpha:
+            return last.network
+        share = (last.alpha - alpha) / (before.alpha - last.alpha)
+        arrangement = self.ground.arrangement
+        return self.architecture.extrapolate(problem, arrangement, before.network, last.network, share)
 
     def step(self, alpha: float, max_time: float | None, bound_iter: int) -> Point:
         began = time.perf_counter()
@@ -257,7 +271,6 @@ class _Walk:
             )
             n_iter, status = 0, Status.optimal
         else:
-            near = self.last is not None and self.last.network.width and self.last.alpha <= NEAR * alpha
             trained = train(
                 problem,
                 self.architecture,
@@ -266,13 +279,16 @@ class _Walk:
                 max_time=max_time,
                 random_state=self.random_state,
                 bound_iter=bound_iter,
-                start=self.last.network if near and self.last is not None else None,
+                start=self._start(problem, alpha),
                 ground=self.ground,
             )
             network, certificate, proof = trained.network, trained.certificate, trained.proof
             n_iter, status = trained.n_iter, trained.status
         seconds = time.perf_counter() - began
-        self.last = Point(alpha, network, certificate, n_iter, status, seconds, proof)
+        self.before, self.last = (
+            self.last,
+            Point(alpha, network, certificate, n_iter, status, seconds, proof),
+        )
         return self.last
 
 

@@ -176,6 +176,28 @@ def test_the_concave_majorant():
     assert concave([], 1.0, 1.0) == []
 
 
+def test_starts_lie_on_the_line_through_the_last_two_networks():
+    X, y = data(30, 4)
+    architecture = GatedReLU(None, 25)
+    problem = Problem.from_alpha(X, y, None, SQUARED, 0.1, False)
+    ground = Ground.prepare(problem, architecture, np.random.default_rng(0))
+    arrangement = ground.arrangement
+    assert arrangement is not None
+    before, last = (
+        train(problem.at(alpha), architecture, ground=ground, tol=1e-9).network for alpha in (0.03, 0.02)
+    )
+    first, second = (architecture.weights_of(network, arrangement) for network in (before, last))
+    same = architecture.extrapolate(problem, arrangement, before, last, 0.0)
+    assert same(X) == pytest.approx(last(X))
+    found = architecture.weights_of(
+        architecture.extrapolate(problem, arrangement, before, last, 0.5), arrangement
+    )
+    line = second + 0.5 * (second - first)
+    ahead = np.sum(line * second, axis=1) > 0
+    assert np.any(ahead) and found[ahead] == pytest.approx(line[ahead])
+    assert not np.any(found[~ahead])
+
+
 def test_gated_paths_share_their_gates():
     X, y = data(30, 4)
     result = path(X, y, n_alphas=4, eps=0.05, architecture="gated_relu", patterns=30)

@@ -124,6 +124,32 @@ class Architecture(ABC):
         ``U`` is arbitrary; the architecture scales it. Used by the conformance tests.
         """
 
+    def extrapolate(
+        self,
+        problem: Problem,
+        arrangement: Arrangement | None,
+        before: Network,
+        last: Network,
+        share: float,
+    ) -> Network:
+        """Return a start for the next strength of a path from the networks at the last two.
+
+        Parameters
+        ----------
+        problem : Problem
+        arrangement : Arrangement or None
+        before, last : Network
+            In the order they were trained.
+        share : float
+            How far the next strength is from the last, as a share of how far that was from the one before.
+
+        Returns
+        -------
+        Network
+            The last one, unless a family knows better.
+        """
+        return last
+
     def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: Any) -> Network:
         """Return a network of this family from plain weights; not every family can.
 

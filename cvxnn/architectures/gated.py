@@ -105,7 +105,26 @@ class GatedReLU(Architecture):
 
     def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
         """``w_j / sqrt(||w_j||)`` and ``sqrt(||w_j||)``; groups at zero are left out."""
-        W, d = np.asarray(solution.W, dtype=np.float64), problem.X.shape[1]
+        return self._network(problem, arrangement, np.asarray(solution.W, dtype=np.float64))
+
+    def extrapolate(
+        self,
+        problem: Problem,
+        arrangement: Arrangement | None,
+        before: Network,
+        last: Network,
+        share: float,
+    ) -> Network:
+        """Follow the line through both, gate by gate; what turns round on it, or is zero, is zero."""
+        if arrangement is None:
+            return last
+        first, W = self.weights_of(before, arrangement), self.weights_of(last, arrangement)
+        further = W + share * (W - first)
+        further[np.sum(further * W, axis=1) <= 0.0] = 0.0
+        return self._network(problem, arrangement, further)
+
+    def _network(self, problem: Problem, arrangement: Arrangement, W: np.ndarray) -> Network:
+        d = problem.X.shape[1]
         norms = np.linalg.norm(W, axis=1)
         kept = norms > 1e-10 * np.sum(norms)
         W, G, root = W[kept], arrangement.gates[kept], np.sqrt(norms[kept])
