@@ -40,7 +40,7 @@ def records(golden, *systems):
     ]
 
 
-def solve(record, tol=1e-9):
+def solve(record, tol=1e-10):
     X, y, params = np.array(record["X"]), np.ravel(record["Y"]).astype(float), record["params"]
     hidden, intercept = BIAS[params["bias"]]
     loss = LOSS[params["loss"]](params)

@@ -111,7 +111,8 @@ class InteriorPoint(Solver):
             start = None  # the multipliers of its kinks would have to be warm too
         u = np.zeros((groups, X.shape[1])) if start is None else to_numpy(start) * data.units
         f = np.einsum("gn,gn->n", data.mask, u @ X.T)
-        c = loss.intercept(f, y, w) if program.intercept else 0.0
+        # The constant of no network, also from a warm start: residuals that are too small too soon trap it.
+        c = loss.intercept(0.0 * f, y, w) if program.intercept else 0.0
         f = f + c
         # The norms of an optimal point sum to at most objective / beta: the scale of the slacks.
         worth = loss.value(f, y, w) / program.beta + float(np.sum(_norms(u, data.kept)))
