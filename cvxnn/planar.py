@@ -21,6 +21,8 @@ over-parameterized neural networks", JMLR 2021 (one-dimensional data: kinks at s
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .certificate import Price
@@ -83,9 +85,13 @@ class PlaneOracle(NeuronOracle):
         self.ends = np.append(self.angles[1:], self.angles[:1] + 2 * np.pi)
 
     def _rounding(self, Z: np.ndarray) -> float:
-        """What the sums may be off by: the extended precision's share, and that of the last steps."""
+        """What the sums may be off by: the extended precision's share, and that of the last steps.
+
+        A free bias within its reach also meets ``sum(Z)``, which is zero up to rounding only.
+        """
+        outside = 2.0 * self.reach * abs(math.fsum(Z)) if self.free else 0.0
         eps = float(np.finfo(np.longdouble).eps) * len(Z) + 8.0 * float(np.finfo(np.float64).eps)
-        return eps * float(np.abs(Z) @ np.linalg.norm(self.X, axis=1))
+        return eps * float(np.abs(Z) @ np.linalg.norm(self.X, axis=1)) + outside
 
     def _arcs(self, Z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The price (signed side by side: +Z, then -Z) and the best angle of every cell, (2, cells)."""
