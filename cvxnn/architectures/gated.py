@@ -21,16 +21,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..arrangement import Arrangement, patterns_of
+from ..arrangement import Arrangement
 from ..certificate import Oracle, Price, search_gap
 from ..network import Affine, Gated, Network
 from ..operators import Masked
 from ..penalties import GroupL2
 from ..program import Master, Problem, Program, Solution
-from .base import Architecture, Effort, Progress, Training, check_count, check_hidden_bias, design_matrix
-
-#: Gates drawn by ``patterns="auto"`` and refused beyond by ``patterns="all"``.
-AUTO_GATES, ALL_GATES = 500, 50_000
+from .base import Architecture, Effort, Progress, Training
+from .hidden import GatedHidden
 
 
 class GateOracle(Oracle):
@@ -47,7 +45,7 @@ class GateOracle(Oracle):
 
 
 @dataclass(frozen=True)
-class GatedReLU(Architecture):
+class GatedReLU(GatedHidden, Architecture):
     """Two-layer gated ReLU networks with one output.
 
     Parameters
@@ -60,34 +58,10 @@ class GatedReLU(Architecture):
     """
 
     name: ClassVar[str] = "gated_relu"
+    auto_gates: ClassVar[int] = 500
 
     hidden_bias: str | None = "penalized"
     patterns: str | int | np.ndarray = "auto"
-
-    def _design(self, problem: Problem) -> np.ndarray:
-        check_hidden_bias(self.hidden_bias)
-        if self.hidden_bias == "free":
-            raise ValueError(
-                "gated networks have no free hidden bias: a gate would leave it unpenalised on part "
-                "of the data; pass hidden_bias='penalized' or None"
-            )
-        return design_matrix(problem, self.hidden_bias)
-
-    def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement:
-        X = self._design(problem)
-        if isinstance(self.patterns, np.ndarray):
-            if self.patterns.ndim != 2 or self.patterns.shape[1] != X.shape[1]:
-                raise ValueError(f"gates must have shape (gates, {X.shape[1]}), got {self.patterns.shape}")
-            return Arrangement.from_gates(X, self.patterns)
-        if self.patterns == "all":
-            return Arrangement.enumerate(X, limit=ALL_GATES)
-        if isinstance(self.patterns, str) and self.patterns != "auto":
-            raise ValueError(
-                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all', a number or an array"
-            )
-        number = AUTO_GATES if self.patterns == "auto" else check_count(self.patterns)
-        seed = int(random_state.integers(2**31 - 1))
-        return Arrangement.sample(X, number, random_state=seed)
 
     def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
         return Program(
@@ -124,45 +98,21 @@ class GatedReLU(Architecture):
         return self._network(problem, arrangement, further)
 
     def _network(self, problem: Problem, arrangement: Arrangement, W: np.ndarray) -> Network:
-        d = problem.X.shape[1]
         norms = np.linalg.norm(W, axis=1)
         kept = norms > 1e-10 * np.sum(norms)
-        W, G, root = W[kept], arrangement.gates[kept], np.sqrt(norms[kept])
-        columns = (W / root[:, None]).T
-        bias = self.hidden_bias is not None
-        zeros = np.zeros(int(np.sum(kept)))
-        layer = Gated(
-            np.ascontiguousarray(G.T[:d]),
-            G.T[d] if bias else zeros,
-            np.ascontiguousarray(columns[:d]),
-            columns[d] if bias else zeros,
-        )
-        network = Network((layer, Affine(root[:, None], np.zeros(1))))
-        if not problem.intercept:
-            return network
-        c = problem.loss.intercept(network(problem.X), problem.y, problem.weights)
-        return Network((layer, Affine(root[:, None], np.array([c]))))
+        root = np.sqrt(norms[kept])[:, None]
+        return self.plain(problem, arrangement.gates[kept], W[kept] / root, root)
 
     def cost(self, network: Network) -> float:
         """``sum_j ||(w_j, b_j)|| |a_j|``; gates are fixed and cost nothing."""
-        first, last = network.layers[0], network.layers[-1]
-        if not (isinstance(first, Gated) and isinstance(last, Affine)):
-            raise ValueError(f"{network!r} is not a gated network: pass Gated, Affine")
-        square = np.sum(first.weight**2, axis=0) + first.bias**2
-        return float(np.sqrt(square) @ np.abs(last.weight[:, 0]))
+        norms, last = self.hidden_norms(network), network.layers[-1]
+        assert isinstance(last, Affine)
+        return float(norms @ np.abs(last.weight[:, 0]))
 
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> GateOracle:
         if arrangement is None:
             raise ValueError("a gated network is judged against its gates: pass an arrangement")
         return GateOracle(problem, self._operator(problem, arrangement))
-
-    def gates_of(self, network: Network) -> np.ndarray:
-        """Return the gates of a network, shape (gates, d) or (gates, d + 1) with a bias."""
-        first = network.layers[0]
-        assert isinstance(first, Gated)
-        if self.hidden_bias is None:
-            return first.gates.T
-        return np.column_stack([first.gates.T, first.gate_bias])
 
     def weights_of(self, network: Network, arrangement: Arrangement) -> np.ndarray:
         """Return a network's weights at the gates of an arrangement, (gates, d); others are left out."""
@@ -187,10 +137,7 @@ class GatedReLU(Architecture):
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
         assert arrangement is not None
-        X = self._design(problem)
-        U = U[:, : X.shape[1]] / np.linalg.norm(U[:, : X.shape[1]], axis=1)[:, None]
-        masks = patterns_of(X, arrangement.gates)
-        return masks[np.arange(len(U)) % len(masks)] * (U @ X.T)
+        return self.unit_outputs(problem, arrangement, U)
 
     def train(
         self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort

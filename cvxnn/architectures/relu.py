@@ -45,7 +45,8 @@ from ..planar import PlaneOracle
 from ..pricing import Neurons
 from ..program import Master, Problem, Program, Solution
 from ..spline import fit_spline, kinks_of
-from .base import Architecture, Effort, Progress, Training, check_count, check_hidden_bias, design_matrix
+from .base import Architecture, Effort, Progress, Training, check_count
+from .hidden import ReLUHidden
 
 #: `patterns="auto"` enumerates up to this many patterns, and up to this many bits of patterns.
 AUTO_PATTERNS, AUTO_BITS = 3000, 2_000_000
@@ -64,7 +65,7 @@ ALL_PATTERNS = 50_000
 
 
 @dataclass(frozen=True)
-class ReLU(Architecture):
+class ReLU(ReLUHidden, Architecture):
     """Two-layer ReLU networks with one output.
 
     Parameters
@@ -81,18 +82,6 @@ class ReLU(Architecture):
 
     hidden_bias: str | None = "penalized"
     patterns: str | int = "auto"
-
-    def design(self, problem: Problem) -> Design:
-        """Return the design matrix of the neurons in its row space."""
-        check_hidden_bias(self.hidden_bias)
-        full = design_matrix(problem, self.hidden_bias)
-        return Design.reduce(full, 1 if self.hidden_bias == "free" else 0)
-
-    def problem_of(self, problem: Problem) -> Problem:
-        """A free hidden bias frees the output's constant too: say so in the problem."""
-        if self.hidden_bias != "free" or problem.intercept:
-            return problem
-        return Problem(problem.X, problem.y, problem.weights, problem.loss, problem.beta, intercept=True)
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
         X = self.design(problem).X
@@ -181,17 +170,9 @@ class ReLU(Architecture):
 
     def cost(self, network: Network) -> float:
         """``sum_j ||(w_j, b_j)|| |a_j|``, weight decay after the best rescaling of each neuron."""
-        first, last = network.layers[0], network.layers[-1]
-        if not (isinstance(first, Affine) and isinstance(last, Affine) and len(network.layers) == 3):
-            raise ValueError(f"{network!r} is not a two-layer ReLU network: pass Affine, ReLU, Affine")
-        square = np.sum(first.weight**2, axis=0)
-        if self.hidden_bias == "penalized":
-            square = square + first.bias**2
-        if self.hidden_bias is None and np.any(first.bias != 0):
-            raise ValueError(
-                "the network has hidden biases: pass hidden_bias='penalized' or 'free', not None"
-            )
-        return float(np.sqrt(square) @ np.abs(last.weight[:, 0]))
+        norms, last = self.hidden_norms(network), network.layers[-1]
+        assert isinstance(last, Affine)
+        return float(norms @ np.abs(last.weight[:, 0]))
 
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> NeuronOracle:
         problem, design = self.problem_of(problem), self.design(problem)
@@ -200,10 +181,7 @@ class ReLU(Architecture):
         return CellOracle(problem, design, arrangement)
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
-        full = design_matrix(problem, self.hidden_bias)
-        U = U[:, : full.shape[1]]
-        penalised = U[:, :-1] if self.hidden_bias == "free" else U
-        return np.maximum(full @ (U / np.linalg.norm(penalised, axis=1)[:, None]).T, 0.0).T
+        return self.unit_outputs(problem, U)
 
     def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: float) -> Network:
         return Network.two_layer(W1, b1, w2, c)

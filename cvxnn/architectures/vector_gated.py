@@ -21,10 +21,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..arrangement import Arrangement, pack, patterns_of
+from ..arrangement import Arrangement
 from ..certificate import Oracle, Price, search_gap
 from ..network import Affine, Gated, Network
-from ..operators import TILE, Masked
+from ..operators import Masked
 from ..parameters import check_coupling
 from ..penalties import ColumnL2, NuclearNorm, Penalty
 from ..program import Master, Problem, Program, Solution
@@ -35,13 +35,8 @@ from .base import (
     Progress,
     Training,
     VectorArchitecture,
-    check_count,
-    check_hidden_bias,
-    design_matrix,
 )
-
-#: Gates drawn by ``patterns="auto"`` and refused beyond by ``patterns="all"``.
-AUTO_GATES, ALL_GATES = 100, 50_000
+from .hidden import GatedHidden
 
 
 class MatrixOracle(Oracle):
@@ -57,7 +52,7 @@ class MatrixOracle(Oracle):
 
 
 @dataclass(frozen=True)
-class VectorGatedReLU(VectorArchitecture):
+class VectorGatedReLU(GatedHidden, VectorArchitecture):
     """Two-layer gated ReLU networks with several outputs.
 
     Parameters
@@ -72,35 +67,15 @@ class VectorGatedReLU(VectorArchitecture):
     """
 
     name: ClassVar[str] = "gated_relu"
+    auto_gates: ClassVar[int] = 100
 
     hidden_bias: str | None = "penalized"
     patterns: str | int | np.ndarray = "auto"
     coupling: str = "joint"
 
     def _design(self, problem: Problem) -> np.ndarray:
-        check_hidden_bias(self.hidden_bias)
         check_coupling(self.coupling)
-        if self.hidden_bias == "free":
-            raise ValueError(
-                "gated networks have no free hidden bias: a gate would leave it unpenalised on part "
-                "of the data; pass hidden_bias='penalized' or None"
-            )
-        return design_matrix(problem, self.hidden_bias)
-
-    def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement:
-        X = self._design(problem)
-        if isinstance(self.patterns, np.ndarray):
-            if self.patterns.ndim != 2 or self.patterns.shape[1] != X.shape[1]:
-                raise ValueError(f"gates must have shape (gates, {X.shape[1]}), got {self.patterns.shape}")
-            return Arrangement.from_gates(X, self.patterns)
-        if self.patterns == "all":
-            return Arrangement.enumerate(X, limit=ALL_GATES)
-        if isinstance(self.patterns, str) and self.patterns != "auto":
-            raise ValueError(
-                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all', a number or an array"
-            )
-        number = AUTO_GATES if self.patterns == "auto" else check_count(self.patterns)
-        return Arrangement.sample(X, number, random_state=int(random_state.integers(2**31 - 1)))
+        return super()._design(problem)
 
     def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
         return Program(
@@ -117,11 +92,7 @@ class VectorGatedReLU(VectorArchitecture):
         return NuclearNorm() if self.coupling == "joint" else ColumnL2()
 
     def _operator(self, problem: Problem, arrangement: Arrangement) -> PerColumn:
-        X = self._design(problem)
-        gates, step = arrangement.gates, max(1, TILE // max(1, len(X)))
-        starts = range(0, max(1, len(gates)), step)
-        bits = np.concatenate([pack(patterns_of(X, gates[at : at + step])) for at in starts])
-        return PerColumn(Masked(X, bits))
+        return PerColumn(Masked(self._design(problem), arrangement.bits))
 
     def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
         """A neuron for every singular vector (or column) that is not zero, its layers balanced."""
@@ -135,43 +106,18 @@ class VectorGatedReLU(VectorArchitecture):
             V = np.broadcast_to(np.eye(W.shape[2]), (len(W), W.shape[2], W.shape[2]))
         gate, k = np.nonzero(sizes > 1e-10 * np.sum(sizes))
         root = np.sqrt(sizes[gate, k])[:, None]
-        return self._network(problem, arrangement.gates[gate], U[gate, k] * root, V[gate, k] * root)
-
-    def _network(self, problem: Problem, gates: np.ndarray, U: np.ndarray, V: np.ndarray) -> Network:
-        d = problem.X.shape[1]
-        none, bias = np.zeros(len(U)), self.hidden_bias is not None
-        layer = Gated(
-            np.ascontiguousarray(gates.T[:d]),
-            gates.T[d] if bias else none,
-            np.ascontiguousarray(U.T[:d]),
-            U.T[d] if bias else none,
-        )
-        network = Network((layer, Affine(V, np.zeros(V.shape[1]))))
-        if not problem.intercept:
-            return network
-        c = problem.loss.intercept(network(problem.X), problem.y, problem.weights)
-        return Network((layer, Affine(V, np.asarray(c))))
+        return self.plain(problem, arrangement.gates[gate], U[gate, k] * root, V[gate, k] * root)
 
     def cost(self, network: Network) -> float:
         """``sum_j |(w_j, b_j)| |v_j|``; gates are fixed and cost nothing."""
-        first, last = network.layers[0], network.layers[-1]
-        if not (isinstance(first, Gated) and isinstance(last, Affine)):
-            raise ValueError(f"{network!r} is not a gated network: pass Gated, Affine")
-        square = np.sum(first.weight**2, axis=0) + first.bias**2
-        return float(np.sqrt(square) @ Coupling(self.coupling).norms(last.weight))
+        norms, last = self.hidden_norms(network), network.layers[-1]
+        assert isinstance(last, Affine)
+        return float(norms @ Coupling(self.coupling).norms(last.weight))
 
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> MatrixOracle:
         if arrangement is None:
             raise ValueError("a gated network is judged against its gates: pass an arrangement")
         return MatrixOracle(problem, self._operator(problem, arrangement), self._penalty())
-
-    def gates_of(self, network: Network) -> np.ndarray:
-        """Return the gates of a network, shape (gates, d) or (gates, d + 1) with a bias."""
-        first = network.layers[0]
-        assert isinstance(first, Gated)
-        if self.hidden_bias is None:
-            return first.gates.T
-        return np.column_stack([first.gates.T, first.gate_bias])
 
     def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: Any) -> Network:
         """Only the network without neurons needs no gates: what an early interrupt returns."""
@@ -182,12 +128,9 @@ class VectorGatedReLU(VectorArchitecture):
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
         assert arrangement is not None
-        X, outputs = self._design(problem), problem.y.shape[1]
-        U = U[:, : X.shape[1]] / np.linalg.norm(U[:, : X.shape[1]], axis=1)[:, None]
-        masks = patterns_of(X, arrangement.gates)
-        V = np.cos(np.outer(np.arange(len(U)) + 1.0, np.arange(outputs) + 1.0))
+        V = np.cos(np.outer(np.arange(len(U)) + 1.0, np.arange(problem.y.shape[1]) + 1.0))
         V = V / Coupling(self.coupling).norms(V)[:, None]
-        return (masks[np.arange(len(U)) % len(masks)] * (U @ X.T))[:, :, None] * V[:, None, :]
+        return self.unit_outputs(problem, arrangement, U)[:, :, None] * V[:, None, :]
 
     def train(
         self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort

@@ -43,8 +43,8 @@ from .base import (
     Training,
     VectorArchitecture,
     check_hidden_bias,
-    design_matrix,
 )
+from .hidden import ReLUHidden
 
 #: Neurons to begin with, and as many more for every output.
 FIRST, PER_OUTPUT = 20, 4
@@ -61,7 +61,7 @@ PAYS, IDLE = (1e-6, 2e-4), 4
 
 
 @dataclass(frozen=True)
-class VectorReLU(VectorArchitecture):
+class VectorReLU(ReLUHidden, VectorArchitecture):
     """Two-layer ReLU networks with several outputs.
 
     Parameters
@@ -94,14 +94,7 @@ class VectorReLU(VectorArchitecture):
     def design(self, problem: Problem) -> Design:
         """Return the design matrix of the neurons in its row space."""
         self._check()
-        full = design_matrix(problem, self.hidden_bias)
-        return Design.reduce(full, 1 if self.hidden_bias == "free" else 0)
-
-    def problem_of(self, problem: Problem) -> Problem:
-        """A free hidden bias frees the outputs' constants too: say so in the problem."""
-        if self.hidden_bias != "free" or problem.intercept:
-            return problem
-        return Problem(problem.X, problem.y, problem.weights, problem.loss, problem.beta, intercept=True)
+        return super().design(problem)
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
         self._check()
@@ -126,25 +119,13 @@ class VectorReLU(VectorArchitecture):
 
     def cost(self, network: Network) -> float:
         """``sum_j |(w_j, b_j)| |v_j|``, the penalty after the best rescaling of each neuron."""
-        first, last = network.layers[0], network.layers[-1]
-        if not (isinstance(first, Affine) and isinstance(last, Affine) and len(network.layers) == 3):
-            raise ValueError(f"{network!r} is not a two-layer ReLU network: pass Affine, ReLU, Affine")
-        square = np.sum(first.weight**2, axis=0)
-        if self.hidden_bias == "penalized":
-            square = square + first.bias**2
-        if self.hidden_bias is None and np.any(first.bias != 0):
-            raise ValueError(
-                "the network has hidden biases: pass hidden_bias='penalized' or 'free', not None"
-            )
-        return float(np.sqrt(square) @ self._check().norms(last.weight))
+        norms, last = self.hidden_norms(network), network.layers[-1]
+        assert isinstance(last, Affine)
+        return float(norms @ self._check().norms(last.weight))
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
-        full = design_matrix(problem, self.hidden_bias)
-        outputs = problem.y.shape[1]
-        V = np.cos(np.outer(np.arange(len(U)) + 1.0, np.arange(outputs) + 1.0))
-        U = U[:, : full.shape[1]]
-        penalised = U[:, :-1] if self.hidden_bias == "free" else U
-        H = np.maximum(full @ (U / np.linalg.norm(penalised, axis=1)[:, None]).T, 0.0).T
+        V = np.cos(np.outer(np.arange(len(U)) + 1.0, np.arange(problem.y.shape[1]) + 1.0))
+        H = self.unit_outputs(problem, U)
         return H[:, :, None] * (V / self._check().norms(V)[:, None])[:, None, :]
 
     def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: Any) -> Network:

@@ -1,0 +1,154 @@
+"""Hidden layers that several families share: ReLU neurons, and neurons behind fixed gates.
+
+A family of one output and its sister of several differ in their output layer, so in programs, oracles and
+decoding. What they see of the data, which gates they take and what the hidden half of a neuron costs is the
+same, and stands here.
+
+References: Pilanci and Ergen, ICML 2020; Mishkin, Sahiner and Pilanci, ICML 2022.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from ..arrangement import Arrangement
+from ..network import Affine, Gated, Network
+from ..oracles import Design
+from ..program import Problem
+from .base import check_count, check_hidden_bias, design_matrix
+
+#: Gates beyond which ``patterns="all"`` refuses.
+ALL_GATES = 50_000
+
+
+class ReLUHidden:
+    """A hidden layer of ReLU neurons with a penalised bias, a free one or none."""
+
+    hidden_bias: str | None
+
+    def design(self, problem: Problem) -> Design:
+        """Return the design matrix of the neurons in its row space."""
+        check_hidden_bias(self.hidden_bias)
+        full = design_matrix(problem, self.hidden_bias)
+        return Design.reduce(full, 1 if self.hidden_bias == "free" else 0)
+
+    def problem_of(self, problem: Problem) -> Problem:
+        """A free hidden bias frees the constants of the output too: say so in the problem."""
+        if self.hidden_bias != "free" or problem.intercept:
+            return problem
+        return Problem(problem.X, problem.y, problem.weights, problem.loss, problem.beta, intercept=True)
+
+    def hidden_norms(self, network: Network) -> np.ndarray:
+        """Return the norms of the penalised weights of each neuron, shape (m,).
+
+        Raises
+        ------
+        ValueError
+            If it is not a two-layer ReLU network, or has biases that the family has not.
+        """
+        first, last = network.layers[0], network.layers[-1]
+        if not (isinstance(first, Affine) and isinstance(last, Affine) and len(network.layers) == 3):
+            raise ValueError(f"{network!r} is not a two-layer ReLU network: pass Affine, ReLU, Affine")
+        square = np.sum(first.weight**2, axis=0)
+        if self.hidden_bias == "penalized":
+            square = square + first.bias**2
+        if self.hidden_bias is None and np.any(first.bias != 0):
+            raise ValueError(
+                "the network has hidden biases: pass hidden_bias='penalized' or 'free', not None"
+            )
+        return np.sqrt(square)
+
+    def unit_outputs(self, problem: Problem, U: np.ndarray) -> np.ndarray:
+        """Return the hidden outputs (k, n) of unit neurons in the directions ``U`` (k, d + 1)."""
+        full = design_matrix(problem, self.hidden_bias)
+        U = U[:, : full.shape[1]]
+        penalised = U[:, :-1] if self.hidden_bias == "free" else U
+        return np.maximum(full @ (U / np.linalg.norm(penalised, axis=1)[:, None]).T, 0.0).T
+
+
+class GatedHidden:
+    """A hidden layer of linear neurons behind fixed gates, with a penalised bias or none."""
+
+    #: How many gates ``patterns="auto"`` draws.
+    auto_gates: ClassVar[int]
+
+    hidden_bias: str | None
+    patterns: str | int | np.ndarray
+
+    def _design(self, problem: Problem) -> np.ndarray:
+        check_hidden_bias(self.hidden_bias)
+        if self.hidden_bias == "free":
+            raise ValueError(
+                "gated networks have no free hidden bias: a gate would leave it unpenalised on part "
+                "of the data; pass hidden_bias='penalized' or None"
+            )
+        return design_matrix(problem, self.hidden_bias)
+
+    def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement:
+        """Return the gates and their patterns."""
+        X = self._design(problem)
+        if isinstance(self.patterns, np.ndarray):
+            if self.patterns.ndim != 2 or self.patterns.shape[1] != X.shape[1]:
+                raise ValueError(f"gates must have shape (gates, {X.shape[1]}), got {self.patterns.shape}")
+            return Arrangement.from_gates(X, self.patterns)
+        if self.patterns == "all":
+            return Arrangement.enumerate(X, limit=ALL_GATES)
+        if isinstance(self.patterns, str) and self.patterns != "auto":
+            raise ValueError(
+                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all', a number or an array"
+            )
+        number = self.auto_gates if self.patterns == "auto" else check_count(self.patterns)
+        return Arrangement.sample(X, number, random_state=int(random_state.integers(2**31 - 1)))
+
+    def plain(self, problem: Problem, gates: np.ndarray, U: np.ndarray, V: np.ndarray) -> Network:
+        """Return the network of neurons ``U`` behind ``gates`` with outputs ``V``, with its best constant.
+
+        Parameters
+        ----------
+        problem : Problem
+        gates, U : ndarrays of shape (m, d), or (m, d + 1) with a bias
+        V : ndarray of shape (m, outputs)
+        """
+        d = problem.X.shape[1]
+        none, bias = np.zeros(len(U)), self.hidden_bias is not None
+        layer = Gated(
+            np.ascontiguousarray(gates.T[:d]),
+            gates.T[d] if bias else none,
+            np.ascontiguousarray(U.T[:d]),
+            U.T[d] if bias else none,
+        )
+        network = Network((layer, Affine(V, np.zeros(V.shape[1]))))
+        if not problem.intercept:
+            return network
+        c = problem.loss.intercept(network(problem.X), problem.y, problem.weights)
+        return Network((layer, Affine(V, np.atleast_1d(c))))
+
+    def hidden_norms(self, network: Network) -> np.ndarray:
+        """Return the norms of the weights of each neuron, shape (m,); gates are fixed and cost nothing.
+
+        Raises
+        ------
+        ValueError
+            If it is not a gated network.
+        """
+        first, last = network.layers[0], network.layers[-1]
+        if not (isinstance(first, Gated) and isinstance(last, Affine)):
+            raise ValueError(f"{network!r} is not a gated network: pass Gated, Affine")
+        return np.sqrt(np.sum(first.weight**2, axis=0) + first.bias**2)
+
+    def gates_of(self, network: Network) -> np.ndarray:
+        """Return the gates of a network, shape (gates, d) or (gates, d + 1) with a bias."""
+        first = network.layers[0]
+        assert isinstance(first, Gated)
+        if self.hidden_bias is None:
+            return first.gates.T
+        return np.column_stack([first.gates.T, first.gate_bias])
+
+    def unit_outputs(self, problem: Problem, arrangement: Arrangement, U: np.ndarray) -> np.ndarray:
+        """Return the hidden outputs (k, n) of unit neurons, one gate after the other."""
+        X = self._design(problem)
+        U = U[:, : X.shape[1]] / np.linalg.norm(U[:, : X.shape[1]], axis=1)[:, None]
+        masks = arrangement.masks()
+        return masks[np.arange(len(U)) % len(masks)] * (U @ X.T)
