@@ -203,7 +203,7 @@ class ConvexNetPath(BaseEstimator):
     networks_ : list of Network
     certificates_ : list of Certificate
     alpha_max_, alpha_max_bound_ : float
-        Where the first neuron enters, as found and as proven.
+        Where the first neuron enters, as found and as proven; see :class:`cvxnn.Path`.
     path_ : Path
     classes_ : ndarray of shape (2,)
         For ``log_loss``: the classes; positive outputs mean the second.

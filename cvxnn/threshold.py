@@ -35,7 +35,8 @@ TRAININGS, CLOSE, NEAR = 30, 1e-6, 1e-2
 def threshold(architecture: Architecture, ground: Ground, *, random_state: int = 0) -> tuple[float, float]:
     """Return alpha_max as found and as proven.
 
-    Where the oracle is exact the two agree up to rounding. Otherwise the first is the best of a search
+    Where the oracle is exact the two agree up to rounding; of a loss with kinks the second then rests on
+    trainings to a gap of 1e-7, and is no proof. Otherwise the first is the best of a search
     and of trainings at the value that the search found: a network that is not zero there raises it,
     because ``Z0'f / R`` is a mean of its neurons' prices.
 
