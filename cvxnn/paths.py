@@ -80,8 +80,8 @@ class Path:
         The largest alpha at which a network that is not zero is known to pay.
     alpha_max_bound : float
         Proven: from here on the zero network is optimal. Equal to `alpha_max` up to rounding where
-        the oracle is exact (patterns enumerated, gated networks). With an exact oracle and a loss with kinks it
-        is not a proof: it rests on trainings to a gap of 1e-7.
+        the oracle is exact (patterns enumerated, gated networks). With an exact oracle and a loss with
+        kinks it is no proof: it rests on trainings to a gap of 1e-7.
     asked : ndarray
         All alphas that were asked for, descending.
 
