@@ -20,10 +20,10 @@ import numpy as np
 
 from .certificate import search_gap
 from .growth import Rows, anneal, insert, objective, random_rows
-from .newton import affordable, polish
 from .oracles import Design, NeuronOracle
 from .pricing import Neurons
 from .program import Problem
+from .smoothing_newton import affordable, follow, work
 
 Plan = tuple[tuple[float, int], ...]
 #: Neurons to begin with, and neurons added where these are not enough.
@@ -111,7 +111,8 @@ class Exploration:
                 wide = False
             else:
                 # A path costs as much as many anneals: not far away, nor before these had their share.
-                near = self.gap < NEAR and (self._work(rows) <= CHEAP or paid < PAYS[0])
+                cheap = work(*self._size(rows)) <= CHEAP or paid < PAYS[0]
+                near = self.gap < NEAR and cheap
                 yield from self._follow(rows, level) if near else self._anneal(rows, REFINE)
             paid = 1.0 - self.least / before if before > 0 else 0.0
             if paid < PAYS[-1] and reach > 1:
@@ -132,20 +133,22 @@ class Exploration:
 
     def _follow(self, rows: Rows, level: int) -> Iterator[None]:
         """Move all neurons: along a Newton path, or by descent where that is too expensive."""
-        if not self.problem.loss.smooth or not affordable(
-            len(self.design.X), len(rows.signs), self.design.X.shape[1]
-        ):
+        if not self.problem.loss.smooth or not affordable(*self._size(rows)):
             yield from self._anneal(rows, REFINE)
             return
         mu, end, steps = PATHS[level]
-        yield from self._offer(polish(self.problem, self.design, rows, mu, end, steps))
+        yield from self._offer(follow(self.problem, self.design, rows, mu, end, steps))
+
+    def _size(self, rows: Rows) -> tuple[int, int, int]:
+        """Samples, neurons and coordinates of each."""
+        n, d = self.design.X.shape
+        return n, len(rows.signs), d
 
     def _price(self, reach: int) -> Neurons:
         """Search for neurons that improve the best network, from where there were some before too."""
         self._recenter(self.best)
-        Z = self.Z
-        found = self.oracle.propose(Z, self.best.U, self.random_state, reach, self.memory)
-        self.gap = search_gap(self.problem, self.least, Z, max(found.best, self.problem.beta))
+        found = self.oracle.propose(self.Z, self.best.U, self.random_state, reach, self.memory)
+        self.gap = search_gap(self.problem, self.least, self.Z, max(found.best, self.problem.beta))
         size = self.design.norms(self.best.U)
         if len(size) == 0 or len(found.values) == 0:
             return found
@@ -162,9 +165,3 @@ class Exploration:
         """Take the dual variable of a network, and the next proximal step from there."""
         self.Z = self.smooth.residual(rows.apply(self.design.X))
         self.smooth = self.problem.smoothed(SMOOTHING * self.least, self.Z)
-
-    def _work(self, rows: Rows) -> float:
-        """Multiplications of a Newton step."""
-        n, d = self.design.X.shape
-        short, long = sorted((n, len(rows.signs) * d))
-        return float(short) ** 2 * long

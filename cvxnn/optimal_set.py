@@ -12,7 +12,7 @@ splitting one into several of the same direction. Its vertices are the networks 
 can be left out: their outputs are linearly independent, so there are at most n of them.
 
 The prices come from the trained network's own residual, so the set is as sharp as the network is
-optimal; Newton's method (:mod:`cvxnn.polish`) first sharpens the network on its own cells. How far
+optimal; Newton's method (:mod:`cvxnn.face_newton`) first sharpens the network on its own cells. How far
 the costs of the set's members can be apart is measured, and reported as `slack`.
 
 References: Mishkin and Pilanci, "Optimal sets and solution paths of ReLU networks", ICML 2023; Wang,

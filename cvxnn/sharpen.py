@@ -1,6 +1,6 @@
 r"""Sharpen a nearly optimal ReLU network to the last digits.
 
-Newton's method on the network's own flat pieces (:mod:`cvxnn.polish`) needs to know which neurons are
+Newton's method on the network's own flat pieces (:mod:`cvxnn.face_newton`) needs to know which neurons are
 zero and which samples sit on kinks. Every reasonable guess is tried and the best answer kept; a wrong
 guess costs time, never truth, as answers are judged as networks. Then neurons that still price out
 are taken in with the magnitudes a small Lasso gives them (:func:`cvxnn.growth.insert`), until none does.
@@ -16,10 +16,10 @@ from itertools import product
 import numpy as np
 
 from .certificate import Judged
+from .face_newton import Piece, flat_piece, newton
 from .growth import Rows, insert, merge
 from .network import Affine, Network
 from .oracles import NeuronOracle
-from .polish import Piece, flat_piece, newton
 from .program import Problem
 from .units import SAME, outputs_of, unit_neurons
 

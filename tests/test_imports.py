@@ -19,7 +19,7 @@ FLOORS = [
     {"operators", "arrangement", "descent", "polytope", "pricing", "bounds", "interior_loss"},
     {"vector_operators", "vector_descent", "vector_pricing", "vector_bounds"},
     {"program"},
-    {"certificate", "polish"},
+    {"certificate", "face_newton"},
     {"oracles", "solvers"},
     {"planar", "sharpen", "vector_growth"},
     {"spline", "vector_oracles"},

@@ -37,13 +37,13 @@ from ..constraints import ReLUCones
 from ..exploration import KINKED, Exploration
 from ..growth import Rows, insert, merge, objective, thin
 from ..network import Affine, Network
-from ..newton import affordable
 from ..operators import Masked
 from ..oracles import CellOracle, Design, NeuronOracle, SearchOracle
 from ..penalties import GroupL2
 from ..planar import PlaneOracle
 from ..pricing import Neurons
 from ..program import Master, Problem, Program, Solution
+from ..smoothing_newton import affordable
 from ..spline import fit_spline, kinks_of
 from .base import Architecture, Effort, Progress, Training, check_count
 from .hidden import ReLUHidden

@@ -53,15 +53,18 @@ WORK, ENTRIES = 2e10, 3e7
 CHUNK = 32
 
 
+def work(n: int, neurons: int, d: int) -> float:
+    """Return the multiplications of a Newton step, which forms the smaller of its two systems."""
+    short, long = sorted((n, neurons * d))
+    return float(short) ** 2 * long
+
+
 def affordable(n: int, neurons: int, d: int) -> bool:
     """Whether Newton steps of a network of this size take no more than a second or so.
 
     An optimal network has no more neurons than samples: one that has is far from a minimum worth following.
     """
-    if neurons > n:
-        return False
-    short, long = sorted((n, neurons * d))
-    return float(short) ** 2 * long <= WORK and n * neurons * d <= ENTRIES
+    return neurons <= n and work(n, neurons, d) <= WORK and n * neurons * d <= ENTRIES
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,20 +73,27 @@ class _Point:
 
     value: float
     f: np.ndarray
-    slopes: np.ndarray
+    slope: np.ndarray  # of the loss
+    slopes: np.ndarray  # of the neurons
     curvature: np.ndarray
     norms: np.ndarray
 
 
 class _Network:
-    """The smoothed objective; distances are relative to the norms of samples and (held) of neurons."""
+    """The smoothed objective; distances are relative to the norms of samples and of the neurons held."""
 
-    def __init__(self, problem: Problem, design: Design, signs: np.ndarray, sizes: np.ndarray) -> None:
+    signs: np.ndarray
+    sizes: np.ndarray
+
+    def __init__(self, problem: Problem, design: Design) -> None:
         self.problem, self.design, self.X = problem, design, design.X
         norms = design.norms(design.X)
         self.reach = np.maximum(norms, 1e-6 * float(np.max(norms)))
         self.unit = design.X / self.reach[:, None]
-        self.signs, self.sizes = signs, sizes
+
+    def hold(self, rows: Rows) -> None:
+        """Take the signs of neurons, and their norms for what bands are relative to."""
+        self.signs, self.sizes = rows.signs, self.design.norms(rows.U)
 
     def at(self, U: np.ndarray, mu: float) -> _Point:
         """Evaluate neurons ``U`` (m, r)."""
@@ -96,7 +106,8 @@ class _Network:
         # The norm has a kink too, at zero, where neurons are dropped before it matters.
         norms = np.sqrt(self.design.norms(U) ** 2 + (1e-9 * np.max(self.sizes)) ** 2)
         value = problem.value(f, float(np.sum(norms)))
-        return _Point(value, f, 0.5 * (1.0 + T / root), 2.0 * mu * mu / root**3, norms)
+        slope = problem.loss.gradient(f, problem.y, problem.weights)
+        return _Point(value, f, slope, 0.5 * (1.0 + T / root), 2.0 * mu * mu / root**3, norms)
 
     def alone(
         self, U: np.ndarray, step: np.ndarray, slope: np.ndarray, mu: float, kept: np.ndarray
@@ -112,18 +123,12 @@ class _Network:
             + self.problem.beta * gain
         )
 
-    def gradient(
-        self, U: np.ndarray, slopes: np.ndarray, slope: np.ndarray, norms: np.ndarray
-    ) -> np.ndarray:
-        """The gradient in U (m, r), where the loss has the derivative `slope` (n,)."""
-        G = ((slopes * slope[:, None]).T @ self.X) * self.signs[:, None]
+    def gradient(self, U: np.ndarray, slopes: np.ndarray, point: _Point) -> np.ndarray:
+        """The gradient in U (m, r), of neurons with `slopes` (n, m)."""
+        G = ((slopes * point.slope[:, None]).T @ self.X) * self.signs[:, None]
         kept = self.X.shape[1] - self.design.free
-        G[:, :kept] += self.problem.beta * U[:, :kept] / norms[:, None]
+        G[:, :kept] += self.problem.beta * U[:, :kept] / point.norms[:, None]
         return G
-
-    def slope(self, f: np.ndarray) -> np.ndarray:
-        """The derivative of the loss at predictions ``f`` (n,)."""
-        return self.problem.loss.gradient(f, self.problem.y, self.problem.weights)
 
 
 class _System:
@@ -133,8 +138,8 @@ class _System:
         problem, X = net.problem, net.X
         self.m, self.d = U.shape
         kept = self.d - net.design.free
-        slope = net.slope(point.f)
-        K = np.maximum(slope[:, None] * net.signs, 0.0) * point.curvature / (net.reach[:, None] * net.sizes)
+        K = np.maximum(point.slope[:, None] * net.signs, 0.0) * point.curvature
+        K /= net.reach[:, None] * net.sizes
         XT = np.ascontiguousarray(X.T)
         parts = [slice(j, j + CHUNK) for j in range(0, self.m, CHUNK)]
         B = np.concatenate([(XT * K.T[part, None, :]) @ X for part in parts])
@@ -176,8 +181,34 @@ class _System:
         return -np.einsum("jba,jb->ja", self.inverse, q.reshape(self.m, self.d))
 
 
+@dataclass(frozen=True, eq=False)
+class _Aim:
+    """A step, the mu it is for, the point and the gradient there, and its relative gain by the model."""
+
+    mu: float
+    point: _Point
+    gradient: np.ndarray
+    step: np.ndarray
+    decrement: float
+
+    @classmethod
+    def of(
+        cls, net: _Network, system: _System, U: np.ndarray, mu: float, end: float, point: _Point
+    ) -> _Aim:
+        """Correct at this mu or, where it is centred well enough, predict for a smaller one."""
+        G = net.gradient(U, point.slopes, point)
+        step, size = system.solve(G), max(abs(point.value), 1e-300)
+        decrement = -0.5 * float(np.sum(G * step)) / size
+        if mu <= end or decrement >= CENTRED * (point.value - net.at(U, 0.1 * mu).value) / size:
+            return cls(mu, point, G, step, decrement)
+        share = max(RATIO, end / mu)
+        ahead = net.at(U, share * mu)
+        step = system.solve(net.gradient(U, point.slopes, ahead) + (1.0 - share) * system.drift)
+        return cls(share * mu, ahead, net.gradient(U, ahead.slopes, ahead), step, float("inf"))
+
+
 @np.errstate(over="ignore", invalid="ignore")  # a search may try absurd steps
-def polish(
+def follow(
     problem: Problem, design: Design, rows: Rows, mu: float, end: float, max_steps: int, tol: float = 1e-11
 ) -> Rows:
     """Follow the smoothed minimum from the band `mu` down to `end`.
@@ -201,37 +232,27 @@ def polish(
         Without the neurons that went to zero, and with equal ones added up.
     """
     rows = _tidy(design, rows, mu)
-    damping = np.full(len(rows.signs), DAMPING)
+    net, damping = _Network(problem, design), np.full(len(rows.signs), DAMPING)
     for _ in range(max_steps):
-        U, signs = rows.U, rows.signs
-        if len(U) == 0:
+        if len(rows.signs) == 0:
             break
-        net = _Network(problem, design, signs, design.norms(U))
-        point = net.at(U, mu)
+        net.hold(rows)
+        point = net.at(rows.U, mu)
         try:
-            system = _System(net, U, point, damping)
+            system = _System(net, rows.U, point, damping)
         except np.linalg.LinAlgError:  # a block too flat for its rounding
             if np.min(damping) >= MOST:
                 break
             damping = np.minimum(damping * HARDEN**3, MOST)
             continue
-        G = net.gradient(U, point.slopes, net.slope(point.f), point.norms)
-        step = system.solve(G)
-        decrement = -0.5 * float(np.sum(G * step)) / max(abs(point.value), 1e-300)
-        cost = (point.value - net.at(U, 0.1 * mu).value) / max(abs(point.value), 1e-300)
-        if mu > end and decrement < CENTRED * cost:
-            share = max(RATIO, end / mu)
-            mu *= share
-            slopes, point = point.slopes, net.at(U, mu)
-            slope = net.slope(point.f)
-            step = system.solve(net.gradient(U, slopes, slope, point.norms) + (1.0 - share) * system.drift)
-            G = net.gradient(U, point.slopes, slope, point.norms)
-        elif decrement < tol:
+        aim = _Aim.of(net, system, rows.U, mu, end, point)
+        if aim.decrement < tol:
             break
-        U, shares = _search(net, system, U, mu, point, G, step)
+        mu = aim.mu
+        U, shares = _search(net, system, rows.U, aim)
         if np.max(shares) == 0.0 and np.min(damping) >= MOST:
             break
-        rows, before = _tidy(design, Rows(U, signs), mu), len(U)
+        before, rows = len(U), _tidy(design, Rows(U, rows.signs), mu)
         if len(rows.signs) < before:
             damping = np.full(len(rows.signs), DAMPING)
             continue
@@ -249,15 +270,7 @@ def _tidy(design: Design, rows: Rows, mu: float) -> Rows:
     return fused if len(fused.signs) < len(kept_rows.signs) else kept_rows
 
 
-def _search(
-    net: _Network,
-    system: _System,
-    U: np.ndarray,
-    mu: float,
-    point: _Point,
-    G: np.ndarray,
-    step: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
+def _search(net: _Network, system: _System, U: np.ndarray, aim: _Aim) -> tuple[np.ndarray, np.ndarray]:
     """Shorten the step of every neuron until its model holds, then that of all until it pays.
 
     One neuron that would run over a row of kinks must not hold up the others. None loses more than nine
@@ -269,15 +282,16 @@ def _search(
     shares : ndarray of shape (m,)
         Of the step, taken by each neuron.
     """
+    mu, point, G, step = aim.mu, aim.point, aim.gradient, aim.step
     kept = U.shape[1] - net.design.free
     inward = -np.sum(U[:, :kept] * step[:, :kept], axis=1) / point.norms
     shares = np.minimum(1.0, 0.9 * point.norms / np.maximum(inward, 1e-300))
-    slope, first = net.slope(point.f), np.sum(G * step, axis=1)
+    first = np.sum(G * step, axis=1)
     second = np.einsum("ja,jab,jb->j", step, system.blocks, step)
     trust, left = np.ones(len(U)), np.arange(len(U))
     for _ in range(8):
         at = (shares * trust)[left]
-        change = net.alone(U, (shares * trust)[:, None] * step, slope, mu, left)
+        change = net.alone(U, (shares * trust)[:, None] * step, point.slope, mu, left)
         left = left[change > at * first[left] + at**2 * second[left] + 1e-15 * abs(point.value)]
         if len(left) == 0:
             break

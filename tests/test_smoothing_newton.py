@@ -8,9 +8,9 @@ import pytest
 from cvxnn.architectures.relu import ReLU
 from cvxnn.growth import Rows, anneal, objective, random_rows
 from cvxnn.losses import get_loss
-from cvxnn.newton import _Network, _System, affordable, polish
 from cvxnn.oracles import Design
 from cvxnn.program import Problem
+from cvxnn.smoothing_newton import _Network, _System, affordable, follow
 
 
 def make(
@@ -41,9 +41,10 @@ def neurons(design: Design, m: int = 6) -> tuple[np.ndarray, np.ndarray]:
 def test_gradient_is_that_of_the_smoothed_objective(loss: str, intercept: bool, bias: str | None) -> None:
     problem, design = make(loss, intercept=intercept, hidden_bias=bias)
     U, signs = neurons(design)
-    net = _Network(problem, design, signs, design.norms(U))
+    net = _Network(problem, design)
+    net.hold(Rows(U, signs))
     point = net.at(U, 0.05)
-    G = net.gradient(U, point.slopes, net.slope(point.f), point.norms)
+    G = net.gradient(U, point.slopes, point)
     step = np.random.default_rng(2).standard_normal(U.shape)
     h = 1e-6
     measured = (net.at(U + h * step, 0.05).value - net.at(U - h * step, 0.05).value) / (2.0 * h)
@@ -55,13 +56,14 @@ def test_step_solves_the_dense_system(n: int) -> None:
     problem, design = make("log_loss", n=n)
     U, signs = neurons(design)
     mu, damping = 0.1, 0.3
-    net = _Network(problem, design, signs, design.norms(U))
+    net = _Network(problem, design)
+    net.hold(Rows(U, signs))
     point = net.at(U, mu)
-    G = net.gradient(U, point.slopes, net.slope(point.f), point.norms)
+    G = net.gradient(U, point.slopes, point)
     step = _System(net, U, point, damping).solve(G)
     X, (m, d) = design.X, U.shape
     J = np.concatenate([signs[j] * point.slopes[:, j, None] * X for j in range(m)], axis=1)
-    slope = net.slope(point.f)
+    slope = point.slope
     H = J.T @ (problem.loss.hessian(point.f, problem.y, problem.weights)[:, None] * J)
     for j in range(m):
         at = slice(j * d, (j + 1) * d)
@@ -81,14 +83,12 @@ def test_drift_is_how_the_gradient_moves_with_the_band() -> None:
     # Where all curvature at kinks counts as convex: every neuron's outputs are unwanted.
     signs = np.ones(len(signs))
     problem = Problem(problem.X, -10.0 - np.abs(problem.y), problem.weights, problem.loss, problem.beta)
-    net = _Network(problem, design, signs, design.norms(U))
+    net = _Network(problem, design)
+    net.hold(Rows(U, signs))
     mu, share = 0.05, 1.0 - 1e-5
     point, moved = net.at(U, mu), net.at(U, share * mu)
     system = _System(net, U, point, 0.1)
-    slope = net.slope(point.f)
-    change = net.gradient(U, moved.slopes, slope, moved.norms) - net.gradient(
-        U, point.slopes, slope, point.norms
-    )
+    change = net.gradient(U, moved.slopes, point) - net.gradient(U, point.slopes, point)
     assert (1.0 - share) * system.drift == pytest.approx(change, rel=1e-3, abs=1e-12)
 
 
@@ -100,7 +100,7 @@ def test_at_its_end_every_neuron_has_price_beta(loss: str, intercept: bool, bias
     for mu in (0.1, 0.03, 0.01):
         rows = anneal(problem, design, rows, mu, 100)
     before = objective(problem, design, rows)
-    rows = polish(problem, design, rows, 1e-2, 1e-8, 100)
+    rows = follow(problem, design, rows, 1e-2, 1e-8, 100)
     assert objective(problem, design, rows) <= before
     f = rows.apply(design.X)
     Z = problem.residual(f)
@@ -117,8 +117,8 @@ def test_neurons_at_zero_go_and_equal_ones_become_one() -> None:
     problem, design = make(alpha=1e-2)
     U, signs = neurons(design, 2)
     twice = Rows(np.concatenate([U, U, 1e-9 * U]), np.concatenate([signs, signs, signs]))
-    assert len(polish(problem, design, twice, 1e-3, 1e-5, 1).signs) <= 2
-    assert len(polish(problem, design, Rows.empty(4), 1e-3, 1e-5, 5).signs) == 0
+    assert len(follow(problem, design, twice, 1e-3, 1e-5, 1).signs) <= 2
+    assert len(follow(problem, design, Rows.empty(4), 1e-3, 1e-5, 5).signs) == 0
 
 
 def test_large_networks_are_left_to_descent() -> None:
