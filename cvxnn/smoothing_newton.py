@@ -232,10 +232,10 @@ def follow(
         Without the neurons that went to zero, and with equal ones added up.
     """
     rows = _tidy(design, rows, mu)
+    if len(rows.signs) == 0:
+        return rows
     net, damping = _Network(problem, design), np.full(len(rows.signs), DAMPING)
     for _ in range(max_steps):
-        if len(rows.signs) == 0:
-            break
         net.hold(rows)
         point = net.at(rows.U, mu)
         try:
@@ -253,6 +253,8 @@ def follow(
         if np.max(shares) == 0.0 and np.min(damping) >= MOST:
             break
         before, rows = len(U), _tidy(design, Rows(U, rows.signs), mu)
+        if len(rows.signs) == 0:
+            break
         if len(rows.signs) < before:
             damping = np.full(len(rows.signs), DAMPING)
             continue

@@ -24,7 +24,7 @@ section 4 (growing networks); Mishkin, Sahiner and Pilanci, ICML 2022.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -210,17 +210,10 @@ class ReLU(ReLUHidden, Architecture):
             if followed and len(rows.signs):
                 network, Z = best, problem.residual(best(problem.X))
             elif len(blocks.signs):
-                tol = max(sharpness * max(min(gap, 0.01), effort.tol), 1e-10)
-                # Of a loss with kinks many dual variables are optimal, and most of them price high
-                # elsewhere: smoothed by less than the gap there is one, and it settles.
-                share = min(100.0 * tol, 0.1 * max(min(gap, 0.01), effort.tol))
-                program = self._program(problem.smoothed(share * value), design, blocks)
-                solution = yield Master(program, tol, blocks.W, best)
-                assert solution is not None
-                network = self._network(problem, design, blocks.signs, solution.W)
-                # Rounding moves the residual to first order; the solver's dual variable is sharper.
-                whole, Z = Blocks(blocks.masks, blocks.signs, solution.W), np.asarray(solution.Z)
-                blocks = active(program, solution, blocks, design, bold)
+                near = max(min(gap, 0.01), effort.tol)
+                network, Z, whole, blocks = yield from self._finish(
+                    problem, design, blocks, best, value, near, sharpness, bold
+                )
             now = problem.value(network(problem.X), self.cost(network))
             # Bold merging keeps programs small; where it stops paying it gives way.
             if not followed and now > value * (1.0 - min(1e-6, 0.01 * effort.tol)):
@@ -229,9 +222,7 @@ class ReLU(ReLUHidden, Architecture):
                 blocks = blocks if problem.loss.smooth else whole
             if now <= value:
                 best, value = network, now
-            for gap, found in self._price(problem, oracle, Z, blocks, network, now, effort):  # noqa: B007
-                if gap > effort.tol:
-                    break
+            gap, found = self._price(problem, oracle, Z, blocks, network, now, effort)
             effort.history.append(Progress(value, gap, best.width, len(blocks.signs), best, Z))
             yield effort.history[-1]
             fresh = self._fresh(problem, blocks, found)
@@ -239,10 +230,8 @@ class ReLU(ReLUHidden, Architecture):
                 break
             if again and problem.loss.smooth and (gap > CLOSE or followed):
                 again -= 1
-                at = rows if followed else Rows(blocks.W, blocks.signs)
-                at = insert(problem, design, at, found)
+                at = insert(problem, design, rows if followed else Rows(blocks.W, blocks.signs), found)
                 at, _ = yield from self._explore(problem, design, oracle, effort, at)
-                followed = False
                 if objective(problem, design, at) < value:
                     rows, best = at, self._plain(problem, design, at)
                     value, idle = problem.value(best(problem.X), self.cost(best)), 0
@@ -258,6 +247,33 @@ class ReLU(ReLUHidden, Architecture):
                 sharpness *= 0.01
             blocks = blocks.join(fresh)
         return best
+
+    def _finish(
+        self,
+        problem: Problem,
+        design: Design,
+        blocks: Blocks,
+        best: Network,
+        value: float,
+        near: float,
+        sharpness: float,
+        bold: float,
+    ) -> Generator[Master, Solution | None, tuple[Network, np.ndarray, Blocks, Blocks]]:
+        """Solve the program of some blocks, to a share of the gap `near` that is left.
+
+        Returns the network, the dual variable, the blocks with their solution, and those that carry it.
+        """
+        tol = max(sharpness * near, 1e-10)
+        # Of a loss with kinks many dual variables are optimal, and most of them price high elsewhere:
+        # smoothed by less than the gap there is one, and it settles.
+        smooth = problem.smoothed(min(100.0 * tol, 0.1 * near) * value)
+        program = self._program(smooth, design, blocks)
+        solution = yield Master(program, tol, blocks.W, best)
+        assert solution is not None
+        network = self._network(problem, design, blocks.signs, solution.W)
+        # Rounding moves the residual to first order; the solver's dual variable is sharper.
+        whole, Z = Blocks(blocks.masks, blocks.signs, solution.W), np.asarray(solution.Z)
+        return network, Z, whole, active(program, solution, blocks, design, bold)
 
     def _can_follow(self, design: Design, rows: Rows) -> bool:
         """Whether Newton's method moves these neurons at less cost than a program solves for them."""
@@ -327,14 +343,17 @@ class ReLU(ReLUHidden, Architecture):
         network: Network,
         objective: float,
         effort: Effort,
-    ) -> Iterator[tuple[float, Neurons]]:
-        """Search gaps with neurons that prove them, from searches of growing effort."""
+    ) -> tuple[float, Neurons]:
+        """The search gap with neurons that prove it, from searches of growing effort, the judge's last."""
         for level in range(3):
             if level < 2:
                 found = oracle.neurons(Z, blocks.W, effort.random_state, level)
             else:
                 found = oracle.thorough(Z, network)
-            yield search_gap(problem, objective, Z, max(found.best, problem.beta)), found
+            gap = search_gap(problem, objective, Z, max(found.best, problem.beta))
+            if gap > effort.tol:
+                break
+        return gap, found
 
     def _fresh(self, problem: Problem, blocks: Blocks, found: Neurons, most: int = 400) -> Blocks:
         """The blocks of found neurons that price out and are not in the program yet."""
