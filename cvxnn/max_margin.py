@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.optimize import linprog, nnls
+from scipy.optimize import linprog
 from sklearn.utils.validation import check_X_y
 
 from .architectures.relu import ReLU
@@ -35,6 +35,7 @@ from .blocks import Blocks
 from .certificate import Scope, relative_gap
 from .growth import Rows, merge
 from .losses import get_loss
+from .margin import MarginCertificate, judge_margin, scaled
 from .network import Affine, Network
 from .oracles import NeuronOracle
 from .program import Problem
@@ -44,53 +45,6 @@ __all__ = ["MarginCertificate", "MaxMargin", "certify_margin", "max_margin"]
 
 #: Price of a missing margin to begin with, as a multiple of the largest multiplier, and times it is raised.
 PRICE, RAISES = 10.0, 12
-#: Samples whose margin is within this share of the least are support vectors of a trained network.
-SUPPORT = 1e-3
-
-
-@dataclass(frozen=True)
-class MarginCertificate:
-    """How small the norm of a separating network is, and how small any could be.
-
-    Parameters
-    ----------
-    norm : float
-        R of the network scaled to margin one, layers balanced.
-    lower_bound : float
-        No network in the scope separates the data with margin one at a smaller norm.
-    gap : float
-        ``(norm - lower_bound) / norm``.
-    scope : {"global", "bounded", "patterns"}
-        As in :class:`cvxnn.Certificate`.
-    search_gap : float
-        The gap if the best neuron found by search were the best there is. Not a proof.
-    margin : float
-        ``min_i y_i f(x_i)`` of the network as it was given, before scaling.
-    stationarity : float
-        The smallest residual of the KKT condition "every neuron is the gradient of its multipliers",
-        relative to the weights: 0 at a KKT point.
-    complementarity : float
-        ``sum_i lambda_i (y_i f_i - 1) / sum_i lambda_i`` at the multipliers of `stationarity`.
-    width : int
-    """
-
-    norm: float
-    lower_bound: float
-    gap: float
-    scope: Scope
-    search_gap: float
-    margin: float
-    stationarity: float
-    complementarity: float
-    width: int
-
-    def __str__(self) -> str:
-        neurons = "1 neuron" if self.width == 1 else f"{self.width} neurons"
-        return (
-            f"norm {self.norm:.8g} at margin 1, no separating network can be below {self.lower_bound:.8g} "
-            f"(gap {100 * self.gap:.3g} %, scope {self.scope}); KKT residual {self.stationarity:.1e}; "
-            f"{neurons}"
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +157,7 @@ def max_margin(
         blocks = grown
     if best is None:
         raise ArithmeticError("no separating network was found within max_iter programs: raise max_iter")
-    certificate = _judge(best, architecture, problem, X, sign, lower, near, scope)
+    certificate = judge_margin(best, architecture, problem, X, sign, lower, near, scope)
     return MaxMargin(best, certificate, lam, count)
 
 
@@ -258,7 +212,7 @@ def certify_margin(
         raise ValueError(
             f"the network does not separate the data (least margin {margin:.3g}): train it longer"
         )
-    scaled = _scaled(network, 1.0 / margin)
+    at_one = scaled(network, 1.0 / margin)
     intercept = network.intercept != 0.0
     best = max_margin(
         X,
@@ -272,7 +226,7 @@ def certify_margin(
     architecture = ReLU(hidden_bias, patterns)
     problem = architecture.problem_of(_problem(X, sign, hidden_bias, intercept))
     near = best.norm * (1.0 - best.search_gap)
-    found = _judge(scaled, architecture, problem, X, sign, best.lower_bound, near, best.scope)
+    found = judge_margin(at_one, architecture, problem, X, sign, best.lower_bound, near, best.scope)
     return MarginCertificate(**{**found.__dict__, "margin": margin})
 
 
@@ -400,7 +354,7 @@ def _network(
         margin = float(np.min(sign * plain(X)))
         if margin <= 0:
             continue
-        network = _sparse(_scaled(plain, 1.0 / margin), oracle, X, sign)
+        network = _sparse(scaled(plain, 1.0 / margin), oracle, X, sign)
         if best is None or architecture.cost(network) <= architecture.cost(best) * (1.0 + 1e-8):
             best = network
     return best
@@ -423,102 +377,4 @@ def _sparse(network: Network, oracle: NeuronOracle, X: np.ndarray, sign: np.ndar
     margin = float(np.min(sign * sparse_(X)))
     if margin <= 0 or float(np.sum(found.x[:k])) / margin > float(np.sum(magnitudes)) * (1.0 + 1e-9):
         return network
-    return _scaled(sparse_, 1.0 / margin)
-
-
-def _scaled(network: Network, t: float) -> Network:
-    """The network with its output times ``t``, the factor shared by the layers."""
-    first, last = network.layers[0], network.layers[-1]
-    assert isinstance(first, Affine) and isinstance(last, Affine)
-    root = np.sqrt(t)
-    return Network(
-        (
-            Affine(first.weight * root, first.bias * root),
-            *network.layers[1:-1],
-            Affine(last.weight * root, last.bias * t),
-        )
-    )
-
-
-def _judge(
-    network: Network,
-    architecture: ReLU,
-    problem: Problem,
-    X: np.ndarray,
-    sign: np.ndarray,
-    lower: float,
-    near: float,
-    scope: Scope,
-) -> MarginCertificate:
-    f = network(X)
-    norm, free = architecture.cost(network), int(architecture.hidden_bias == "free")
-    stationarity, complementarity = _kkt(network, problem, X, sign, free, architecture.hidden_bias)
-    gap = relative_gap(norm, lower)
-    return MarginCertificate(
-        norm=norm,
-        lower_bound=lower,
-        gap=gap,
-        scope=scope,
-        search_gap=min(gap, relative_gap(norm, near)),
-        margin=float(np.min(sign * f)),
-        stationarity=stationarity,
-        complementarity=complementarity,
-        width=network.width,
-    )
-
-
-def _kkt(
-    network: Network, problem: Problem, X: np.ndarray, sign: np.ndarray, free: int, hidden_bias: str | None
-) -> tuple[float, float]:
-    """Residuals of the KKT conditions at the best multipliers of the samples of least margin.
-
-    For a unit neuron u of sign s with its pattern D the condition is ``s X'D (y lambda) = u``, weighed by
-    the neuron's magnitude; a sample on the neuron's kink may count with any share (a subgradient).
-    Nonnegative least squares finds the multipliers.
-    """
-    units, magnitudes = unit_neurons(network, free)
-    if not len(magnitudes):
-        return 0.0, 0.0
-    first, last = units.layers[0], units.layers[-1]
-    assert isinstance(first, Affine) and isinstance(last, Affine)
-    full = X if hidden_bias is None else np.column_stack([X, np.ones(len(X))])
-    U = first.weight.T if hidden_bias is None else np.column_stack([first.weight.T, first.bias])
-    goal = U.copy()
-    if free:
-        goal[:, -1] = 0.0
-    margins = sign * network(X)
-    support = np.flatnonzero(margins <= (1.0 + SUPPORT) * np.min(margins))
-    T = full @ U.T
-    kink = np.abs(T) <= 1e-6 * np.linalg.norm(full, axis=1)[:, None] * np.linalg.norm(U, axis=1)
-    root = np.sqrt(magnitudes / np.sum(magnitudes))
-    rows = []
-    for j in range(len(U)):
-        on = (T[support, j] > 0) & ~kink[support, j]
-        rows.append(root[j] * last.weight[j, 0] * ((sign[support] * on)[:, None] * full[support]).T)
-    A = np.vstack(rows)
-    # shares of samples on kinks: nonnegative too, and at most their multiplier, which is checked below
-    pairs = [(i, j) for j in range(len(U)) for i in np.flatnonzero(kink[support, j])]
-    extra = np.zeros((len(A), len(pairs)))
-    r = full.shape[1]
-    for column, (i, j) in enumerate(pairs):
-        extra[j * r : (j + 1) * r, column] = (
-            root[j] * last.weight[j, 0] * sign[support[i]] * full[support[i]]
-        )
-    # multiplier = sum of what it gives to a kink and what it does not, for every kink
-    ties = np.zeros((len(pairs), len(support) + 2 * len(pairs)))
-    for row, (i, _) in enumerate(pairs):
-        ties[row, i], ties[row, len(support) + row], ties[row, len(support) + len(pairs) + row] = (
-            1.0,
-            -1.0,
-            -1.0,
-        )
-    system = np.vstack([np.hstack([A, extra, np.zeros((len(A), len(pairs)))]), 1e3 * ties])
-    target = np.concatenate([(root[:, None] * goal).ravel(), np.zeros(len(pairs))])
-    if problem.intercept:
-        balance = np.append(1e3 * sign[support], np.zeros(2 * len(pairs)))
-        system, target = np.vstack([system, balance]), np.append(target, 0.0)
-    x, residual = nnls(system, target, maxiter=100 * system.shape[1])
-    lam = x[: len(support)]
-    total = float(np.sum(lam))
-    slack = float(lam @ (margins[support] - 1.0)) / total if total > 0 else 0.0
-    return float(residual), slack
+    return scaled(sparse_, 1.0 / margin)

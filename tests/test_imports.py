@@ -25,7 +25,7 @@ FLOORS = [
     {"spline", "vector_oracles"},
     {"architectures"},
     {"train"},
-    {"low_rank", "optimal_set", "paths", "selection", "threshold"},
+    {"low_rank", "margin", "optimal_set", "paths", "selection", "threshold"},
     {"estimator_base"},
     {"estimators"},
     {"audit", "max_margin", "path_estimator", "selection_estimator", "tables"},
