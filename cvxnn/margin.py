@@ -27,6 +27,8 @@ __all__ = ["MarginCertificate", "judge_margin", "scaled"]
 
 #: Samples whose margin is within this share of the least are support vectors of a trained network.
 SUPPORT = 1e-3
+#: Weight of equations that hold exactly, beside conditions that are fitted.
+TIE = 1e3
 
 
 @dataclass(frozen=True)
@@ -143,30 +145,32 @@ def _kkt(
     for j in range(len(U)):
         on = (T[support, j] > 0) & ~kink[support, j]
         rows.append(root[j] * last.weight[j, 0] * ((sign[support] * on)[:, None] * full[support]).T)
-    A = np.vstack(rows)
-    # shares of samples on kinks: nonnegative too, and at most their multiplier, which is checked below
     pairs = [(i, j) for j in range(len(U)) for i in np.flatnonzero(kink[support, j])]
-    extra = np.zeros((len(A), len(pairs)))
     r = full.shape[1]
+    extra = np.zeros((len(U) * r, len(pairs)))
     for column, (i, j) in enumerate(pairs):
         extra[j * r : (j + 1) * r, column] = (
             root[j] * last.weight[j, 0] * sign[support[i]] * full[support[i]]
         )
-    # multiplier = sum of what it gives to a kink and what it does not, for every kink
-    ties = np.zeros((len(pairs), len(support) + 2 * len(pairs)))
-    for row, (i, _) in enumerate(pairs):
-        ties[row, i], ties[row, len(support) + row], ties[row, len(support) + len(pairs) + row] = (
-            1.0,
-            -1.0,
-            -1.0,
-        )
-    system = np.vstack([np.hstack([A, extra, np.zeros((len(A), len(pairs)))]), 1e3 * ties])
+    system = _with_shares(np.vstack(rows), extra, [int(i) for i, _ in pairs], len(support))
     target = np.concatenate([(root[:, None] * goal).ravel(), np.zeros(len(pairs))])
     if problem.intercept:
-        balance = np.append(1e3 * sign[support], np.zeros(2 * len(pairs)))
+        balance = np.append(TIE * sign[support], np.zeros(2 * len(pairs)))
         system, target = np.vstack([system, balance]), np.append(target, 0.0)
     x, residual = nnls(system, target, maxiter=100 * system.shape[1])
     lam = x[: len(support)]
     total = float(np.sum(lam))
     slack = float(lam @ (margins[support] - 1.0)) / total if total > 0 else 0.0
     return float(residual), slack
+
+
+def _with_shares(A: np.ndarray, extra: np.ndarray, of: list[int], samples: int) -> np.ndarray:
+    """The conditions with unknowns for what samples give to the kinks they are on.
+
+    A multiplier is the sum of its share at a kink and what it does not give there, all of them nonnegative:
+    heavy rows below the conditions say so, for every pair of a kink with its sample `of`.
+    """
+    pairs = len(of)
+    ties, row = np.zeros((pairs, samples + 2 * pairs)), np.arange(pairs)
+    ties[row, of], ties[row, samples + row], ties[row, samples + pairs + row] = 1.0, -1.0, -1.0
+    return np.vstack([np.hstack([A, extra, np.zeros((len(A), pairs))]), TIE * ties])

@@ -22,6 +22,7 @@ import numpy as np
 
 from .architectures import Architecture
 from .certificate import Price
+from .network import Network
 from .program import Status
 from .train import Ground, nothing, train
 
@@ -69,22 +70,36 @@ def threshold(architecture: Architecture, ground: Ground, *, random_state: int =
     found = max(price.found, ground.oracle.found(Z, zero)) / total
     if price.scope == "bounded" and found > 0.0:
         for _ in range(RAISES):
-            trained = train(
-                problem.at(found),
-                architecture,
-                random_state=random_state,
-                bound_iter=0,
-                ground=ground,
-            )
-            if trained.status is Status.interrupted:
-                raise KeyboardInterrupt
-            network = trained.network
+            network = _network_at(found, architecture, ground, random_state)
             cost = architecture.cost(network)
             if network.width == 0 or cost == 0.0:
                 break
             found = max(found, float(Z @ network(problem.X)) / (cost * total))
     bound = max(price.value / total, found)
     return found, bound
+
+
+def _network_at(
+    alpha: float, architecture: Architecture, ground: Ground, random_state: int, tol: float = 1e-5
+) -> Network:
+    """Train at one strength, without a proof.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If interrupted: a network of half a training says nothing about the threshold.
+    """
+    trained = train(
+        ground.oracle.problem.at(alpha),
+        architecture,
+        tol=tol,
+        random_state=random_state,
+        bound_iter=0,
+        ground=ground,
+    )
+    if trained.status is Status.interrupted:
+        raise KeyboardInterrupt
+    return trained.network
 
 
 def _enclose(
@@ -98,17 +113,7 @@ def _enclose(
     for _ in range(TRAININGS):
         if high <= low * (1.0 + close):
             break
-        trained = train(
-            problem.at(beta / total),
-            architecture,
-            tol=1e-7,
-            random_state=random_state,
-            bound_iter=0,
-            ground=ground,
-        )
-        if trained.status is Status.interrupted:
-            raise KeyboardInterrupt
-        network = trained.network
+        network = _network_at(beta / total, architecture, ground, random_state, tol=1e-7)
         cost, f = architecture.cost(network), network(problem.X)
         gain = null - problem.loss.value(f, problem.y, problem.weights)
         if cost > 0.0 and gain > beta * cost + 1e-12 * null:
