@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -239,3 +240,10 @@ def test_importing_the_package_loads_no_optional_library():
 def test_no_rooms_without_a_subject():
     vague = {"utils", "helpers", "common", "manager", "private", "misc"}
     assert not {part for name in FILES for part in name.split(".")} & vague
+
+
+def test_the_map_of_the_house_has_every_room():
+    text = (PACKAGE.parent / "docs" / "house.md").read_text()
+    named = set(re.findall(r"[a-z_]+", text))
+    missing = {name for name in FILES if name and "." not in name} - named
+    assert not missing, f"say in docs/house.md what is in {sorted(missing)}"
