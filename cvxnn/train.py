@@ -313,24 +313,14 @@ def _solve(request: Master, effort: Effort, deadline: float) -> Solution:
     solver = choose_solver(request.program)
     steps = 100 if solver.name == "interior_point" else 200 * effort.max_iter
     left = deadline - time.perf_counter()
-
-    def attempt(start: Any) -> Solution:
-        return run(
-            solver,
-            request.program,
-            tol=request.tol,
-            max_iter=steps,
-            max_time=max(left, 0.05),
-            start=start,
-        )
-
-    solution = attempt(request.start)
-    failed = solution.status in (Status.stalled, Status.max_iter, Status.nonfinite)
-    if failed and solution.gap > request.tol and request.start is not None:
-        # A warm start can trap an interior method at the boundary, or send it off; a cold one does not.
-        cold = attempt(None)
-        return cold if cold.gap < solution.gap else solution
-    return solution
+    return run(
+        solver,
+        request.program,
+        tol=request.tol,
+        max_iter=steps,
+        max_time=max(left, 0.05),
+        start=request.start,
+    )
 
 
 def nothing(problem: Problem, architecture: Architecture) -> Network:

@@ -81,6 +81,9 @@ def run(
 ) -> Solution:
     """Solve a program to a relative duality gap.
 
+    A warm start can trap an interior method at the boundary, or send it off, where a cold one does not: a
+    program that is not solved from `start` is solved again without, in the time that is left.
+
     Parameters
     ----------
     solver : Solver
@@ -91,6 +94,7 @@ def run(
     max_time : float
         Seconds.
     start : array of shape (groups, d), or None
+        A warm start.
     callback : callable(iteration, primal, bound), or None
 
     Returns
@@ -106,7 +110,25 @@ def run(
     able, reason = solver.supports(program)
     if not able:
         raise Unsupported(f"{solver.name} cannot solve this program: {reason}")
-    began = time.perf_counter()
+    ends = time.perf_counter() + max_time
+    solution = _attempt(solver, program, tol, max_iter, ends, start, callback)
+    failed = solution.status in (Status.stalled, Status.max_iter, Status.nonfinite)
+    if start is None or not failed or solution.gap <= tol:
+        return solution
+    cold = _attempt(solver, program, tol, max_iter, ends, None, callback)
+    return cold if cold.gap < solution.gap else solution
+
+
+def _attempt(
+    solver: Solver,
+    program: Program,
+    tol: float,
+    max_iter: int,
+    ends: float,
+    start: Array | None,
+    callback: Callable[[int, float, float], None] | None,
+) -> Solution:
+    """Step from a start until the gap is reached, or something else ends it; `ends` is a clock's reading."""
     state = solver.init(program, start)
     best = _look(program, solver.candidate(program, state))
     status, k = Status.max_iter, 0
@@ -128,7 +150,7 @@ def run(
             if last:
                 status = Status.stalled
                 break
-            if time.perf_counter() - began > max_time:
+            if time.perf_counter() > ends:
                 status = Status.max_time
                 break
     except KeyboardInterrupt:

@@ -82,7 +82,6 @@ class State:
     z: np.ndarray
     q: Multipliers
     f: np.ndarray
-    warm: bool = False
 
 
 class InteriorPoint(Solver):
@@ -123,8 +122,7 @@ class InteriorPoint(Solver):
         z = np.where(data.sign != 0, program.beta * level / s, 0.0)
         dual = -program.beta * u[:, : data.kept] / t[:, None]
         term = InteriorLoss(loss, y, w)
-        inner = term.start(f, program.beta * level)
-        return State(data, term, u, t, c, s, dual, z, inner, f, start is not None)
+        return State(data, term, u, t, c, s, dual, z, term.start(f, program.beta * level), f)
 
     def candidate(self, program: Program, state: State) -> Candidate:
         Z = -state.loss.gradient(state.f, state.q)
@@ -133,11 +131,6 @@ class InteriorPoint(Solver):
         return Candidate(W, state.c, Z, state.z if np.any(state.data.sign) else None)
 
     def step(self, program: Program, state: State) -> State | None:
-        moved = self._step(program, state)
-        # A warm start can trap an interior method at the boundary; a cold one does not.
-        return self.init(program, None) if moved is None and state.warm else moved
-
-    def _step(self, program: Program, state: State) -> State | None:
         with np.errstate(all="ignore"):
             try:
                 newton = _Newton(program, state)
