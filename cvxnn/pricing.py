@@ -331,7 +331,7 @@ def walk(
     best = (float(z @ np.maximum(X @ gate, 0.0)), gate, mask, gate)
     for _ in range(max_cells):
         sign = np.where(mask, 1.0, -1.0)
-        r, rho = project_cone(X, sign, X.T @ np.where(mask, z, 0.0), free, rounds=1)
+        r, rho = project_cone(X, sign, X.T @ np.where(mask, z, 0.0), free, rounds=1, near=gate)
         found = neuron_of(X, z, r, free)
         if found is None:
             break
