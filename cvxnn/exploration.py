@@ -92,8 +92,11 @@ class Exploration:
         # A loss with kinks is smoothed, and every move is a proximal step of its dual variable.
         self.smooth, self.Z = problem.smoothed(SMOOTHING * self.least), problem.residual(0.0 * problem.y)
 
-    def run(self, rows: Rows | None, rounds: int) -> Iterator[None]:
-        """Grow from `rows`, or from scratch, for at most so many rounds; yields at every better network."""
+    def run(self, rows: Rows | None, rounds: int, hardest: int = REACH[-1]) -> Iterator[None]:
+        """Grow from `rows`, or from scratch, for at most so many rounds; yields at every better network.
+
+        No search is harder than `hardest`.
+        """
         wide = rows is None
         if rows is None:
             rows = random_rows(self.problem, self.design, FIRST, self.random_state)
@@ -104,12 +107,13 @@ class Exploration:
         level, paid, least = 0, 1.0, 1
         for _ in range(rounds):
             reach = max((1, *REACH)[sum(paid < share for share in PAYS)], least)
+            reach = min(reach, hardest)
             # What a quick search has once had too little to offer, it will not have again.
             least = min(reach, REACH[0])
             found = self._price(reach)
-            if self.gap <= self.tol and reach > 1:
+            if self.gap <= self.tol:
                 break
-            if paid < IDLE and level == len(PATHS) - 1 and reach > 4:
+            if paid < IDLE and level == len(PATHS) - 1 and reach == hardest:
                 break
             before = self.least
             rows = insert(self.smooth, self.design, self.best, found)

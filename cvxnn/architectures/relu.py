@@ -34,7 +34,7 @@ from ..arrangement import Arrangement, TooManyPatterns, count_bound
 from ..blocks import Blocks, active
 from ..certificate import search_gap
 from ..constraints import ReLUCones
-from ..exploration import KINKED, Exploration
+from ..exploration import KINKED, REACH, Exploration
 from ..growth import Rows, insert, merge, objective, thin
 from ..network import Affine, Network
 from ..operators import Masked
@@ -195,7 +195,9 @@ class ReLU(ReLUHidden, Architecture):
         if isinstance(oracle, PlaneOracle) and design.free and problem.loss.smooth:
             return (yield from self._line(problem, design, effort))
         rows = None if effort.start is None else self._rows(oracle, effort.start)
-        rows, gap = yield from self._explore(problem, design, oracle, effort, rows)
+        # A training that starts from a network ends with the judge's search, which is as hard.
+        hardest = REACH[0 if effort.start else -1]
+        rows, gap = yield from self._explore(problem, design, oracle, effort, rows, hardest)
         # Near neurons share a block at first: a program has to have few blocks, and loses little by it.
         blocks = Blocks.of(design.X, merge(rows, design, MERGE))
         best = self._network(problem, design, rows.signs, rows.U)
@@ -316,6 +318,7 @@ class ReLU(ReLUHidden, Architecture):
         oracle: NeuronOracle,
         effort: Effort,
         rows: Rows | None,
+        hardest: int = REACH[-1],
     ) -> Generator[Progress, None, tuple[Rows, float]]:
         """Grow a network until that stops paying, see :mod:`cvxnn.exploration`.
 
@@ -328,7 +331,7 @@ class ReLU(ReLUHidden, Architecture):
         yield from self._note(problem, design, effort, growing.best, growing.least, 1.0)
         rounds = effort.max_iter if rows is None else min(effort.max_iter, ROUNDS)
         rounds = rounds if problem.loss.smooth else min(rounds, KINKED)
-        for _ in growing.run(rows, rounds):
+        for _ in growing.run(rows, rounds, hardest):
             yield from self._note(problem, design, effort, growing.best, growing.least, growing.gap)
         return growing.best, growing.gap
 
