@@ -163,5 +163,5 @@ class Exploration:
 
     def _recenter(self, rows: Rows) -> None:
         """Take the dual variable of a network, and the next proximal step from there."""
-        self.Z = self.smooth.residual(rows.apply(self.design.X))
+        self.Z = self.smooth.residual(rows.apply(self.design))
         self.smooth = self.problem.smoothed(SMOOTHING * self.least, self.Z)

@@ -10,6 +10,7 @@ search then finds again and again. With the ReLU replaced by a hyperbola that ha
 
     phi_mu(t) = b psi(t / b),   psi(r) = (r + sqrt(r^2 + 4 mu^2)) / 2,   b_ij = |x_i| |u_j|,
 
+(an activation with slope s on the negative side becomes ``s t + (1 - s) phi_mu(t)``),
 Newton's method follows the minimum while mu goes to zero, like an interior-point method: at the end
 every neuron is stationary and every kink exact. With ``z_i = -dL/df_i``, slopes ``S = psi'`` and the
 Hessian W of the loss, one step solves
@@ -87,6 +88,8 @@ class _Network:
 
     def __init__(self, problem: Problem, design: Design) -> None:
         self.problem, self.design, self.X = problem, design, design.X
+        #: shares of t and of the hyperbola's root in the activation, twice
+        self.straight, self.bent = 1.0 + design.slope, 1.0 - design.slope
         norms = design.norms(design.X)
         self.reach = np.maximum(norms, 1e-6 * float(np.max(norms)))
         self.unit = design.X / self.reach[:, None]
@@ -100,14 +103,15 @@ class _Network:
         problem = self.problem
         T = self.unit @ (U / self.sizes[:, None]).T
         root = np.sqrt(T * T + 4.0 * mu * mu)
-        f = self.reach * ((T + root) @ (0.5 * self.sizes * self.signs))
+        f = self.reach * ((self.straight * T + self.bent * root) @ (0.5 * self.sizes * self.signs))
         if problem.intercept:
             f = f + problem.loss.intercept(f, problem.y, problem.weights)
         # The norm has a kink too, at zero, where neurons are dropped before it matters.
         norms = np.sqrt(self.design.norms(U) ** 2 + (1e-9 * np.max(self.sizes)) ** 2)
         value = problem.value(f, float(np.sum(norms)))
         slope = problem.loss.gradient(f, problem.y, problem.weights)
-        return _Point(value, f, slope, 0.5 * (1.0 + T / root), 2.0 * mu * mu / root**3, norms)
+        slopes = 0.5 * (self.straight + self.bent * (T / root))
+        return _Point(value, f, slope, slopes, (2.0 * self.bent * mu * mu) / root**3, norms)
 
     def alone(
         self, U: np.ndarray, step: np.ndarray, slope: np.ndarray, mu: float, kept: np.ndarray
@@ -116,7 +120,8 @@ class _Network:
         at, to = U[kept], U[kept] + step[kept]
         before = self.unit @ (at / self.sizes[kept, None]).T
         after = self.unit @ (to / self.sizes[kept, None]).T
-        change = after - before + np.sqrt(after**2 + 4.0 * mu * mu) - np.sqrt(before**2 + 4.0 * mu * mu)
+        roots = np.sqrt(after**2 + 4.0 * mu * mu) - np.sqrt(before**2 + 4.0 * mu * mu)
+        change = self.straight * (after - before) + self.bent * roots
         gain = self.design.norms(to) - self.design.norms(at)
         return (
             0.5 * self.sizes[kept] * self.signs[kept] * ((slope * self.reach) @ change)
