@@ -56,9 +56,7 @@ class Layer:
     Rows of X and neurons are divided by their norms, so that the band is ``|t| <= mu`` for all pairs.
     """
 
-    def __init__(
-        self, X: np.ndarray, sizes: np.ndarray, free: int, mu: float, leak: float = 0.0
-    ) -> None:
+    def __init__(self, X: np.ndarray, sizes: np.ndarray, free: int, mu: float, leak: float = 0.0) -> None:
         self.leak = leak
         rows = np.linalg.norm(X[:, : X.shape[1] - free], axis=1)
         self.rows = (
