@@ -88,8 +88,6 @@ class _Network:
 
     def __init__(self, problem: Problem, design: Design) -> None:
         self.problem, self.design, self.X = problem, design, design.X
-        #: shares of t and of the hyperbola's root in the activation, twice
-        self.straight, self.bent = 1.0 + design.slope, 1.0 - design.slope
         norms = design.norms(design.X)
         self.reach = np.maximum(norms, 1e-6 * float(np.max(norms)))
         self.unit = design.X / self.reach[:, None]
@@ -98,20 +96,26 @@ class _Network:
         """Take the signs of neurons, and their norms for what bands are relative to."""
         self.signs, self.sizes = rows.signs, self.design.norms(rows.U)
 
+    def _mix(self, straight: np.ndarray | float, root: np.ndarray) -> np.ndarray:
+        """``(1 + s) t + (1 - s) root``, twice the activation; without the products where s is zero."""
+        if not self.design.slope:
+            return straight + root
+        return (1.0 + self.design.slope) * straight + (1.0 - self.design.slope) * root
+
     def at(self, U: np.ndarray, mu: float) -> _Point:
         """Evaluate neurons ``U`` (m, r)."""
         problem = self.problem
         T = self.unit @ (U / self.sizes[:, None]).T
         root = np.sqrt(T * T + 4.0 * mu * mu)
-        f = self.reach * ((self.straight * T + self.bent * root) @ (0.5 * self.sizes * self.signs))
+        f = self.reach * (self._mix(T, root) @ (0.5 * self.sizes * self.signs))
         if problem.intercept:
             f = f + problem.loss.intercept(f, problem.y, problem.weights)
         # The norm has a kink too, at zero, where neurons are dropped before it matters.
         norms = np.sqrt(self.design.norms(U) ** 2 + (1e-9 * np.max(self.sizes)) ** 2)
         value = problem.value(f, float(np.sum(norms)))
         slope = problem.loss.gradient(f, problem.y, problem.weights)
-        slopes = 0.5 * (self.straight + self.bent * (T / root))
-        return _Point(value, f, slope, slopes, (2.0 * self.bent * mu * mu) / root**3, norms)
+        bend = (1.0 - self.design.slope) * 2.0 * mu * mu / root**3
+        return _Point(value, f, slope, 0.5 * self._mix(1.0, T / root), bend, norms)
 
     def alone(
         self, U: np.ndarray, step: np.ndarray, slope: np.ndarray, mu: float, kept: np.ndarray
@@ -121,7 +125,7 @@ class _Network:
         before = self.unit @ (at / self.sizes[kept, None]).T
         after = self.unit @ (to / self.sizes[kept, None]).T
         roots = np.sqrt(after**2 + 4.0 * mu * mu) - np.sqrt(before**2 + 4.0 * mu * mu)
-        change = self.straight * (after - before) + self.bent * roots
+        change = self._mix(after - before, roots)
         gain = self.design.norms(to) - self.design.norms(at)
         return (
             0.5 * self.sizes[kept] * self.signs[kept] * ((slope * self.reach) @ change)

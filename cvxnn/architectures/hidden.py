@@ -63,7 +63,7 @@ class ReLUHidden:
         """
         first, last = network.layers[0], network.layers[-1]
         two = isinstance(first, Affine) and isinstance(last, Affine) and len(network.layers) == 3
-        if not (two and same_activation(network.layers[1], self.activation)):
+        if not (two and leak_of(network.layers[1]) == self.leak):
             name = type(self.activation).__name__
             slope = f" of slope {self.leak:g}" if isinstance(self.activation, LeakyReLU) else ""
             raise ValueError(
@@ -88,11 +88,11 @@ class ReLUHidden:
         return rectify(full @ units.T, self.leak).T
 
 
-def same_activation(layer: object, activation: Activation) -> bool:
-    """Whether two layers compute the same function."""
-    if isinstance(layer, LeakyReLU) and isinstance(activation, LeakyReLU):
-        return float(np.ravel(layer.slope)[0]) == float(np.ravel(activation.slope)[0])
-    return type(layer) is type(activation)
+def leak_of(layer: object) -> float | None:
+    """The slope of an activation layer on its negative side; None for layers of another kind."""
+    if isinstance(layer, LeakyReLU):
+        return float(np.ravel(layer.slope)[0])
+    return 0.0 if isinstance(layer, ReLU) else -1.0 if isinstance(layer, Absolute) else None
 
 
 class GatedHidden:

@@ -1,19 +1,21 @@
 r"""Two-layer linear networks: low-rank regression, by weight decay.
 
-The network ``f(x) = sum_j v_j x'w_j + c`` computes ``x'Z + c`` with ``Z = sum_j w_j v_j'``, and weight decay,
-minimised over all ways to write Z, is its nuclear norm:
+The network ``f(x) = sum_j v_j x'w_j + c`` computes ``x'Z + c`` with ``Z = sum_j w_j v_j'``, and weight
+decay, minimised over all ways to write Z, is its nuclear norm:
 
-    min over networks   L + beta/2 * sum_j (||w_j||^2 + ||v_j||^2)   =   minimise   L( X Z + c ) + beta * ||Z||_*,
+    min over networks   L + beta/2 * sum_j (||w_j||^2 + ||v_j||^2)   =   minimise   L( X Z + c ) + beta *
+    ||Z||_*,
 
-a convex program without patterns, exact from min(d, outputs) neurons on. Its dual constraint is ``||X'Theta||_2
-<= beta``, so certificates are exact, against linear networks of every width. The singular vectors of Z are
-the neurons. One output leaves one neuron, and ``beta * ||w||_2``: ridge regression's penalty, not squared.
-Where the columns of X are orthonormal Z is ``X'Y`` with its singular values reduced by beta.
+a convex program without patterns, exact from min(d, outputs) neurons on. Its dual constraint is
+``||X'Theta||_2 <= beta``, so certificates are exact, against linear networks of every width. The singular
+vectors of Z are the neurons. One output leaves one neuron, and ``beta * ||w||_2``: ridge regression's
+penalty, not squared. Where the columns of X are orthonormal Z is ``X'Y`` with its singular values reduced
+by beta.
 
 A penalised hidden bias is one more column of ones; a free one is a free constant of the output.
 
-References: Srebro, Rennie and Jaakkola, "Maximum-margin matrix factorization", NIPS 2004 (lemma 1); Sahiner,
-Ergen, Ozturkler, Pauly, Mardani and Pilanci, ICML 2022 (linear networks).
+References: Srebro, Rennie and Jaakkola, "Maximum-margin matrix factorization", NIPS 2004 (lemma 1);
+Sahiner, Ergen, Ozturkler, Pauly, Mardani and Pilanci, ICML 2022 (linear networks).
 """
 
 from __future__ import annotations
