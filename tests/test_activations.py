@@ -137,13 +137,34 @@ def test_prices_on_a_plane_by_three_oracles(slope, free):
 @pytest.mark.parametrize("slope", [0.9, 0.2, -0.7, -1.0])
 def test_the_matrix_bound_is_above_every_neuron(slope):
     rng = np.random.default_rng(3)
-    for n, d in ((20, 3), (8, 20), (12, 61)):
+    for n, d in ((20, 3), (8, 20), (64, 62)):
         X, Z = rng.normal(size=(n, d)), rng.normal(size=n)
         U = rng.normal(size=(2000, d))
         best = float(np.max(np.abs(Z @ rectify(X @ (U / np.linalg.norm(U, axis=1)[:, None]).T, slope))))
         assert best <= oracle_bound(X, Z, slope=slope, max_iter=4)
     with pytest.raises(ValueError, match="slope"):
         oracle_bound(X, Z, slope=1.0)
+
+
+@pytest.mark.parametrize("slope", [0.5, 0.0, -0.5, -1.0])
+def test_the_matrix_bound_is_the_optimum_of_its_relaxation(slope, monkeypatch):
+    """The moments of a neuron, stated in CVXPY: E t, E t^2 and E |t| of every sample and what ties them."""
+    cp = pytest.importorskip("cvxpy")
+    rng = np.random.default_rng(8)
+    X, Z = rng.normal(size=(12, 3)), rng.normal(size=12)
+    size = np.linalg.norm(X, axis=1)
+    unit, expected = X / size[:, None], 0.0
+    for sign in (1.0, -1.0):
+        M, e = cp.Variable((4, 4), PSD=True), cp.Variable(12)
+        t, q = unit @ M[:3, 3], cp.sum(cp.multiply(unit @ M[:3, :3], unit), axis=1)
+        ties = [M[3, 3] == 1, cp.trace(M[:3, :3]) <= 1, e >= cp.abs(t), e >= q, cp.square(e) <= q]
+        outputs = 0.5 * ((1.0 + slope) * t + (1.0 - slope) * e)
+        problem = cp.Problem(cp.Maximize((sign * Z * size) @ outputs), ties)
+        expected = max(expected, problem.solve(solver="CLARABEL"))
+    assert oracle_bound(X, Z, slope=slope, max_iter=60) == pytest.approx(expected, rel=1e-4)
+    # the solver for many features comes near on this one too
+    monkeypatch.setattr("cvxnn.bounds._LARGEST_ORDER", 0)
+    assert expected * (1.0 - 1e-6) <= oracle_bound(X, Z, slope=slope, max_iter=80) <= 1.3 * expected
 
 
 def test_slopes_between_the_relu_and_a_line():
