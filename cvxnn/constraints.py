@@ -25,6 +25,9 @@ from scipy.optimize import nnls
 
 from .arrays import Array, to_numpy
 
+#: Rows near a guess that a projection starts with, for each coordinate.
+FIRST = 3
+
 
 class Constraint(ABC):
     """A constraint ``K(W) >= 0``, group by group."""
@@ -114,7 +117,12 @@ class ReLUCones(Constraint):
 
 
 def project_cone(
-    X: np.ndarray, sign: np.ndarray, g: np.ndarray, free: int = 0, rounds: int = 4
+    X: np.ndarray,
+    sign: np.ndarray,
+    g: np.ndarray,
+    free: int = 0,
+    rounds: int = 4,
+    near: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Project ``g`` onto the cone ``{u : sign * (X u) >= 0}``.
 
@@ -130,6 +138,8 @@ def project_cone(
     free : int, default=0
     rounds : int, default=4
         Solves, where there are unpenalised coordinates: one plus the multiplier updates.
+    near : ndarray of shape (d,), or None
+        A guess of the answer: the rows it nearly is orthogonal to are tried before all others.
 
     Returns
     -------
@@ -150,6 +160,7 @@ def project_cone(
     rho = np.zeros(len(A))
     if size == 0.0 or not rows.size:
         return g, rho
+    first = None if near is None else np.argsort(np.abs(rows @ near), kind="stable")[: FIRST * len(g)]
     heavy = np.ones(len(g))
     shift = np.zeros(len(g))
     if free:
@@ -158,19 +169,35 @@ def project_cone(
         heavy[-free:] = 1e3 / max(float(np.max(np.abs(rows[:, -free:]))), 1e-300)
     for _ in range(rounds if free else 1):
         target = heavy * (g / size + shift)
-        rho[kept] = _nnls((rows * heavy).T, -target) / norms[kept]
+        rho[kept] = _nnls(rows * heavy, target, first) / norms[kept]
         r = g / size + rho @ A
         if free:
             shift[-free:] += r[-free:]
     return size * r, size * rho
 
 
-def _nnls(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Nonnegative least squares; an unfinished answer is still nonnegative, hence still a bound."""
-    try:
-        return nnls(matrix, target, maxiter=10 * matrix.shape[1] + 100)[0]
-    except RuntimeError:
-        return np.zeros(matrix.shape[1])
+def _nnls(rows: np.ndarray, target: np.ndarray, first: np.ndarray | None) -> np.ndarray:
+    """Return the ``x >= 0`` (k,) of least ``||target + rows' x||``; unfinished, it still is a bound.
+
+    Of many rows few matter: the `first` are solved alone, and joined by those the answer violates.
+    """
+    x, k = np.zeros(len(rows)), len(rows)
+    at = np.arange(k) if first is None else np.sort(first)
+    allowed = 1e-12 * float(np.linalg.norm(target))
+    while True:
+        try:
+            x[at] = nnls(rows[at].T, -target, maxiter=10 * k + 100)[0]
+        except RuntimeError:
+            return np.zeros(k)
+        if len(at) == k:
+            return x
+        slack = rows @ (target + x[at] @ rows[at])
+        slack[at] = 0.0
+        violated = np.flatnonzero(slack < -allowed)
+        if not len(violated):
+            return x
+        worst = violated[np.argsort(slack[violated], kind="stable")[: len(target)]]
+        at = np.sort(np.concatenate([at, worst]))
 
 
 def cone_margin(X: np.ndarray, sign: np.ndarray, u: np.ndarray) -> float:

@@ -5,9 +5,11 @@ r"""The schedule of growing: which moves improve a network, in which order, unti
     price, insert, follow the minimum by Newton's method        until rounds stop paying
 
 A round that pays little has three ways on. Its Newton path starts at a smaller mu (a wide band moves
-neurons far, and may undo what an insertion gained), the next search has more starts, and neurons that
-searches found before, and that did not pay then, are tried again: prices change little from round to
-round, and what is just below beta now is above it soon. Networks too large for Newton steps are annealed.
+neurons far, and may undo what an insertion gained), the next search has more starts and solves for the best
+of every cell (at weak decay the neurons that pay lie on many kinks, where ascent stalls below them), and
+neurons that searches found before, and that did not pay then, are tried again: prices change little from
+round to round, and what is just below beta now is above it soon. Networks with more neurons than samples,
+which no optimum needs, are thinned; those too large for Newton steps are annealed.
 
 References: Denoyelle, Duval, Peyré and Soubies, "The sliding Frank-Wolfe algorithm", Inverse Problems 2019.
 """
@@ -19,7 +21,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from .certificate import search_gap
-from .growth import Rows, anneal, insert, objective, random_rows
+from .growth import Rows, anneal, insert, objective, random_rows, thin
 from .oracles import Design, NeuronOracle
 from .pricing import Neurons
 from .program import Problem
@@ -45,6 +47,11 @@ KINKED = 3
 CLOSE = 1e-3
 #: A round that pays less than the first shares makes the next search harder; less than `IDLE`, nothing.
 PAYS, IDLE = (2e-4, 2e-5), 1e-6
+#: How much harder than the first the searches are, once they have to be.
+REACH = (4, 16)
+#: With fewer new neurons than this the harder search comes at once, if it multiplies no more than so many
+#: times what a Newton path does; multiplications of a search for each number in the data, and 5000 more.
+ENOUGH, SHARE, SEARCH, SEARCH_LEAST = 50, 3.0, 4e5, 5000
 #: Found neurons that are remembered, and how different from the network's they have to be.
 MEMORY, APART = 200, 1e-3
 
@@ -94,9 +101,11 @@ class Exploration:
         else:
             yield from self._offer(rows)
             yield from self._follow(rows, 1)
-        level, paid = 0, 1.0
+        level, paid, least = 0, 1.0, 1
         for _ in range(rounds):
-            reach = 4 ** sum(paid < share for share in PAYS)
+            reach = max((1, *REACH)[sum(paid < share for share in PAYS)], least)
+            # What a quick search has once had too little to offer, it will not have again.
+            least = min(reach, REACH[0])
             found = self._price(reach)
             if self.gap <= self.tol and reach > 1:
                 break
@@ -133,6 +142,8 @@ class Exploration:
 
     def _follow(self, rows: Rows, level: int) -> Iterator[None]:
         """Move all neurons: along a Newton path, or by descent where that is too expensive."""
+        if len(rows.signs) > len(self.design.X):
+            rows = thin(self.problem, self.design, rows)  # no optimal network needs so many
         if not self.problem.loss.smooth or not affordable(*self._size(rows)):
             yield from self._anneal(rows, REFINE)
             return
@@ -148,18 +159,34 @@ class Exploration:
         """Search for neurons that improve the best network, from where there were some before too."""
         self._recenter(self.best)
         found = self.oracle.propose(self.Z, self.best.U, self.random_state, reach, self.memory)
+        new = self._new(found)
+        out = new.values > self.problem.beta * (1.0 + 1e-6)
+        if reach == REACH[0] and np.sum(out) < ENOUGH and self._worth(REACH[1]):
+            more = self.oracle.propose(self.Z, self.best.U, self.random_state, REACH[1], new.directions)
+            found, new = found.join(more), new.join(self._new(more))
         self.gap = search_gap(self.problem, self.least, self.Z, max(found.best, self.problem.beta))
+        self.memory = new.directions[:MEMORY]
+        return new if self.gap < NEAR else found
+
+    def _worth(self, reach: int) -> bool:
+        """Whether a search costs no more than the move of all neurons that follows, or not much."""
+        n, d = self.design.X.shape
+        return reach * SEARCH * (n * d + SEARCH_LEAST) <= SHARE * PATHS[0][-1] * work(
+            *self._size(self.best)
+        )
+
+    def _new(self, found: Neurons) -> Neurons:
+        """Those unlike the network's: one like a neuron of it only says that this is not at its minimum."""
         size = self.design.norms(self.best.U)
         if len(size) == 0 or len(found.values) == 0:
             return found
-        # Those like a neuron of the network only say that it is not at its minimum yet: moving it will do.
         kept = self.design.X.shape[1] - self.design.free
         there = found.directions[:, :kept] / self.design.norms(found.directions)[:, None]
         cosines = there @ (self.best.U[:, :kept] / size[:, None]).T
+        if self.design.slope == -1.0:
+            cosines = np.abs(cosines)  # an even activation computes the same with u and -u
         alike = np.max(np.where(found.signs[:, None] == self.best.signs, cosines, -1.0), axis=1)
-        new = found.choose(np.flatnonzero(alike < 1.0 - APART))
-        self.memory = new.directions[:MEMORY]
-        return new if self.gap < NEAR else found
+        return found.choose(np.flatnonzero(alike < 1.0 - APART))
 
     def _recenter(self, rows: Rows) -> None:
         """Take the dual variable of a network, and the next proximal step from there."""

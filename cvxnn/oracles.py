@@ -298,7 +298,7 @@ class SearchOracle(NeuronOracle):
         reach: int = 1,
         extra: np.ndarray | None = None,
     ) -> Neurons:
-        return self._search(Z, starts, 100, random_state, reach, extra=extra, exact=False)
+        return self._search(Z, starts, 100 * reach, random_state, reach, extra=extra, exact=reach > 1)
 
     def _search(
         self,

@@ -363,7 +363,8 @@ def walk(
     best = (float(z @ rectify(X @ gate, slope)), gate, mask, gate)
     for _ in range(max_cells):
         sign = np.where(mask, 1.0, -1.0)
-        r, rho = project_cone(X, sign, X.T @ np.where(mask, z, slope * z), free, rounds=1)
+        G = X.T @ np.where(mask, z, slope * z)
+        r, rho = project_cone(X, sign, G, free, rounds=1, near=gate)
         found = neuron_of(X, z, r, free, slope)
         if found is None:
             break

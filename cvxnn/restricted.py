@@ -33,7 +33,7 @@ __all__ = ["Kept", "Restricted", "norms"]
 LARGEST = 6000
 #: Block steps are taken for active groups whose gradient is at least this part of beta; Newton does the
 #: rest.
-ROUGH = 0.3
+ROUGH = 0.03
 #: How many groups may enter in one sweep, as a part of those active, and at least. Of a crowd that all
 #: want to enter, the first make most of the others' wish go away.
 ENTER, ENTER_LEAST = 0.5, 8
@@ -304,4 +304,4 @@ def _damping(tau: float, length: float) -> float:
         return 1.0
     if length < 0.25:
         return min(1.0, max(10.0 * tau, 1e-3))
-    return 0.1 * tau if length == 1.0 and tau > 1e-4 else tau if length < 1.0 else 0.0
+    return 0.1 * tau if length == 1.0 and tau > 1e-3 else tau if length < 1.0 else 0.0

@@ -133,17 +133,19 @@ def test_inserting_solves_the_lasso(loss, intercept, free):
 
 
 def test_proposals_are_as_good_as_they_say():
-    """Unpolished neurons carry the value they have, in the pattern they lie in."""
+    """Neurons carry the value they have, in the pattern they lie in or, solved for, on the border of."""
     problem, design, rng = setting()
     oracle = SearchOracle(problem, design)
     Z = problem.residual(np.zeros_like(problem.y))
-    found = oracle.propose(Z, design.X[:0], rng, 2)
-    assert np.linalg.norm(found.directions, axis=1) == pytest.approx(1.0)
-    T = design.X @ found.directions.T
-    assert np.array_equal(T.T > 0, found.masks)
-    assert found.values == pytest.approx(found.signs * (Z @ np.maximum(T, 0.0)), rel=1e-5)
-    # as good as the exact search, up to the precision of ascent
-    assert found.best == pytest.approx(search(design.X, Z, random_state=rng).best, rel=1e-3)
+    for reach in (1, 4):
+        found = oracle.propose(Z, design.X[:0], rng, reach)
+        assert np.linalg.norm(found.directions, axis=1) == pytest.approx(1.0)
+        T = design.X @ found.directions.T
+        inside = np.abs(T.T) > (1e-9 if reach > 1 else 0.0)
+        assert np.array_equal((T.T > 0) & inside, found.masks & inside)
+        assert found.values == pytest.approx(found.signs * (Z @ np.maximum(T, 0.0)), rel=1e-5)
+        # as good as the exact search, up to the precision of ascent
+        assert found.best == pytest.approx(search(design.X, Z, random_state=rng).best, rel=1e-3)
 
 
 def test_blocks_add_up_neurons_of_one_pattern():

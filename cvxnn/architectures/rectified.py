@@ -51,7 +51,7 @@ CLOSE = 1e-3
 #: Unknowns of a program from which on growing again is preferred to solving it.
 LARGE = 2000
 #: Times that growing is taken up again, for at most so many rounds.
-AGAIN, ROUNDS = 4, 10
+AGAIN, ROUNDS = 10, 10
 #: `patterns="all"` refuses beyond this many.
 ALL_PATTERNS = 50_000
 
@@ -219,8 +219,20 @@ class Rectified(ReLUHidden, Architecture):
             effort.history.append(Progress(value, gap, best.width, len(blocks.signs), best, Z))
             yield effort.history[-1]
             fresh = self._fresh(problem, design, blocks, found)
-            if gap <= effort.tol or idle >= 10:
+            if (gap <= effort.tol and now <= value * (1.0 + effort.tol)) or idle >= 10:
                 break
+            if gap <= effort.tol:
+                # A better network is known, and no search sees how: the program lacks what was merged.
+                known = self._rows(oracle, best)
+                fresh = (
+                    fresh
+                    if known is None
+                    else self._unknown(blocks, Blocks.of(design, merge(known, design, 0.0)))
+                )
+                if len(fresh.signs) == 0:
+                    break
+                blocks, followed, idle = blocks.join(fresh), False, idle + 1
+                continue
             if again and problem.loss.smooth and (gap > CLOSE or followed):
                 again -= 1
                 at = insert(problem, design, rows if followed else Rows(blocks.W, blocks.signs), found)
@@ -353,10 +365,14 @@ class Rectified(ReLUHidden, Architecture):
         self, problem: Problem, design: Design, blocks: Blocks, found: Neurons, most: int = 400
     ) -> Blocks:
         """The blocks of found neurons that price out and are not in the program yet."""
-        known = set(blocks.labels())
         out = np.flatnonzero(found.values > problem.beta * (1.0 + 1e-10))[:most]
         signs, turned = found.signs[out], design.turned(found.gates[out])[:, None]
         masks = (found.masks[out] ^ turned) & np.any(design.X != 0, axis=1)
-        fresh = Blocks(masks, signs, np.zeros((len(out), blocks.W.shape[1])), blocks.zero)
+        zeros = np.zeros((len(out), blocks.W.shape[1]))
+        return self._unknown(blocks, Blocks(masks, signs, zeros, blocks.zero))
+
+    def _unknown(self, blocks: Blocks, fresh: Blocks) -> Blocks:
+        """Those of `fresh` whose pattern and sign are not among `blocks` yet."""
+        known = set(blocks.labels())
         new = np.array([key not in known for key in fresh.labels()], dtype=bool)
         return fresh.take(new, fresh.W)

@@ -37,7 +37,7 @@ from .base import Candidate, Solver
 #: small part of the groups costs little beside the one product with all of them.
 FIRST, PART, GROWTH = 60, 0.03, 2.0
 #: The part of the program's gap to which the working set is solved.
-INNER = 0.3
+INNER = 0.1
 #: Steps in a row that do not lower the gap by a hundredth, after which rounding is what is left.
 PATIENCE = 20
 
