@@ -14,14 +14,16 @@ References: Pilanci and Ergen, ICML 2020; :mod:`cvxnn.certificate`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_X_y
 
+from . import network as layers
 from .architectures import Architecture
 from .architectures.gated import GatedReLU
+from .architectures.leaky_relu import LeakyReLU
 from .architectures.vector_gated import VectorGatedReLU
 from .arrays import to_numpy
 from .certificate import Certificate, judge
@@ -46,6 +48,8 @@ class Reading:
     classes : ndarray of shape (classes,) or None
     coupling : {"joint", "separate"}
         What several outputs share.
+    bare : bool
+        Whether these are weights only, of any activation; the network then has ReLUs.
     """
 
     network: Network
@@ -54,6 +58,7 @@ class Reading:
     loss: str = "squared_error"
     classes: np.ndarray | None = None
     coupling: str = "joint"
+    bare: bool = False
 
 
 def certify(
@@ -81,8 +86,10 @@ def certify(
     network : Network, tuple, torch.nn.Sequential or scikit-learn MLP
         A :class:`Network`; weights ``(W1, b1, W2, b2)`` in scikit-learn's convention with ``W1`` (d, m),
         ``b1`` (m,) or None, ``W2`` (m, outputs), ``b2`` (outputs,) or None;
-        ``Sequential(Linear, ReLU, Linear)``; a fitted ``MLPRegressor`` or ``MLPClassifier`` with one hidden
-        ReLU layer; or a fitted estimator of this package.
+        ``Sequential(Linear, ReLU, Linear)``, with ``LeakyReLU`` or nothing in the middle too;
+        a fitted ``MLPRegressor`` or ``MLPClassifier`` with one hidden layer, of activation "relu" or
+        "identity"; or a fitted estimator of this package. Weights alone are a network of the given
+        architecture.
     X : array-like of shape (n, d)
     y : array-like of shape (n,), or (n, outputs) for a regression with several targets
         Targets; labels for a loss of classes, of two for one output and else of as many as outputs.
@@ -91,6 +98,7 @@ def certify(
     loss : str, default="auto"
         "auto" takes what the object was trained with, and "squared_error" where it does not say.
     architecture : str or Architecture, default="relu"
+        "relu" stands for the family that the network belongs to by its layers.
     hidden_bias : {"auto", "penalized", "free", None}, default="auto"
         How the judged objective treats hidden biases. "auto": "free" for scikit-learn (whose weight decay
         leaves them out), "penalized" for other networks with biases, else None.
@@ -146,9 +154,15 @@ def certify(
     if not free and np.any(reading.network.intercept) and bias != "free":
         raise ValueError("the network's output has a constant: pass fit_intercept=True")
     gated = isinstance(reading.network.layers[0], Gated)
-    if gated and architecture == "relu":
-        architecture = "gated_relu"
-    judge_of = get_architecture(architecture, bias, patterns, outputs, shared)
+    judge_of = get_architecture(
+        architecture if reading.bare else _family_of(reading.network, architecture, bias, patterns),
+        bias,
+        patterns,
+        outputs,
+        shared,
+    )
+    if reading.bare:
+        reading = replace(reading, network=_adopted(reading.network, judge_of))
     if gated and isinstance(judge_of, GatedReLU):
         judge_of = GatedReLU(bias, judge_of.gates_of(reading.network))
     if gated and isinstance(judge_of, VectorGatedReLU):
@@ -176,6 +190,33 @@ def certify(
         max_iter=BOUND_ITER,
         max_time=cap,
     )
+
+
+def _family_of(
+    network: Network, architecture: str | Architecture, hidden_bias: str | None, patterns: Any
+) -> str | Architecture:
+    """The family of a network by its layers, unless another one was asked for."""
+    middle = network.layers[1]
+    leaky = isinstance(middle, layers.LeakyReLU) and network.n_outputs == 1
+    if leaky and architecture in ("relu", "leaky_relu"):
+        slope = float(np.ravel(middle.slope)[0])  # type: ignore[union-attr]
+        return LeakyReLU(hidden_bias, patterns, slope)
+    if architecture != "relu":
+        return architecture
+    if isinstance(network.layers[0], Gated):
+        return "gated_relu"
+    if len(network.layers) == 2:
+        return "linear"
+    names = {layers.LeakyReLU: "leaky_relu", layers.Absolute: "absolute", layers.Threshold: "threshold"}
+    return names.get(type(middle), "relu")
+
+
+def _adopted(network: Network, family: Architecture) -> Network:
+    """The network of a family with the weights of another one."""
+    first, last = network.layers[0], network.layers[-1]
+    assert isinstance(first, Affine) and isinstance(last, Affine)
+    w2 = last.weight[:, 0] if network.n_outputs == 1 else last.weight
+    return family.adopt(first.weight, first.bias, w2, network.intercept)
 
 
 def _numbers(y: np.ndarray, outputs: int) -> np.ndarray:
@@ -207,7 +248,7 @@ def read_network(network: Any) -> Reading:
     TypeError
         If the object is none of these.
     ValueError
-        If it is, but not a two-layer ReLU network.
+        If it is, but not a two-layer network with an activation of this package.
     """
     if hasattr(network, "network_") and isinstance(network.network_, Network):
         return _from_estimator(network)
@@ -252,32 +293,49 @@ def _from_arrays(W1: Any, b1: Any, W2: Any, b2: Any) -> Reading:
     if not all(np.all(np.isfinite(v)) for v in (first, bias, last, c)):
         raise ValueError("the network's weights are not all finite: it has diverged; train it again")
     network = Network.two_layer(first, bias, last, c)
-    return Reading(network, None if b1 is None else "penalized", b2 is not None)
+    return Reading(network, None if b1 is None else "penalized", b2 is not None, bare=True)
 
 
 def _from_sklearn(mlp: Any) -> Reading:
-    if len(mlp.coefs_) != 2 or mlp.activation != "relu":
+    if len(mlp.coefs_) != 2 or mlp.activation not in ("relu", "identity"):
         raise ValueError(
             f"the MLP has {len(mlp.coefs_) - 1} hidden layers with activation {mlp.activation!r}: "
-            "pass one with a single hidden layer and activation='relu'"
+            "pass one with a single hidden layer and activation='relu' or 'identity'"
         )
     plain = _from_arrays(mlp.coefs_[0], mlp.intercepts_[0], mlp.coefs_[1], mlp.intercepts_[1])
     classes = getattr(mlp, "classes_", None)
     if mlp.out_activation_ == "logistic" and plain.network.n_outputs > 1:
         raise ValueError("the MLP was trained on several labels per sample: pass one trained on classes")
     loss = "squared_error" if classes is None else "log_loss"
-    return Reading(plain.network, "free", True, loss, classes)
+    network = _with(plain.network, 1.0 if mlp.activation == "identity" else 0.0)
+    return Reading(network, "free", True, loss, classes)
 
 
 def _from_torch(module: Any) -> Reading:
-    layers = [type(child).__name__ for child in module.children()]
+    names = [type(child).__name__ for child in module.children()]
     # Only a Sequential is known to compute what its children say.
-    if layers != ["Linear", "ReLU", "Linear"] or type(module).__name__ != "Sequential":
+    middle = names[1:-1]
+    outer = [*names[:1], *names[-1:]] == ["Linear", "Linear"] and len(names) > 1
+    known = outer and middle in (["ReLU"], ["LeakyReLU"], [])
+    if not known or type(module).__name__ != "Sequential":
         raise ValueError(
-            f"the torch module {type(module).__name__} has the layers {layers}: "
+            f"the torch module {type(module).__name__} has the layers {names}: "
             "pass Sequential(Linear, ReLU, Linear)"
         )
-    first, _, last = module.children()
+    children = list(module.children())
+    first, last = children[0], children[-1]
+    slope = {"ReLU": 0.0, "LeakyReLU": getattr(children[1], "negative_slope", 0.0)}.get(
+        "".join(middle), 1.0
+    )
     b1 = None if first.bias is None else to_numpy(first.bias)
     b2 = None if last.bias is None else to_numpy(last.bias)
-    return _from_arrays(to_numpy(first.weight).T, b1, to_numpy(last.weight).T, b2)
+    plain = _from_arrays(to_numpy(first.weight).T, b1, to_numpy(last.weight).T, b2)
+    return replace(plain, network=_with(plain.network, float(slope)), bare=False)
+
+
+def _with(network: Network, slope: float) -> Network:
+    """The same weights with an activation of this slope on its negative side; slope 1 needs none."""
+    first, last = network.layers[0], network.layers[-1]
+    if slope == 1.0:
+        return Network((first, last))
+    return Network((first, layers.LeakyReLU(slope) if slope else layers.ReLU(), last))

@@ -26,17 +26,21 @@ class Blocks:
     signs : ndarray of shape (blocks,)
     W : ndarray of shape (blocks, r)
         Weights to start from, in the coordinates of the design.
+    zero : bool
+        Whether the pattern of zeros counts: where the activation is zero on its negative side, it does not.
     """
 
     masks: np.ndarray
     signs: np.ndarray
     W: np.ndarray
+    zero: bool = False
 
     @classmethod
-    def of(cls, X: np.ndarray, rows: Rows) -> Blocks:
+    def of(cls, design: Design, rows: Rows) -> Blocks:
         """The blocks that the neurons of a network lie in."""
-        none = cls(np.zeros((0, len(X)), dtype=bool), np.zeros(0), X[:0])
-        return none.join(cls((X @ rows.U.T > 0).T, rows.signs, rows.U))
+        X, zero = design.X, design.slope != 0.0
+        none = cls(np.zeros((0, len(X)), dtype=bool), np.zeros(0), X[:0], zero)
+        return none.join(cls((X @ rows.U.T > 0).T, rows.signs, rows.U, zero))
 
     def labels(self) -> list[bytes]:
         """Pattern and sign as bytes: equal keys are the same block."""
@@ -45,26 +49,28 @@ class Blocks:
         return [b.tobytes() + (b"+" if s > 0 else b"-") for b, s in sides]
 
     def join(self, other: Blocks) -> Blocks:
-        """Append the blocks of another, adding up the starts of equal ones; zero patterns go."""
+        """Append the blocks of another, adding up the starts of equal ones; zero patterns go where
+        they do not count."""
         masks = np.concatenate([self.masks, other.masks])
         both = Blocks(
             masks,
             np.concatenate([self.signs, other.signs]),
             np.concatenate([self.W, other.W]),
+            self.zero,
         )
         first: dict[bytes, int] = {}
         W = both.W.copy()
         for i, key in enumerate(both.labels()):
             if key in first:
                 W[first[key]] += both.W[i]
-            elif np.any(both.masks[i]):
+            elif self.zero or np.any(both.masks[i]):
                 first[key] = i
         kept = list(first.values())
-        return Blocks(both.masks[kept], both.signs[kept], W[kept])
+        return Blocks(both.masks[kept], both.signs[kept], W[kept], self.zero)
 
     def take(self, kept: np.ndarray, W: np.ndarray) -> Blocks:
         """Keep some blocks, with new weights for all."""
-        return Blocks(self.masks[kept], self.signs[kept], W[kept])
+        return Blocks(self.masks[kept], self.signs[kept], W[kept], self.zero)
 
 
 def active(program: Program, solution: Solution, blocks: Blocks, design: Design, merge: float) -> Blocks:
@@ -82,4 +88,4 @@ def active(program: Program, solution: Solution, blocks: Blocks, design: Design,
     groups = collinear(W[kept], blocks.signs[kept], design.free, merge)
     largest = [kept[group[int(np.argmax(norms[kept[group]]))]] for group in groups]
     sums = np.array([W[kept[group]].sum(axis=0) for group in groups]).reshape(-1, W.shape[1])
-    return Blocks(blocks.masks[largest], blocks.signs[largest], sums)
+    return Blocks(blocks.masks[largest], blocks.signs[largest], sums, blocks.zero)

@@ -27,6 +27,10 @@ no bias beyond ``R = max |x_i|`` changes the value, as all samples are on or all
 is ``|w| <= 1, |b| <= R``, with one multiplier m for each. Shifting the rows only moves b, so they
 are centred to make R small.
 
+An activation with slope s < 1 on the negative side is ``max(t, s t) = (1 - s)/2 (k t + |t|)`` with the lean
+``k = (1 + s)/(1 - s)``: the rows are scaled by ``1 - s``, ``k w_i`` takes the place of ``w_i`` in g, and
+the rest stays. The ReLU has k = 1, the absolute value k = 0.
+
 Reference: Boyd and Vandenberghe, Convex Optimization, appendix B; Nesterov, "Semidefinite
 relaxation and nonconvex quadratic optimization", 1998.
 """
@@ -94,10 +98,11 @@ def oracle_bound(
     theta: np.ndarray,
     *,
     free: int = 0,
+    slope: float = 0.0,
     max_iter: int = 40,
     max_time: float | None = None,
 ) -> float:
-    """Bound the oracle ``max |sum_i theta_i (x_i'u)_+|`` over the unit ball from above.
+    """Bound the oracle ``max |sum_i theta_i phi(x_i'u)|`` over the unit ball from above.
 
     Parameters
     ----------
@@ -105,6 +110,8 @@ def oracle_bound(
     theta : ndarray of shape (n,)
     free : {0, 1}
         1 if the last column of `X` is the constant 1 of a bias that is not penalised.
+    slope : float
+        Of the activation ``phi(t) = max(t, slope * t)``, in [-1, 1).
     max_iter : int
         Iterations of the solver; the result is valid after any number, also 0.
     max_time : float or None
@@ -127,7 +134,7 @@ def oracle_bound(
     theta = theta / size
     if free and abs(float(np.sum(theta))) > 1e-12 * float(np.sum(np.abs(theta))):
         return np.inf
-    scaled = scale_rows(X, free)
+    scaled = _lean_rows(X, free, slope)
     if scaled.rows is None:
         return float(scaled.lost @ np.abs(theta)) * scaled.scale * size
     rows = scaled.rows
@@ -150,6 +157,7 @@ def improve_dual(
     theta: np.ndarray,
     *,
     free: int = 0,
+    slope: float = 0.0,
     intercept: bool = False,
     max_iter: int = 40,
     max_time: float | None = None,
@@ -168,6 +176,8 @@ def improve_dual(
         Start, for example minus the loss gradient of a good network; any vector is allowed.
     free : {0, 1}
         1 if the last column of `X` is the constant 1 of a bias that is not penalised.
+    slope : float
+        Of the activation on the negative side, in [-1, 1).
     intercept : bool
         Whether the network has an output intercept that is not penalised.
     max_iter : int
@@ -189,7 +199,7 @@ def improve_dual(
     if not (np.isfinite(beta) and beta > 0.0):
         raise ValueError(f"beta is {beta}: pass a positive number")
     balanced = intercept or bool(free)
-    clock, scaled = _Clock(max_time), scale_rows(X, free)
+    clock, scaled = _Clock(max_time), _lean_rows(X, free, slope)
     price = beta / scaled.scale
     zero = np.zeros(len(y))
     best = DualProof(zero, 0.0, loss.dual(zero, y, s))
@@ -219,6 +229,16 @@ def improve_dual(
     ):
         best = better(envelope)
     return best
+
+
+def _lean_rows(X: np.ndarray, free: int, slope: float) -> ScaledRows:
+    """Scale the rows for an activation with a slope on its negative side."""
+    if not -1.0 <= slope < 1.0:
+        raise ValueError(f"slope is {slope}: pass a number from -1 up to, but not including, 1")
+    scaled, lean = scale_rows((1.0 - slope) * X, free), (1.0 + slope) / (1.0 - slope)
+    rows = None if scaled.rows is None else replace(scaled.rows, lean=lean)
+    # what scaling lost passes through the steeper side of (k t + |t|) / 2
+    return replace(scaled, rows=rows, lost=max(1.0, 0.5 * (1.0 + lean)) * scaled.lost)
 
 
 class _Clock:

@@ -72,12 +72,12 @@ def _side(rows: Rows, w: np.ndarray, shape: np.ndarray, tilt: np.ndarray, eps: f
     logits = np.clip(np.concatenate([shape[1:], np.zeros((1, len(w)))]), -30.0, 30.0)
     part = np.exp(logits) / np.sum(np.exp(logits), axis=0)
     A, B = plus * a - minus * part[2], minus * (part[0] - part[1])
-    top, t, q, tilted = _smooth_maximum(rows, A, w + B, tilt, eps)
+    top, t, q, tilted = _smooth_maximum(rows, A, rows.lean * w + B, tilt, eps)
     constant = r - a * r * r
     d_plus, d_minus = a * q + constant, t * (part[0] - part[1]) - q * part[2]
     forces = minus * np.stack([t, -t, -q])
     logit = part * (forces - np.sum(part * forces, axis=0))
-    d_w = t + 0.5 * (d_plus * (1.0 + w / size) - d_minus * (1.0 - w / size))
+    d_w = rows.lean * t + 0.5 * (d_plus * (1.0 + w / size) - d_minus * (1.0 - w / size))
     return _Side(
         0.5 * (top + float(plus @ constant)),
         0.5 * d_w,

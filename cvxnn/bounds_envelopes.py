@@ -36,11 +36,14 @@ class Rows:
     h : ndarray of shape (n,), zero where the sample sees no neuron
     balls : ndarray of shape (p,) of int
         Which ball a coordinate belongs to: the sum of squares over each is at most one.
+    lean : float
+        The share k of t beside ``|t|`` in the activation ``(k t + |t|) / 2``, >= 0.
     """
 
     unit: np.ndarray
     h: np.ndarray
     balls: np.ndarray
+    lean: float = 1.0
 
     @property
     def count(self) -> int:
@@ -147,20 +150,18 @@ def certify(scaled: ScaledRows, envelope: Envelope) -> np.ndarray:
     if unit == 0.0:
         return np.full(2, lost)
     w = w / unit  # no square may underflow in a proof
-    # |x_i'u| <= h_i: all negative terms dropped
-    plain = np.sum(np.maximum(w, 0.0), axis=1)
+    # |x_i'u| <= h_i: every term at its best, which is at t = 0, 1 or -1
+    lean = rows.lean
+    ends = np.maximum(0.5 * (1.0 + lean) * w, 0.5 * (1.0 - lean) * w)
+    plain = np.sum(np.maximum(ends, 0.0), axis=1)
     out = np.empty(2)
     for k in range(2):
         A, B = envelope.A[k] / unit, envelope.B[k] / unit
         c = _constants(w[k] + np.abs(B), A)
         Q = (rows.unit.T * A) @ rows.unit
-        linear = w[k] + B
-        rounding = (
-            4.0
-            * (len(w[k]) + 8)
-            * _EPS
-            * float(np.sum(np.abs(A)) + np.sum(np.abs(linear)) + np.sum(np.abs(w[k])) + np.sum(c))
-        )
+        linear = lean * w[k] + B
+        terms = (A, linear, max(1.0, lean) * w[k], c)
+        rounding = 4.0 * (len(c) + 8) * _EPS * sum(float(np.sum(np.abs(term))) for term in terms)
         top = _quadratic(0.5 * (Q + Q.T), rows.unit.T @ linear, rows.balls, envelope.balls[k])
         out[k] = 0.5 * (top + float(np.sum(c))) + 2.0 * rounding
     out = np.where(np.isfinite(out), np.minimum(out, plain), plain)

@@ -7,12 +7,12 @@ absolute response of sample i, ``e_i`` for ``|x_i'u|``, is tied to it only throu
 
     e_i >= |t_i|,    e_i >= q_i,    e_i^2 <= q_i k,
 
-which is exactly the set of (t, q, e) that random variables on [-1, 1] attain as (E t, E t^2, E|t|).
-The relaxed problem, ``min L(f) + beta (k+ + k-)`` with ``f_i = h_i/2 (t_i + e_i)`` of the positive
-minus that of the negative neurons, is convex, and the multipliers of the constraints on q and t are
-the envelopes A and B of :mod:`cvxnn.bounds`. The kinks of a loss bring multipliers of their own
-(:mod:`cvxnn.interior_loss`). Every iterate's multipliers give a valid bound, so the
-method may stop anywhere; that is why it is a generator.
+which is exactly the set of (t, q, e) that random variables on [-1, 1] attain as (E t, E t^2, E|t|). The
+relaxed problem, ``min L(f) + beta (k+ + k-)`` with ``f_i = h_i/2 (k t_i + e_i)`` (lean k) of the positive
+minus that of the negative neurons, is convex, and the multipliers of the constraints on q and t are the
+envelopes A and B of :mod:`cvxnn.bounds`. The kinks of a loss bring multipliers of their own
+(:mod:`cvxnn.interior_loss`). Every iterate's multipliers give a valid bound, so the method may stop
+anywhere; that is why it is a generator.
 
 The method uses Nesterov-Todd scaling and Mehrotra's corrector. The samples' own variables e are
 eliminated in closed form, so one step costs a dense Cholesky factorisation of order
@@ -98,7 +98,7 @@ class _Problem:
 
     def prediction(self, v: np.ndarray, shift: float) -> np.ndarray:
         """Return the prediction of samples with coordinates `v`, see :meth:`samples`."""
-        a = v[:, :, 1] + v[:, :, 3]
+        a = self.rows.lean * v[:, :, 1] + v[:, :, 3]
         return 0.5 * self.rows.h * (a[0] - a[1]) + shift
 
     def slacks(self, x: _Point, v: np.ndarray) -> _Cones:
@@ -134,8 +134,8 @@ class _Newton:
         for s in range(2):
             full[np.ix_(np.arange(n), self.at[s], self.at[s])] = H[s]
         self.via = np.zeros((n, 9))
-        self.via[:, [1, 7]] = 0.5 * problem.rows.h[:, None]
-        self.via[:, [4, 8]] = -0.5 * problem.rows.h[:, None]
+        half = 0.5 * problem.rows.h[:, None] * np.array([problem.rows.lean, 1.0])
+        self.via[:, [1, 7]], self.via[:, [4, 8]] = half, -half
         self.via[:, 6] = 1.0
         full += bend[:, None, None] * self.via[:, :, None] * self.via[:, None, :]
         self.outer, self.corner = full[:, :7, 7:], full[:, 7:, 7:]

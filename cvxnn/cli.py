@@ -179,7 +179,9 @@ def fit(
             help=f"One of {', '.join(LOSSES)}; by default squared_error for numbers, log_loss for classes."
         ),
     ] = None,
-    architecture: Annotated[str, typer.Option(help="Family of networks: relu or gated_relu.")] = "relu",
+    architecture: Annotated[
+        str, typer.Option(help="relu, leaky_relu, absolute, threshold, linear or gated_relu.")
+    ] = "relu",
     patterns: Annotated[str, typer.Option(help="Activation patterns: auto, all or a number.")] = "auto",
     hidden_bias: Annotated[HiddenBias, typer.Option(help="Bias of the neurons.")] = HiddenBias.penalized,
     tol: Annotated[float, typer.Option(min=0.0, help="Search gap to reach.")] = 1e-5,
@@ -221,7 +223,9 @@ def follow_path(
     target: TargetName,
     n_alphas: Annotated[int, typer.Option(min=1, help="Number of strengths.")] = 20,
     eps: Annotated[float, typer.Option(help="The last strength as a share of the first.")] = 1e-3,
-    architecture: Annotated[str, typer.Option(help="Family of networks: relu or gated_relu.")] = "relu",
+    architecture: Annotated[
+        str, typer.Option(help="relu, leaky_relu, absolute, threshold, linear or gated_relu.")
+    ] = "relu",
     tol: Annotated[float, typer.Option(min=0.0, help="Search gap to reach.")] = 1e-5,
     max_time: MaxTime = None,
 ) -> None:

@@ -11,7 +11,8 @@ smoothed: inside a band of relative width mu around zero it is a parabola,
     phi_mu(t) = d t + mu d (1 - d) b,    d = clip(t / (2 mu b) + 1/2, 0, 1),    b_ij = ||x_i|| ||u_j||,
 
 with slope d, equal to ``t_+`` outside of ``|t| <= mu b``. The band of every pair is in the units of that
-pair, so that scale does not matter; it is fixed while L-BFGS runs. Solved for one mu after the other, each
+pair, so that scale does not matter. An activation with slope s on the negative side is smoothed with it, as
+``s t + (1 - s) phi_mu(t)``. The band is fixed while L-BFGS runs. Solved for one mu after the other, each
 from the solution of the last, down to 1e-4, this goes where plain descent cannot: neurons slide along
 kinks and merge, and what is left is within 1e-4 to 1e-3 of the optimum. Nothing here is trusted by a
 certificate.
@@ -26,6 +27,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from .losses import Loss
+from .pricing import rectify
 
 
 def start(
@@ -54,7 +56,8 @@ class Layer:
     Rows of X and neurons are divided by their norms, so that the band is ``|t| <= mu`` for all pairs.
     """
 
-    def __init__(self, X: np.ndarray, sizes: np.ndarray, free: int, mu: float) -> None:
+    def __init__(self, X: np.ndarray, sizes: np.ndarray, free: int, mu: float, leak: float = 0.0) -> None:
+        self.leak = leak
         rows = np.linalg.norm(X[:, : X.shape[1] - free], axis=1)
         self.rows = (
             np.maximum(rows, 1e-6 * float(np.max(rows, initial=0.0))) if np.any(rows) else rows + 1.0
@@ -84,6 +87,10 @@ class Layer:
         else:
             np.greater(T, 0.0, out=D, casting="unsafe")
             np.maximum(T, 0.0, out=H)
+        if self.leak:
+            for part, straight in ((D, 1.0), (H, T)):
+                part *= 1.0 - self.leak
+                part += self.leak * straight
 
     def backward(self, slope: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The gradients in U and a of ``slope'f``."""
@@ -105,6 +112,7 @@ def descend(
     smoothing: float = 0.0,
     intercept: bool = False,
     free: int = 0,
+    slope: float = 0.0,
     max_iter: int = 150,
     tol: float = 1e-10,
 ) -> tuple[np.ndarray, np.ndarray, float]:
@@ -120,6 +128,8 @@ def descend(
         The relative half-width ``mu`` of the band in which the ReLU is a parabola; 0 for none.
     free : int
         Trailing unpenalised coordinates of each neuron.
+    slope : float
+        Of the activation on the negative side.
     max_iter : int
     tol : float
         Relative decrease of an iteration below which descent stops.
@@ -134,23 +144,23 @@ def descend(
     m, d = U.shape
     c = 0.0
     if intercept:
-        c = loss.intercept(np.maximum(X @ U.T, 0.0) @ a, y, s)
+        c = loss.intercept(rectify(X @ U.T, slope) @ a, y, s)
     # Divided by the value at zero, the default tolerances of L-BFGS mean the same on all data.
     scale = 1.0 / max(loss.value(np.zeros_like(y) + c, y, s), 1e-300)
     decay = np.ones(d)
     decay[d - free :] = 0.0
-    layer = Layer(X, np.linalg.norm(U[:, : d - free], axis=1), free, smoothing)
+    layer = Layer(X, np.linalg.norm(U[:, : d - free], axis=1), free, smoothing, slope)
     gradient = np.zeros(m * d + m + 1)
 
     def objective(v: np.ndarray) -> tuple[float, np.ndarray]:
         W, b, e = v[: m * d].reshape(m, d), v[m * d : m * d + m], v[-1]
         f = layer.forward(W, b) + (e if intercept else 0.0)
-        slope = loss.gradient(f, y, s)
+        pull = loss.gradient(f, y, s)
         value = loss.value(f, y, s) + 0.5 * beta * float(np.sum(decay * W * W) + b @ b)
-        gW, gb = layer.backward(slope, b)
+        gW, gb = layer.backward(pull, b)
         gradient[: m * d] = (gW + beta * decay * W).ravel()
         gradient[m * d : m * d + m] = gb + beta * b
-        gradient[-1] = float(np.sum(slope)) if intercept else 0.0
+        gradient[-1] = float(np.sum(pull)) if intercept else 0.0
         return scale * value, scale * gradient
 
     first = np.concatenate([U.ravel(), a, [c]])

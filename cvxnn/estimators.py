@@ -41,8 +41,11 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
     ----------
     alpha : float, default=1e-3
         Strength of the weight decay, > 0, at the scale of scikit-learn's Lasso.
-    architecture : {"relu", "gated_relu"} or Architecture, default="relu"
-        The family of networks. With an object, `patterns` and `hidden_bias` are the object's.
+    architecture : str or Architecture, default="relu"
+        The family of networks: "relu", "leaky_relu", "absolute" (the absolute value), "threshold" (a step
+        at zero), "linear" or "gated_relu"; several outputs have "relu", "linear" and "gated_relu". With an
+        object, `patterns` and `hidden_bias` are the object's: ``LeakyReLU(slope=0.2)`` of
+        :mod:`cvxnn.architectures.leaky_relu`, say.
     loss : str or Loss, default="squared_error"
         "squared_error" (half of it), "absolute_error", "huber", "quantile", "epsilon_insensitive" or
         "poisson" (targets >= 0; the network's output is the logarithm of the mean, and :meth:`predict`
@@ -181,8 +184,11 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
     ----------
     alpha : float, default=1e-3
         Strength of the weight decay, > 0, at the scale of scikit-learn's Lasso.
-    architecture : {"relu", "gated_relu"} or Architecture, default="relu"
-        The family of networks. With an object, `patterns` and `hidden_bias` are the object's.
+    architecture : str or Architecture, default="relu"
+        The family of networks: "relu", "leaky_relu", "absolute" (the absolute value), "threshold" (a step
+        at zero), "linear" or "gated_relu"; several outputs have "relu", "linear" and "gated_relu". With an
+        object, `patterns` and `hidden_bias` are the object's: ``LeakyReLU(slope=0.2)`` of
+        :mod:`cvxnn.architectures.leaky_relu`, say.
     loss : {"log_loss", "hinge", "squared_hinge", "squared_error"} or Loss, default="log_loss"
         Logistic loss (of the softmax for three classes or more); hinge loss (two classes); half the squared
         hinge loss; half the squared error to -1 and +1. Only the first has probabilities.

@@ -187,10 +187,12 @@ class Exploration:
         kept = self.design.X.shape[1] - self.design.free
         there = found.directions[:, :kept] / self.design.norms(found.directions)[:, None]
         cosines = there @ (self.best.U[:, :kept] / size[:, None]).T
+        if self.design.slope == -1.0:
+            cosines = np.abs(cosines)  # an even activation computes the same with u and -u
         alike = np.max(np.where(found.signs[:, None] == self.best.signs, cosines, -1.0), axis=1)
         return found.choose(np.flatnonzero(alike < 1.0 - APART))
 
     def _recenter(self, rows: Rows) -> None:
         """Take the dual variable of a network, and the next proximal step from there."""
-        self.Z = self.smooth.residual(rows.apply(self.design.X))
+        self.Z = self.smooth.residual(rows.apply(self.design))
         self.smooth = self.problem.smoothed(SMOOTHING * self.least, self.Z)

@@ -42,7 +42,7 @@ MERGE = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Signed neurons: the network ``sum_j signs_j (X U_j)_+ + c``.
+    """Signed neurons: the network ``sum_j signs_j phi(X U_j) + c`` with the activation of a design.
 
     Parameters
     ----------
@@ -63,9 +63,9 @@ class Rows:
         """The neurons of both."""
         return Rows(np.concatenate([self.U, other.U]), np.concatenate([self.signs, other.signs]))
 
-    def apply(self, X: np.ndarray) -> np.ndarray:
-        """Return ``sum_j signs_j (X U_j)_+``, shape (n,)."""
-        return np.maximum(X @ self.U.T, 0.0) @ self.signs
+    def apply(self, design: Design) -> np.ndarray:
+        """Return ``sum_j signs_j phi(X U_j)``, shape (n,)."""
+        return design.outputs(self.U) @ self.signs
 
 
 def random_rows(problem: Problem, design: Design, width: int, random_state: np.random.Generator) -> Rows:
@@ -79,7 +79,7 @@ def random_rows(problem: Problem, design: Design, width: int, random_state: np.r
 
 def objective(problem: Problem, design: Design, rows: Rows) -> float:
     """Return the objective of a network, with its best constant if it has one."""
-    f = rows.apply(design.X)
+    f = rows.apply(design)
     if problem.intercept:
         f = f + problem.loss.intercept(f, problem.y, problem.weights)
     return problem.value(f, float(np.sum(design.norms(rows.U))))
@@ -101,6 +101,7 @@ def anneal(problem: Problem, design: Design, rows: Rows, mu: float, max_iter: in
         smoothing=mu,
         intercept=problem.intercept,
         free=design.free,
+        slope=design.slope,
         max_iter=max_iter,
         tol=1e-11,
     )
@@ -112,8 +113,9 @@ def anneal(problem: Problem, design: Design, rows: Rows, mu: float, max_iter: in
 
 def merge(rows: Rows, design: Design, tol: float) -> Rows:
     """Add up neurons of one sign whose directions are within ``tol`` of each other."""
-    groups = collinear(rows.U, rows.signs, design.free, tol)
-    U = np.array([rows.U[group].sum(axis=0) for group in groups]).reshape(-1, rows.U.shape[1])
+    turned = np.where(design.turned(rows.U), -1.0, 1.0)[:, None] * rows.U
+    groups = collinear(turned, rows.signs, design.free, tol)
+    U = np.array([turned[group].sum(axis=0) for group in groups]).reshape(-1, rows.U.shape[1])
     return Rows(U, np.array([rows.signs[group[0]] for group in groups]))
 
 
@@ -139,7 +141,7 @@ def insert(problem: Problem, design: Design, rows: Rows, found: Neurons, most: i
     size = design.norms(rows.U)
     V = np.concatenate([rows.U / size[:, None], found.directions[out]])
     signs = np.concatenate([rows.signs, found.signs[out]])
-    A = np.maximum(design.X @ V.T, 0.0) * signs
+    A = design.outputs(V) * signs
     x = np.concatenate([size, np.zeros(len(out))])
     # The intercept is a last unknown without bounds.
     c = loss.intercept(A @ x, y, s) if problem.intercept else 0.0
@@ -166,7 +168,7 @@ def thin(problem: Problem, design: Design, rows: Rows) -> Rows:
     dependence, in the direction of falling cost, until one of them is zero. Carathéodory's theorem: at
     most as many neurons stay as there are samples.
     """
-    H = np.maximum(design.X @ rows.U.T, 0.0) * rows.signs
+    H = design.outputs(rows.U) * rows.signs
     if not H.size:
         return rows
     _, size, Vt = np.linalg.svd(H, full_matrices=True)

@@ -193,8 +193,13 @@ def train_low_rank(
     Raises
     ------
     ValueError
-        If gates are given as an array: they belong to the data, not to their approximation.
+        If gates are given as an array: they belong to the data, not to their approximation. If neurons are
+        not continuous in their inputs.
     """
+    if not architecture.continuous:
+        raise ValueError(
+            f"a {architecture.name} network may jump between data and approximation: pass rank=None"
+        )
     if isinstance(getattr(architecture, "patterns", None), np.ndarray):
         raise ValueError("gates given as an array do not fit reduced data: pass a number with rank")
     began = time.perf_counter()

@@ -37,6 +37,7 @@ from .growth import Rows, merge
 from .losses import get_loss
 from .margin import MarginCertificate, judge_margin, scaled
 from .network import Affine, Network
+from .network import ReLU as ReLUNeurons
 from .oracles import NeuronOracle
 from .program import Problem
 from .units import outputs_of, unit_neurons, with_magnitudes
@@ -201,8 +202,10 @@ def certify_margin(
     X, y = check_X_y(X, y, dtype=np.float64)
     sign = _signs(y)
     first, last = (network.layers[0], network.layers[-1]) if isinstance(network, Network) else (None, None)
-    if not isinstance(first, Affine) or not isinstance(last, Affine) or last.weight.shape[1] != 1:
+    plain = isinstance(first, Affine) and isinstance(last, Affine) and last.weight.shape[1] == 1
+    if not plain or not isinstance(network.layers[1], ReLUNeurons):
         raise ValueError("certify_margin judges ReLU networks with one output: pass a cvxnn Network")
+    assert isinstance(first, Affine)
     if X.shape[1] != network.n_features:
         raise ValueError(f"the network takes {network.n_features} features, X has {X.shape[1]}")
     if hidden_bias == "auto":

@@ -2,7 +2,8 @@
 
 Architectures decode into these layers and into nothing else, so everything that reads a network (the
 certificate, saving, the exporters) knows every case. With the default vocabulary a two-layer ReLU
-network is ``Affine -> ReLU -> Affine``, and a gated one is ``Gated -> Affine`` with
+network is ``Affine -> ReLU -> Affine`` (or another activation in the middle, or none in a linear network),
+and a gated one is ``Gated -> Affine`` with
 
     Gated: x -> 1[G' x + h >= 0] * (W' x + b).
 
@@ -45,6 +46,32 @@ class ReLU:
 
 
 @dataclass(frozen=True, eq=False)
+class LeakyReLU:
+    """``x -> x`` where ``x > 0``, else ``slope * x``; `slope` is one number, (1,) or a float."""
+
+    slope: np.ndarray | float
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        return np.where(X > 0.0, X, self.slope * X)
+
+
+@dataclass(frozen=True, eq=False)
+class Absolute:
+    """``x -> |x|``, coordinate by coordinate."""
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        return np.abs(X)
+
+
+@dataclass(frozen=True, eq=False)
+class Threshold:
+    """``x -> 1[x >= 0]``, coordinate by coordinate; at zero it is one."""
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        return (X >= 0.0).astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
 class Gated:
     """``x -> 1[G' x + h >= 0] * (W' x + b)``; all weights (inputs, units), biases (units,)."""
 
@@ -57,9 +84,12 @@ class Gated:
         return (X @ self.gates + self.gate_bias >= 0) * (X @ self.weight + self.bias)
 
 
-Layer = Affine | ReLU | Gated
+Activation = ReLU | LeakyReLU | Absolute | Threshold
+Layer = Affine | Activation | Gated
 #: The closed vocabulary, by the name used in files.
-LAYERS: dict[str, type] = {"Affine": Affine, "ReLU": ReLU, "Gated": Gated}
+LAYERS: dict[str, type] = {
+    kind.__name__: kind for kind in (Affine, ReLU, LeakyReLU, Absolute, Threshold, Gated)
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +112,14 @@ class Network:
 
     @classmethod
     def two_layer(
-        cls, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, intercept: float | np.ndarray = 0.0
+        cls,
+        W1: np.ndarray,
+        b1: np.ndarray,
+        w2: np.ndarray,
+        intercept: float | np.ndarray = 0.0,
+        activation: Activation | None = None,
     ) -> Network:
-        """Build ``x -> sum_j w2_j max(x'W1_j + b1_j, 0) + intercept``.
+        """Build ``x -> sum_j w2_j phi(x'W1_j + b1_j) + intercept``.
 
         Parameters
         ----------
@@ -92,10 +127,13 @@ class Network:
         b1 : ndarray of shape (m,)
         w2 : ndarray of shape (m,), or (m, outputs) for several outputs
         intercept : float, or ndarray of shape (outputs,)
+        activation : ReLU, LeakyReLU, Absolute, Threshold or None
+            The layer phi; None is the ReLU.
         """
         last = w2[:, None] if w2.ndim == 1 else w2
         constant = np.broadcast_to(np.asarray(intercept, dtype=np.float64), last.shape[1:]).copy()
-        return cls((Affine(W1, b1), ReLU(), Affine(last, constant)))
+        phi = ReLU() if activation is None else activation
+        return cls((Affine(W1, b1), phi, Affine(last, constant)))
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         """Return the output of inputs of shape (n, d) in float64: (n,), or (n, outputs) if there are

@@ -5,9 +5,10 @@ In the convex program of a ReLU or gated network every group g sees the same dat
 
     A(W) = sum_g sigma_g D_g X W_g,     D_g = diag(d_g),  sigma_g = +1 or -1,
 
-and the adjoint is ``(A* Z)_g = sigma_g X' D_g Z``. The dictionary [D_1 X ... D_P X] has n * P * d
-entries and is never formed. With the patterns as rows of a 0/1 matrix D both maps are one matrix product
-with D and little else,
+and the adjoint is ``(A* Z)_g = sigma_g X' D_g Z``. An activation with slope s on the negative side has
+``D_g + s (I - D_g)`` in the place of D_g, a pattern of ones and s. The dictionary [D_1 X ... D_P X] has n *
+P * d entries and is never formed. With the patterns as rows of a 0/1 matrix D both maps are one matrix
+product with D and little else,
 
     A(W) = rowsum( X o (D'(sigma W)) ),     A*(Z) = sigma D (Z o X),
 
@@ -72,12 +73,15 @@ class Masked(Operator):
     signs : array of shape (groups,), or None for all +1
     chunk : int, default=0
         Groups per product; 0 chooses so that the unpacked masks of a product fill one tile.
+    slope : float, default=0.0
+        What a pattern passes on where it is off.
     """
 
     X: Array
     bits: Array
     signs: Array | None = None
     chunk: int = 0
+    slope: float = 0.0
     _last: tuple[Array, Array] | None = field(default=None, init=False, repr=False)
     _small: np.ndarray | None = field(default=None, init=False, repr=False)
     #: What solvers have computed of this operator and may use again, at another strength say.
@@ -114,7 +118,7 @@ class Masked(Operator):
         n, groups, _ = self.shape
         if self._small is None and n * groups <= TILE and is_numpy_array(self.X) and not self.chunk:
             # a frozen dataclass: what is remembered is no part of its value
-            object.__setattr__(self, "_small", spread(self.bits, n, self.X.dtype))
+            object.__setattr__(self, "_small", self._shares(spread(self.bits, n, self.X.dtype)))
         return self._small
 
     def pattern(self, group: int) -> np.ndarray:
@@ -129,8 +133,12 @@ class Masked(Operator):
         rows = rows or slice(0, n)
         bits = self.bits[part, rows.start // 8 : -(-rows.stop // 8)]
         if is_numpy_array(bits):
-            return spread(bits, rows.stop - rows.start, self.X.dtype)
-        return unpack(bits, rows.stop - rows.start, self.X)
+            return self._shares(spread(bits, rows.stop - rows.start, self.X.dtype))
+        return self._shares(unpack(bits, rows.stop - rows.start, self.X))
+
+    def _shares(self, masks: Array) -> Array:
+        """What zeros and ones of a pattern pass on."""
+        return masks if not self.slope else masks + self.slope * (1.0 - masks)
 
     def apply(self, W: Array) -> Array:
         """``f_i = x_i' sum_g sigma_g d_gi W_g``: one product with the masks, and n * d numbers."""
@@ -184,16 +192,16 @@ class Masked(Operator):
     def take(self, groups: np.ndarray) -> Masked:
         """The operator of some of the groups, given by their indices."""
         signs = None if self.signs is None else self.signs[groups]
-        return Masked(self.X, self.bits[groups], signs, self.chunk)
+        return Masked(self.X, self.bits[groups], signs, self.chunk, self.slope)
 
     def norm_bound(self) -> float:
-        """``sqrt(max_i #{g : d_gi = 1}) ||X||_2``, from A A* = (D D') o (X X')."""
+        """``sqrt(max_i sum_g d_gi^2) ||X||_2``, from A A* = (D D') o (X X')."""
         xp = array_namespace(self.X)
         if self.shape[1] == 0 or self.X.shape[1] == 0:
             return 0.0
         count = 0.0
         for rows, parts in self._tiles():
-            sums = [xp.sum(self._mask(part, rows), axis=0) for part in parts]
+            sums = [xp.sum(self._mask(part, rows) ** 2, axis=0) for part in parts]
             count = max(count, float(xp.max(sum(sums[1:], start=sums[0]))))
         return count**0.5 * float(np.linalg.norm(to_numpy(self.X), 2))
 
@@ -208,6 +216,11 @@ class Masked(Operator):
         """The patterns as booleans in NumPy, shape (groups, n)."""
         bits = to_numpy(self.bits, dtype=np.uint8)
         return np.unpackbits(bits, axis=1, count=self.X.shape[0]).astype(bool)
+
+    def passed(self) -> np.ndarray:
+        """What the signed patterns pass on in NumPy, shape (groups, n)."""
+        values = self.masks() if not self.slope else np.where(self.masks(), 1.0, self.slope)
+        return values if self.signs is None else values * to_numpy(self.signs)[:, None]
 
 
 @cache

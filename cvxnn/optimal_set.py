@@ -148,7 +148,7 @@ class OptimalSet:
             ground = Ground.prepare(problem, architecture, np.random.default_rng(random_state))
         oracle = ground.oracle.at(problem.beta)
         problem = oracle.problem
-        if isinstance(oracle, NeuronOracle):
+        if isinstance(oracle, NeuronOracle) and not oracle.slope:
             free = oracle.free
             network = sharpen(problem, architecture, oracle, network)
         elif isinstance(oracle, GateOracle) and isinstance(architecture, GatedReLU):

@@ -1,10 +1,11 @@
-"""Oracles for ReLU neurons on one design matrix: exact over listed cells, or search and bound.
+"""Oracles for neurons on one design matrix: exact over listed cells, or search and bound.
 
-Both answer for ``M(Z) = max |Z'(Xu)_+|`` over neurons of unit cost. :class:`CellOracle` goes through
-the cells of an arrangement: in a cell the price is the norm of the projection of ``X'D Z`` onto the
-cell's cone, the unprojected norm bounds it, and cells whose bound is below the best price so far are
-skipped. :class:`SearchOracle` is for arrangements too large to list: neurons come from local search,
-proofs from the matrix bound of :mod:`cvxnn.bounds`.
+Both answer for ``M(Z) = max |Z'phi(Xu)|`` over neurons of unit cost, with ``phi(t) = max(t, s t)``: the
+ReLU at slope s = 0, the absolute value at -1. :class:`CellOracle` goes through the cells of an arrangement:
+in a cell the price is the norm of the projection of ``X'(D + s (I - D)) Z`` onto the cell's cone, the
+unprojected norm bounds it, and cells whose bound is below the best price so far are skipped.
+:class:`SearchOracle` is for arrangements too large to list: neurons come from local search, proofs from the
+matrix bound of :mod:`cvxnn.bounds`.
 
 References: Pilanci and Ergen, ICML 2020, section 3; :mod:`cvxnn.pricing`, :mod:`cvxnn.bounds`.
 """
@@ -21,7 +22,7 @@ from .bounds import improve_dual, oracle_bound
 from .certificate import Oracle, Price, Proof, Scope
 from .constraints import project_cone
 from .network import Affine, Network
-from .pricing import Neurons, neuron_of, search
+from .pricing import Neurons, neuron_of, rectify, search, shares
 from .program import Problem
 
 #: Seed of the searches inside oracles: a certificate is the same every time it is asked for.
@@ -42,14 +43,17 @@ class Design:
         Orthonormal columns; a free bias keeps its own coordinate, the last.
     free : int
         Trailing unpenalised coordinates; with one, dual variables must sum to zero.
+    slope : float
+        Of the activation on the negative side: neurons u compute ``max(Xu, slope * Xu)``.
     """
 
     X: np.ndarray
     basis: np.ndarray
     free: int = 0
+    slope: float = 0.0
 
     @classmethod
-    def reduce(cls, full: np.ndarray, free: int) -> Design:
+    def reduce(cls, full: np.ndarray, free: int, slope: float = 0.0) -> Design:
         """Reduce a matrix to its row space, which changes no pattern, cone or norm.
 
         A matrix of full column rank is left in its own coordinates.
@@ -59,18 +63,33 @@ class Design:
         floor = max(kept.shape) * np.finfo(float).eps * np.max(size, initial=0.0)
         rank = max(1, int(np.sum(size > floor)))  # one coordinate even where all data are zero
         if rank == kept.shape[1]:
-            return cls(full, np.eye(full.shape[1]), free)
+            return cls(full, np.eye(full.shape[1]), free, slope)
         basis = np.zeros((full.shape[1], rank + free))
         basis[: kept.shape[1], :rank] = Vt[:rank].T
         if free:
             basis[-1, -1] = 1.0
-        return cls(full @ basis, basis, free)
+        return cls(full @ basis, basis, free, slope)
 
     @property
     def reach(self) -> float:
         """The largest free bias a unit neuron needs: beyond it all samples are on, or all off."""
         rows = self.X[:, : self.X.shape[1] - self.free]
         return float(np.max(np.linalg.norm(rows, axis=1), initial=0.0))
+
+    def outputs(self, U: np.ndarray) -> np.ndarray:
+        """What neurons ``U`` (k, r) compute on the data, shape (n, k)."""
+        return rectify(self.X @ U.T, self.slope)
+
+    def turned(self, U: np.ndarray) -> np.ndarray:
+        """Which rows of ``U`` (k, r) to take with the other sign, so that equal neurons have equal rows.
+
+        An even activation computes the same with u and -u; the first sample that is not zero says which is
+        meant. Others never turn.
+        """
+        rows = np.flatnonzero(np.any(self.X != 0, axis=1))
+        if self.slope != -1.0 or not len(rows):
+            return np.zeros(len(U), dtype=bool)
+        return np.asarray(self.X[rows[0]] @ U.T < 0)
 
     def norms(self, W: np.ndarray) -> np.ndarray:
         """The norms of the penalised coordinates of rows ``W`` (k, r)."""
@@ -85,7 +104,7 @@ class NeuronOracle(Oracle):
     def __init__(self, problem: Problem, design: Design) -> None:
         super().__init__(problem)
         self.design, self.X, self.free = design, design.X, design.free
-        self.reach = design.reach
+        self.slope, self.reach = design.slope, design.reach
 
     def neurons_of(self, network: Network) -> np.ndarray:
         """Return the hidden weights of a network in the coordinates of the design, (m, r)."""
@@ -131,6 +150,7 @@ class CellOracle(NeuronOracle):
         super().__init__(problem, design)
         self.arrangement = arrangement
         self.masks = arrangement.masks()
+        self.shares = shares(self.masks, self.slope) if self.slope else self.masks
         self.scope = "global" if arrangement.complete else "patterns"
         self._last: tuple[np.ndarray, Price] | None = None
 
@@ -140,7 +160,7 @@ class CellOracle(NeuronOracle):
         Returns an upper bound of the price over all cells, and per priced cell
         ``(value, direction, sign, cell)``. Stops below `floor` or after `limit` cells.
         """
-        G = (self.masks * Z) @ self.X
+        G = (self.shares * Z) @ self.X
         k = G.shape[1] - self.free
         norms = np.linalg.norm(G[:, :k], axis=1) + self.reach * np.sum(np.abs(G[:, k:]), axis=1)
         best, bound, rows = 0.0, 0.0, []
@@ -155,7 +175,7 @@ class CellOracle(NeuronOracle):
                     bound,
                     float(np.linalg.norm(r[:k]) + self.reach * np.sum(np.abs(r[k:]))),
                 )
-                found = neuron_of(self.X, side * Z, r, self.free)
+                found = neuron_of(self.X, side * Z, r, self.free, self.slope)
                 if found is not None:
                     # The best of all biases may leave the listed patterns; the projection does not.
                     inside = not self.free or self.scope == "global"
@@ -177,14 +197,14 @@ class CellOracle(NeuronOracle):
 
     def active(self, Z: np.ndarray, floor: float, network: Network) -> Neurons:
         """The unit neurons priced at least `floor`, of every cell that has one."""
-        G = (self.masks * Z) @ self.X
+        G = (self.shares * Z) @ self.X
         k = G.shape[1] - self.free
         norms = np.linalg.norm(G[:, :k], axis=1) + self.reach * np.sum(np.abs(G[:, k:]), axis=1)
         cells, directions, values, signs = [], [], [], []
         for j in np.flatnonzero(norms >= floor):
             for side in (1.0, -1.0):
                 r, _ = project_cone(self.X, np.where(self.masks[j], 1.0, -1.0), side * G[j], self.free)
-                found = neuron_of(self.X, side * Z, r, self.free)
+                found = neuron_of(self.X, side * Z, r, self.free, self.slope)
                 if found is not None and found[0] >= floor:
                     cells.append(j)
                     values.append(found[0])
@@ -234,7 +254,7 @@ class SearchOracle(NeuronOracle):
         return self._last[1]
 
     def price(self, Z: np.ndarray) -> Price:
-        value = oracle_bound(self.X, Z, free=self.free)
+        value = oracle_bound(self.X, Z, free=self.free, slope=self.slope)
         found = self.neurons(Z, self.X[:0], np.random.default_rng(SEED), 0).best
         return Price(value, self.scope, found)
 
@@ -248,6 +268,7 @@ class SearchOracle(NeuronOracle):
             problem.beta,
             Z,
             free=self.free,
+            slope=self.slope,
             intercept=problem.intercept,
             max_iter=max_iter,
             max_time=None if max_time == float("inf") else max_time,
@@ -300,6 +321,7 @@ class SearchOracle(NeuronOracle):
             n_random=n_random,
             n_polish=n_polish,
             free=self.free,
+            slope=self.slope,
             exact=exact,
             random_state=random_state,
         )

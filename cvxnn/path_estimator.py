@@ -68,7 +68,7 @@ def path(
         In (0, 1); the last alpha of the grid as a share of the first.
     loss : str or Loss, default="squared_error"
         Any loss of :class:`ConvexNetRegressor` or :class:`ConvexNetClassifier`.
-    architecture : {"relu", "gated_relu"} or Architecture, default="relu"
+    architecture : str or Architecture, default="relu"
     hidden_bias : {"penalized", "free", None}, default="penalized"
     patterns : {"auto", "all"} or int, default="auto"
         The same patterns, where they are drawn or listed, serve all alphas.
@@ -179,7 +179,7 @@ class ConvexNetPath(BaseEstimator):
     loss : str or Loss, default="squared_error"
         Any loss of :class:`ConvexNetRegressor` or :class:`ConvexNetClassifier`.
         Half the squared error of numbers, or the logistic loss of two classes.
-    architecture : {"relu", "gated_relu"} or Architecture, default="relu"
+    architecture : str or Architecture, default="relu"
         The family of networks. With an object, `patterns` and `hidden_bias` are the object's.
     patterns : {"auto", "all"} or int, default="auto"
     hidden_bias : {"penalized", "free", None}, default="penalized"

@@ -13,6 +13,9 @@ weight is +1 or -1, the price is piecewise linear in the bias, and its breakpoin
 
     G_j = sum_i Z_i (x_i - x_j)_+        and        G_j - G_1    (kinks that open to the right and left).
 
+An activation ``max(t, s t)`` is ``(1 - s) t_+ + s t``, so its sums are ``(1 - s) g + s X'Z`` on the same
+arcs.
+
 Sums are taken in extended precision, and what rounding they have left is added to the bound.
 
 References: Pilanci and Ergen, ICML 2020, section 3; Ergen and Pilanci, "Convex geometry and duality of
@@ -91,7 +94,8 @@ class PlaneOracle(NeuronOracle):
         """
         outside = 2.0 * self.reach * abs(math.fsum(Z)) if self.free else 0.0
         eps = float(np.finfo(np.longdouble).eps) * len(Z) + 8.0 * float(np.finfo(np.float64).eps)
-        return eps * float(np.abs(Z) @ np.linalg.norm(self.X, axis=1)) + outside
+        both = 1.0 - self.slope + abs(self.slope)
+        return both * (eps * float(np.abs(Z) @ np.linalg.norm(self.X, axis=1)) + outside)
 
     def _arcs(self, Z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The price (signed side by side: +Z, then -Z) and the best angle of every cell, (2, cells)."""
@@ -101,7 +105,8 @@ class PlaneOracle(NeuronOracle):
         middle = 0.5 * (self.angles[0] + self.ends[0])
         start = X @ np.array([np.cos(middle), np.sin(middle)]) > 0
         g = np.cumsum(step, axis=0)
-        g = np.asarray(g - g[0] + (start * Z) @ X, dtype=np.float64)
+        g = (1.0 - self.slope) * (g - g[0] + (start * Z) @ X) + self.slope * (Z @ X)
+        g = np.asarray(g, dtype=np.float64)
         values, best = [], []
         for side in (1.0, -1.0):
             peak = np.arctan2(side * g[:, 1], side * g[:, 0])
@@ -123,7 +128,11 @@ class PlaneOracle(NeuronOracle):
 
     def _kinks(self, Z: np.ndarray) -> np.ndarray:
         """Signed prices of the kinks that open to the right and to the left, shape (2, n), sorted."""
-        return np.array(kink_prices(self.X[self.order, 0], Z[self.order]))
+        kinks = np.array(kink_prices(self.X[self.order, 0], Z[self.order]))
+        if not self.slope:
+            return kinks
+        straight = self.slope * math.fsum(Z * self.X[:, 0])
+        return (1.0 - self.slope) * kinks + np.array([[straight], [-straight]])
 
     def neurons(
         self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, effort: int

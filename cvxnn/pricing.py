@@ -13,6 +13,10 @@ cells as long as that helps. In the cell of pattern D the maximiser is ``r = g +
 ``-(Z_i + rho_i)``. A walk therefore ends in a point that is a local maximum over all its
 neighbouring cells. What is found is a lower bound of M, never a proof.
 
+All of this holds for activations ``max(t, s t)`` with a slope s < 1 on the negative side (0 is the ReLU,
+-1 the absolute value): patterns and cones are the same, in a cell ``g = X'(D + s (I - D)) Z``, and crossing
+a row pays if and only if ``rho_i > -(1 - s) Z_i``.
+
 References: Bach, JMLR 2017, section 4 (incremental training of convex networks); Pilanci and Ergen,
 ICML 2020 (cells and their cones). The crossing rule is derived above.
 """
@@ -83,6 +87,16 @@ class Neurons:
         return Neurons(values[kept], directions[kept], signs[kept], masks[kept], gates[kept])
 
 
+def rectify(T: np.ndarray, slope: float = 0.0) -> np.ndarray:
+    """Return ``max(t, slope * t)``, entry by entry; `slope` is below 1."""
+    return np.maximum(T, slope * T) if slope else np.maximum(T, 0.0)
+
+
+def shares(masks: np.ndarray, slope: float = 0.0) -> np.ndarray:
+    """Return what neurons pass on of each sample in their patterns: 1 where on, `slope` where off."""
+    return np.where(masks, 1.0, slope)
+
+
 def search(
     X: np.ndarray,
     Z: np.ndarray,
@@ -92,6 +106,7 @@ def search(
     n_random: int = 64,
     n_polish: int = 24,
     free: int = 0,
+    slope: float = 0.0,
     exact: bool = True,
     random_state: np.random.Generator,
 ) -> Neurons:
@@ -112,6 +127,8 @@ def search(
         How many of the best, with distinct patterns, are solved exactly and walked.
     free : int
         Trailing unpenalised coordinates (0, or 1 for a free bias; then ``sum(Z) == 0``).
+    slope : float
+        Of the activation on the negative side, < 1.
     exact : bool
         Whether to solve and walk; without, neurons come as ascent leaves them.
     random_state : numpy.random.Generator
@@ -129,21 +146,21 @@ def search(
     U = U if extra is None else np.concatenate([U, extra])
     signs = np.repeat([1.0, -1.0], len(U))
     # A short ascent of all tells which are worth a long one.
-    U, values = _ascend(X, Z, np.concatenate([U, U]), signs, free, 10)
+    U, values = _ascend(X, Z, np.concatenate([U, U]), signs, free, slope, 10)
     kept = np.argsort(-values, kind="stable")[: max(64, len(U) // 2)]
-    U, values = _ascend(X, Z, U[kept], signs[kept], free, 50)
-    found = _polish_best(X, Z, U, signs[kept], values, n_polish, free, exact)
+    U, values = _ascend(X, Z, U[kept], signs[kept], free, slope, 50)
+    found = _polish_best(X, Z, U, signs[kept], values, n_polish, free, slope, exact)
     if starts is None or not len(starts):
         return found
     # Neurons of a network rarely price highest, but walking them on is how they move: every
     # one of them gets its walk, from its own cell, with the sign that gives it its value.
     at = unit_rows(starts, free)
-    correlation = Z @ np.maximum(X @ at.T, 0.0)
+    correlation = Z @ rectify(X @ at.T, slope)
     side = np.where(correlation >= 0, 1.0, -1.0)
     values = np.abs(correlation)
     if not exact:
-        at, values = _ascend(X, Z, at, side, free)
-    return found.join(_polish_best(X, Z, at, side, values, len(at), free, exact))
+        at, values = _ascend(X, Z, at, side, free, slope)
+    return found.join(_polish_best(X, Z, at, side, values, len(at), free, slope, exact))
 
 
 def draw_starts(
@@ -193,7 +210,8 @@ def unit_rows(U: np.ndarray, free: int) -> np.ndarray:
 def best_bias(T: np.ndarray, Z: np.ndarray) -> np.ndarray:
     """Return the bias that maximises ``Z'(t + b)_+`` for each column of ``T``.
 
-    With ``sum(Z) == 0`` the maximum over b is attained at a breakpoint ``b = -t_k``.
+    It maximises ``Z'phi(t + b)`` too, for every slope of phi: the linear part of phi has no b. With
+    ``sum(Z) == 0`` the maximum over b is attained at a breakpoint ``b = -t_k``.
 
     Parameters
     ----------
@@ -212,7 +230,13 @@ def best_bias(T: np.ndarray, Z: np.ndarray) -> np.ndarray:
 
 
 def _ascend(
-    X: np.ndarray, Z: np.ndarray, U: np.ndarray, signs: np.ndarray, free: int, steps: int = 60
+    X: np.ndarray,
+    Z: np.ndarray,
+    U: np.ndarray,
+    signs: np.ndarray,
+    free: int,
+    slope: float,
+    steps: int = 60,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Projected ascent of all starts at once, each with its own step length.
 
@@ -222,7 +246,7 @@ def _ascend(
     fit = max(64, CACHE // len(X))
     if len(U) > fit:
         parts = [slice(k, k + fit) for k in range(0, len(U), fit)]
-        done = [_ascend(X, Z, U[part], signs[part], free, steps) for part in parts]
+        done = [_ascend(X, Z, U[part], signs[part], free, slope, steps) for part in parts]
         return np.concatenate([u for u, _ in done]), np.concatenate([v for _, v in done])
     reach = float(np.max(np.linalg.norm(X[:, : X.shape[1] - free], axis=1), initial=0.0))
     unit, weight = (1.0, 1.0) if free else (reach or 1.0, float(np.max(np.abs(Z), initial=0.0)) or 1.0)
@@ -238,6 +262,9 @@ def _ascend(
             V[:, -1] = best_bias(X @ V.T, Z[:, None] * signs)
         np.matmul(data, V.T, out=T)
         np.greater(T, 0, out=on, casting="unsafe")
+        if slope:
+            np.multiply(on, 1.0 - slope, out=on)
+            np.add(on, slope, out=on)
         np.multiply(T, on, out=T)
         values = sides * (z @ T)
         np.multiply(on, z[:, None], out=on)
@@ -267,6 +294,7 @@ def _polish_best(
     values: np.ndarray,
     n_polish: int,
     free: int,
+    slope: float,
     exact: bool,
 ) -> Neurons:
     """Solve the best distinct cells exactly, walk, and keep one neuron per pattern and sign."""
@@ -284,7 +312,8 @@ def _polish_best(
         seen.add(key)
         end = (float(values[j]), U[j], mask, U[j])
         if exact:
-            end = walk(X, signs[j] * Z, mask, U[j], norms, free, visited=visited[float(signs[j])])
+            seen_by = visited[float(signs[j])]
+            end = walk(X, signs[j] * Z, mask, U[j], norms, free, slope=slope, visited=seen_by)
         key = np.packbits(end[2]).tobytes() + (b"+" if signs[j] > 0 else b"-")
         if key not in ends or ends[key][0] < end[0]:
             ends[key] = (end[0], end[1], signs[j], end[2], end[3])
@@ -307,9 +336,10 @@ def walk(
     norms: np.ndarray,
     free: int = 0,
     max_cells: int = 50,
+    slope: float = 0.0,
     visited: set[bytes] | None = None,
 ) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
-    """Maximise ``z'(Xu)_+`` exactly in a cell and walk to better neighbouring cells.
+    """Maximise ``z'phi(Xu)`` exactly in a cell and walk to better neighbouring cells.
 
     Parameters
     ----------
@@ -321,6 +351,8 @@ def walk(
         A point of its open cell.
     norms : ndarray of shape (n,)
         Row norms of X.
+    slope : float
+        Of the activation phi on the negative side.
     visited : set of bytes or None
         Packed patterns that other walks for the same ``z`` have been to; this one adds its own.
 
@@ -328,11 +360,12 @@ def walk(
     -------
     value, direction (d,), mask (n,), gate (d,) of the best cell visited
     """
-    best = (float(z @ np.maximum(X @ gate, 0.0)), gate, mask, gate)
+    best = (float(z @ rectify(X @ gate, slope)), gate, mask, gate)
     for _ in range(max_cells):
         sign = np.where(mask, 1.0, -1.0)
-        r, rho = project_cone(X, sign, X.T @ np.where(mask, z, 0.0), free, rounds=1, near=gate)
-        found = neuron_of(X, z, r, free)
+        G = X.T @ np.where(mask, z, slope * z)
+        r, rho = project_cone(X, sign, G, free, rounds=1, near=gate)
+        found = neuron_of(X, z, r, free, slope)
         if found is None:
             break
         value, u = found
@@ -350,7 +383,7 @@ def walk(
             break
         tight = np.abs(X @ u) <= TIGHT * norms * np.linalg.norm(u)
         # Tight rows that a price-increasing step would cross; rows through 0 have no side.
-        cross = tight & (norms > 0) & (rho + z > 1e-12 * np.max(np.abs(z))) & (rho > 0)
+        cross = tight & (norms > 0) & (rho + (1.0 - slope) * z > 1e-12 * np.max(np.abs(z))) & (rho > 0)
         if not np.any(cross):
             break
         moved = np.where(cross, ~mask, mask)
@@ -372,8 +405,10 @@ def _is_new(mask: np.ndarray, visited: set[bytes] | None) -> bool:
     return True
 
 
-def neuron_of(X: np.ndarray, z: np.ndarray, r: np.ndarray, free: int) -> tuple[float, np.ndarray] | None:
-    """Return the value ``z'(Xu)_+`` and the unit neuron u that a cone projection ``r`` stands for."""
+def neuron_of(
+    X: np.ndarray, z: np.ndarray, r: np.ndarray, free: int, slope: float = 0.0
+) -> tuple[float, np.ndarray] | None:
+    """Return the value ``z'phi(Xu)`` and the unit neuron u that a cone projection ``r`` stands for."""
     size = float(np.linalg.norm(r[: len(r) - free]))
     # A projection that is zero but for rounding has no direction.
     if size <= 1e-13 * float(np.abs(z) @ np.linalg.norm(X, axis=1)):
@@ -382,7 +417,7 @@ def neuron_of(X: np.ndarray, z: np.ndarray, r: np.ndarray, free: int) -> tuple[f
     if free:
         u[-1] = 0.0
         u[-1] = best_bias((X @ u)[:, None], z[:, None])[0]
-    return float(z @ np.maximum(X @ u, 0.0)), u
+    return float(z @ rectify(X @ u, slope)), u
 
 
 def _inside(

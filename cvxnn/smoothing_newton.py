@@ -10,6 +10,7 @@ search then finds again and again. With the ReLU replaced by a hyperbola that ha
 
     phi_mu(t) = b psi(t / b),   psi(r) = (r + sqrt(r^2 + 4 mu^2)) / 2,   b_ij = |x_i| |u_j|,
 
+(an activation with slope s on the negative side becomes ``s t + (1 - s) phi_mu(t)``),
 Newton's method follows the minimum while mu goes to zero, like an interior-point method: at the end
 every neuron is stationary and every kink exact. With ``z_i = -dL/df_i``, slopes ``S = psi'`` and the
 Hessian W of the loss, one step solves
@@ -95,19 +96,26 @@ class _Network:
         """Take the signs of neurons, and their norms for what bands are relative to."""
         self.signs, self.sizes = rows.signs, self.design.norms(rows.U)
 
+    def _mix(self, straight: np.ndarray | float, root: np.ndarray) -> np.ndarray:
+        """``(1 + s) t + (1 - s) root``, twice the activation; without the products where s is zero."""
+        if not self.design.slope:
+            return straight + root
+        return (1.0 + self.design.slope) * straight + (1.0 - self.design.slope) * root
+
     def at(self, U: np.ndarray, mu: float) -> _Point:
         """Evaluate neurons ``U`` (m, r)."""
         problem = self.problem
         T = self.unit @ (U / self.sizes[:, None]).T
         root = np.sqrt(T * T + 4.0 * mu * mu)
-        f = self.reach * ((T + root) @ (0.5 * self.sizes * self.signs))
+        f = self.reach * (self._mix(T, root) @ (0.5 * self.sizes * self.signs))
         if problem.intercept:
             f = f + problem.loss.intercept(f, problem.y, problem.weights)
         # The norm has a kink too, at zero, where neurons are dropped before it matters.
         norms = np.sqrt(self.design.norms(U) ** 2 + (1e-9 * np.max(self.sizes)) ** 2)
         value = problem.value(f, float(np.sum(norms)))
         slope = problem.loss.gradient(f, problem.y, problem.weights)
-        return _Point(value, f, slope, 0.5 * (1.0 + T / root), 2.0 * mu * mu / root**3, norms)
+        bend = (1.0 - self.design.slope) * 2.0 * mu * mu / root**3
+        return _Point(value, f, slope, 0.5 * self._mix(1.0, T / root), bend, norms)
 
     def alone(
         self, U: np.ndarray, step: np.ndarray, slope: np.ndarray, mu: float, kept: np.ndarray
@@ -116,7 +124,8 @@ class _Network:
         at, to = U[kept], U[kept] + step[kept]
         before = self.unit @ (at / self.sizes[kept, None]).T
         after = self.unit @ (to / self.sizes[kept, None]).T
-        change = after - before + np.sqrt(after**2 + 4.0 * mu * mu) - np.sqrt(before**2 + 4.0 * mu * mu)
+        roots = np.sqrt(after**2 + 4.0 * mu * mu) - np.sqrt(before**2 + 4.0 * mu * mu)
+        change = self._mix(after - before, roots)
         gain = self.design.norms(to) - self.design.norms(at)
         return (
             0.5 * self.sizes[kept] * self.signs[kept] * ((slope * self.reach) @ change)

@@ -163,7 +163,13 @@ def test_a_network_on_other_data_is_just_a_network():
         ((W1, B1, W2, B2), {"loss": "log_loss"}, ValueError, "classes"),
         ((W1, B1, W2, B2), {"alpha": 0.0}, ValueError, "alpha=0.0 must be > 0"),
         ((W1, B1, W2, B2), {"architecture": "mlp"}, ValueError, "unknown architecture 'mlp'"),
-        ((W1, B1, W2, B2), {"architecture": "gated_relu"}, ValueError, "not a gated network"),
+        ((W1, B1, W2, B2), {"architecture": "gated_relu"}, ValueError, "do not determine a gated_relu"),
+        (
+            Network.two_layer(W1, B1, np.ones(5), 0.1),
+            {"architecture": "gated_relu"},
+            ValueError,
+            "not a gated network",
+        ),
     ],
 )
 def test_messages(network, options, error, message):

@@ -9,9 +9,13 @@ import pytest
 
 from cvxnn import penalties
 from cvxnn.architectures import ARCHITECTURES
+from cvxnn.architectures.absolute import Absolute
 from cvxnn.architectures.base import Progress
 from cvxnn.architectures.gated import GatedReLU
+from cvxnn.architectures.leaky_relu import LeakyReLU
+from cvxnn.architectures.linear import Linear
 from cvxnn.architectures.relu import ReLU
+from cvxnn.architectures.threshold import Threshold
 from cvxnn.arrangement import pack
 from cvxnn.certificate import Price
 from cvxnn.losses import LOSSES
@@ -38,6 +42,15 @@ VARIANTS = [
     ReLU("free", 12),
     GatedReLU("penalized", 12),
     GatedReLU(None, "all"),
+    LeakyReLU(None, "all", 0.2),
+    LeakyReLU("free", slope=-0.5),
+    Absolute("free"),
+    Absolute(None, 12),
+    Linear("free"),
+    Linear(None),
+    Threshold("free"),
+    Threshold(None, "all"),
+    Threshold("penalized", 12),
 ]
 
 
@@ -76,11 +89,12 @@ def test_penalties():
 
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("chunk", [0, 1, 3])
-def test_operators(signed, chunk):
+@pytest.mark.parametrize("slope", [0.0, 0.3, -1.0])
+def test_operators(signed, chunk, slope):
     rng = np.random.default_rng(0)
     X, masks = rng.normal(size=(13, 4)), rng.random((7, 13)) < 0.5
     signs = np.where(rng.random(7) < 0.5, 1.0, -1.0) if signed else None
-    check_operator(Masked(X, pack(masks), signs, chunk))
+    check_operator(Masked(X, pack(masks), signs, chunk, slope))
 
 
 def test_a_registry_refuses_two_members_of_one_name(tmp_path, monkeypatch):

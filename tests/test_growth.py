@@ -106,7 +106,7 @@ def test_merging_keeps_function_and_cost():
     design = Design.reduce(X, 0)
     small = merge(rows, design, 1e-9)
     assert len(small.signs) == 3
-    assert small.apply(design.X) == pytest.approx(rows.apply(design.X))
+    assert small.apply(design) == pytest.approx(rows.apply(design))
     assert np.sum(design.norms(small.U)) == pytest.approx(np.sum(design.norms(rows.U)))
 
 
@@ -115,7 +115,7 @@ def test_inserting_solves_the_lasso(loss, intercept, free):
     """Better, sparse, and as good as another solver makes it."""
     problem, design, rng = setting(loss, intercept, free)
     rows = anneal(problem, design, random_rows(problem, design, 5, rng), 0.01, 20)
-    f = rows.apply(design.X)
+    f = rows.apply(design)
     found = search(design.X, problem.residual(f), free=free, exact=False, random_state=rng)
     assert np.sum(found.values > problem.beta) > 1
     more = insert(problem, design, rows, found)
@@ -153,7 +153,7 @@ def test_blocks_add_up_neurons_of_one_pattern():
     rows = Rows(
         np.array([[1.0, 2.0], [3.0, 1.0], [1.0, 1.0], [-1.0, -2.0]]), np.array([1.0, 1.0, -1.0, 1.0])
     )
-    blocks = Blocks.of(X, rows)
+    blocks = Blocks.of(Design(X, np.eye(2)), rows)
     assert len(blocks.signs) == 3
     assert blocks.W[0].tolist() == [4.0, 3.0] and blocks.signs.tolist() == [1.0, -1.0, 1.0]
     assert blocks.masks.tolist() == [[True, True, False], [True, True, False], [False, False, True]]

@@ -283,7 +283,7 @@ def test_grown_patterns_reach_the_enumerated_optimum(hidden, intercept, loss, mo
         problem = Problem.from_alpha(X, y, None, loss, 0.01, intercept)
         proven = train(problem, ReLU(hidden), tol=1e-8).certificate
         with monkeypatch.context() as patch:
-            patch.setattr("cvxnn.architectures.relu.AUTO_PATTERNS", 0)
+            patch.setattr("cvxnn.architectures.rectified.AUTO_PATTERNS", 0)
             grown = train(problem, ReLU(hidden), tol=1e-7, bound_iter=5).certificate
         # two columns are priced exactly, whatever patterns training lists
         scope = "global" if hidden is None else "bounded"

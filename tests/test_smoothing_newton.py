@@ -102,7 +102,7 @@ def test_at_its_end_every_neuron_has_price_beta(loss: str, intercept: bool, bias
     before = objective(problem, design, rows)
     rows = follow(problem, design, rows, 1e-2, 1e-8, 100)
     assert objective(problem, design, rows) <= before
-    f = rows.apply(design.X)
+    f = rows.apply(design)
     Z = problem.residual(f)
     sizes = design.norms(rows.U)
     prices = rows.signs * (np.maximum(design.X @ rows.U.T, 0.0).T @ Z) / sizes

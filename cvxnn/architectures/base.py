@@ -89,6 +89,8 @@ class Architecture(ABC):
     """A family of networks together with its convex form."""
 
     name: ClassVar[str]
+    #: Whether a neuron of unit cost changes its output by no more than its input changes.
+    continuous: ClassVar[bool] = True
 
     @abstractmethod
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:

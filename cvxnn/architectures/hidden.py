@@ -1,4 +1,4 @@
-"""Hidden layers that several families share: ReLU neurons, and neurons behind fixed gates.
+"""Hidden layers that several families share: neurons with a kink at zero, and neurons behind fixed gates.
 
 A family of one output and its sister of several differ in their output layer, so in programs, oracles and
 decoding. What they see of the data, which gates they take and what the hidden half of a neuron costs is the
@@ -14,8 +14,9 @@ from typing import ClassVar
 import numpy as np
 
 from ..arrangement import Arrangement
-from ..network import Affine, Gated, Network
+from ..network import Absolute, Activation, Affine, Gated, LeakyReLU, Network, ReLU
 from ..oracles import Design
+from ..pricing import rectify
 from ..program import Problem
 from .base import check_count, check_hidden_bias, design_matrix
 
@@ -24,15 +25,27 @@ ALL_GATES = 50_000
 
 
 class ReLUHidden:
-    """A hidden layer of ReLU neurons with a penalised bias, a free one or none."""
+    """A hidden layer of neurons ``max(t, leak * t)`` with a penalised bias, a free one or none."""
 
     hidden_bias: str | None
+
+    @property
+    def leak(self) -> float:
+        """The slope of the activation on the negative side: 0, a ReLU."""
+        return 0.0
+
+    @property
+    def activation(self) -> Activation:
+        """The layer that explicit networks have between their weights."""
+        if self.leak == 0.0:
+            return ReLU()
+        return Absolute() if self.leak == -1.0 else LeakyReLU(self.leak)
 
     def design(self, problem: Problem) -> Design:
         """Return the design matrix of the neurons in its row space."""
         check_hidden_bias(self.hidden_bias)
         full = design_matrix(problem, self.hidden_bias)
-        return Design.reduce(full, 1 if self.hidden_bias == "free" else 0)
+        return Design.reduce(full, 1 if self.hidden_bias == "free" else 0, self.leak)
 
     def problem_of(self, problem: Problem) -> Problem:
         """A free hidden bias frees the constants of the output too: say so in the problem."""
@@ -46,11 +59,17 @@ class ReLUHidden:
         Raises
         ------
         ValueError
-            If it is not a two-layer ReLU network, or has biases that the family has not.
+            If it is not a two-layer network with this activation, or has biases that the family has not.
         """
         first, last = network.layers[0], network.layers[-1]
-        if not (isinstance(first, Affine) and isinstance(last, Affine) and len(network.layers) == 3):
-            raise ValueError(f"{network!r} is not a two-layer ReLU network: pass Affine, ReLU, Affine")
+        two = isinstance(first, Affine) and isinstance(last, Affine) and len(network.layers) == 3
+        if not (two and leak_of(network.layers[1]) == self.leak):
+            name = type(self.activation).__name__
+            slope = f" of slope {self.leak:g}" if isinstance(self.activation, LeakyReLU) else ""
+            raise ValueError(
+                f"{network!r} is not a two-layer {name} network{slope}: pass Affine, {name}, Affine"
+            )
+        assert isinstance(first, Affine)
         square = np.sum(first.weight**2, axis=0)
         if self.hidden_bias == "penalized":
             square = square + first.bias**2
@@ -65,7 +84,15 @@ class ReLUHidden:
         full = design_matrix(problem, self.hidden_bias)
         U = U[:, : full.shape[1]]
         penalised = U[:, :-1] if self.hidden_bias == "free" else U
-        return np.maximum(full @ (U / np.linalg.norm(penalised, axis=1)[:, None]).T, 0.0).T
+        units = U / np.linalg.norm(penalised, axis=1)[:, None]
+        return rectify(full @ units.T, self.leak).T
+
+
+def leak_of(layer: object) -> float | None:
+    """The slope of an activation layer on its negative side; None for layers of another kind."""
+    if isinstance(layer, LeakyReLU):
+        return float(np.ravel(layer.slope)[0])
+    return 0.0 if isinstance(layer, ReLU) else -1.0 if isinstance(layer, Absolute) else None
 
 
 class GatedHidden:

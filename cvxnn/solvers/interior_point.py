@@ -369,7 +369,6 @@ def _data(program: Program) -> _Data:
     operator: Any = program.operator
     X = to_numpy(operator.X)
     masks = operator.masks()
-    signs = np.ones(len(masks)) if operator.signs is None else to_numpy(operator.signs)
     sign = np.zeros(masks.shape)
     if isinstance(program.constraint, ReLUCones):
         sign = np.where(np.any(X != 0, axis=1), 2.0 * masks - 1.0, 0.0)
@@ -378,7 +377,7 @@ def _data(program: Program) -> _Data:
     size = np.linalg.norm(X, axis=0)
     if free and np.any(size[:kept] > 0):
         units[kept:] = np.maximum(size[kept:], 1e-300) / np.max(size[:kept])
-    return _Data(X / units, masks * signs[:, None], sign, kept, units)
+    return _Data(X / units, 1.0 * operator.passed(), sign, kept, units)
 
 
 def largest(v: np.ndarray) -> float:

@@ -67,6 +67,8 @@ class WorkingSet(Solver):
     def supports(self, program: Program) -> tuple[bool, str]:
         if not isinstance(program.operator, Masked):
             return False, "needs an operator that masks one X"
+        if program.operator.slope:
+            return False, "needs patterns of zeros and ones"
         if not isinstance(program.constraint, Free):
             return False, "its block steps know no cones"
         if not isinstance(program.penalty, GroupL2) or program.penalty.free:

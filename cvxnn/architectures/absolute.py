@@ -1,0 +1,43 @@
+r"""Two-layer networks of absolute values with one output.
+
+A neuron ``a |x'w + b|`` is ``a (x'w + b)_+ + a (-x'w - b)_+``: two ReLU neurons that share their weights,
+at the price of one. With S = 2 D - I, the signs of a pattern, the convex program is
+
+    minimise   L( sum_i S_i X (u_i - v_i) + c ) + beta * sum_i (||u_i|| + ||v_i||)
+    subject to S_i X u_i >= 0,   S_i X v_i >= 0,
+
+that of :mod:`cvxnn.architectures.relu` with slope -1 on the negative side. The activation is even: u and -u
+are one neuron, so of every two opposite patterns one is enough, and equal neurons are merged with their
+opposites.
+
+References: Pilanci and Ergen, ICML 2020; Ergen and Pilanci, JMLR 2021 (piecewise linear activations).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .rectified import Rectified
+
+
+@dataclass(frozen=True)
+class Absolute(Rectified):
+    """Two-layer networks of absolute values with one output.
+
+    Parameters
+    ----------
+    hidden_bias : {"penalized", "free", None}, default="penalized"
+        As in :class:`cvxnn.architectures.relu.ReLU`.
+    patterns : {"auto", "all"} or int, default="auto"
+        Likewise.
+    """
+
+    name: ClassVar[str] = "absolute"
+
+    hidden_bias: str | None = "penalized"
+    patterns: str | int = "auto"
+
+    @property
+    def leak(self) -> float:
+        return -1.0

@@ -1,0 +1,68 @@
+r"""Two-layer leaky ReLU networks with one output.
+
+The activation ``phi(t) = t`` for t > 0 and ``s t`` for t < 0, with a slope s in [-1, 1), changes its piece
+where the ReLU does. A neuron with pattern D computes ``D~ X u`` on the data, with
+
+    D~ = D + s (I - D),       (2 D - I) X u >= 0,
+
+so the convex program is that of :mod:`cvxnn.architectures.relu` with D~ for D in the loss and the same
+cones:
+
+    minimise   L( sum_i D~_i X (u_i - v_i) + c ) + beta * sum_i (||u_i|| + ||v_i||),   u_i, v_i in the
+    cones,
+
+with the dual constraint ``max over ||u|| <= 1 of |Z'phi(Xu)| <= beta``. Weight decay becomes the norm by
+the same argument, for phi is positively homogeneous. The pattern of zeros counts: a neuron that is off
+everywhere is linear with slope s. Since ``phi(t) = (1 - s) t_+ + s t``, prices are those of ReLU neurons
+plus a linear part, and the bound over all patterns is that of :mod:`cvxnn.bounds` with another share of t
+beside ``|t|``.
+
+References: Pilanci and Ergen, ICML 2020; Ergen and Pilanci, "Convex geometry and duality of
+over-parameterized neural networks", JMLR 2021 (piecewise linear activations).
+"""
+
+from __future__ import annotations
+
+import numbers
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .rectified import Rectified
+
+
+@dataclass(frozen=True)
+class LeakyReLU(Rectified):
+    """Two-layer leaky ReLU networks with one output.
+
+    Parameters
+    ----------
+    hidden_bias : {"penalized", "free", None}, default="penalized"
+        As in :class:`cvxnn.architectures.relu.ReLU`.
+    patterns : {"auto", "all"} or int, default="auto"
+        Likewise.
+    slope : float, default=0.01
+        Of the negative side, in [-1, 1).
+
+    Raises
+    ------
+    ValueError
+        If the slope is none.
+    """
+
+    name: ClassVar[str] = "leaky_relu"
+
+    hidden_bias: str | None = "penalized"
+    patterns: str | int = "auto"
+    slope: float = 0.01
+
+    def __post_init__(self) -> None:
+        real = isinstance(self.slope, numbers.Real) and not isinstance(self.slope, bool)
+        if not real or not -1.0 <= float(self.slope) < 1.0:
+            raise ValueError(
+                f"slope={self.slope!r} must be a number from -1 up to, but not including, 1: "
+                "pass 0.01 (the default), or architecture='linear' for slope 1"
+            )
+
+    @property
+    def leak(self) -> float:
+        return float(self.slope)

@@ -1,0 +1,230 @@
+r"""Two-layer networks of threshold units with one output.
+
+The network ``f(x) = sum_j s_j a_j 1[x'w_j + b_j >= 0] + c`` has units with a trainable amplitude s_j, and
+weight decay on amplitudes and output weights; the size of w_j changes nothing and is not penalised, nor is
+b_j:
+
+    minimise   sum_i loss(f(x_i), y_i) + beta/2 * sum_j (s_j^2 + a_j^2).
+
+A unit's output on the data is its pattern, and there are finitely many, so the program is a Lasso over
+them,
+
+    minimise   L( sum_i z_i d_i + c ) + beta * sum_i |z_i|,         |Z'd_i| <= beta in the dual,
+
+exact from n units on: z becomes a unit with the gate of its pattern and ``s a = z``. Since ``1[0 >= 0] =
+1`` patterns of the borders count (w = 0 is always on). Where patterns can be listed the certificate is
+exact. Where the rows of the data are independent every 0/1 vector is a pattern, and for the squared error
+the solution is closed,
+
+    f_i = y_i cut off at t and -u,      sum (y_i - t)_+ = sum (-y_i - u)_+ = beta,
+
+a sum of nested sets, for any loss the sets of samples above or below a target. Elsewhere patterns grow:
+price half-spaces by search (:mod:`cvxnn.halfspaces`), add the best, solve the Lasso, until none prices out.
+
+In an explicit network s_j a_j is the output weight. Where a unit without bias has samples on its border its
+bias is of the size of rounding, which keeps them on.
+
+Reference: Ergen, Gulluk, Lacotte and Pilanci, "Globally optimal training of neural networks with threshold
+activation functions", ICLR 2023.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..arrangement import Arrangement, TooManyPatterns, pack
+from ..certificate import Oracle, search_gap
+from ..halfspaces import (
+    TIE,
+    HalfSpaceOracle,
+    HalfSpaces,
+    ListedOracle,
+    SearchedOracle,
+    ShatteredOracle,
+    level_sets,
+    listed,
+    search,
+    shatters,
+)
+from ..network import Affine, Network
+from ..network import Threshold as Step
+from ..operators import Masked
+from ..penalties import GroupL2
+from ..program import Master, Problem, Program, Solution
+from .base import Architecture, Effort, Progress, Training, check_count, check_hidden_bias, design_matrix
+
+#: `patterns="auto"` lists up to this many patterns, and up to this many numbers in them.
+AUTO_PATTERNS, AUTO_NUMBERS = 10_000, 10_000_000
+#: `patterns="all"` refuses beyond this many.
+ALL_PATTERNS = 50_000
+#: Patterns to begin with where they grow, and patterns a round adds.
+FIRST, ADDED = 64, 32
+
+
+@dataclass(frozen=True)
+class Threshold(Architecture):
+    """Two-layer networks of threshold units with one output.
+
+    Parameters
+    ----------
+    hidden_bias : {"penalized", "free", None}, default="penalized"
+        Whether units have a bias. It is scale-free with their weights, so both words mean the same, but
+        ``"free"`` keeps its meaning of bringing a free constant of the output.
+    patterns : {"auto", "all"} or int, default="auto"
+        "auto" takes all patterns where that is cheap and grows them otherwise; "all" insists; a number
+        trains on that many sampled patterns, with scope ``patterns``.
+    """
+
+    name: ClassVar[str] = "threshold"
+    continuous: ClassVar[bool] = False
+
+    hidden_bias: str | None = "penalized"
+    patterns: str | int = "auto"
+
+    def _design(self, problem: Problem) -> np.ndarray:
+        check_hidden_bias(self.hidden_bias)
+        return design_matrix(problem, self.hidden_bias)
+
+    def problem_of(self, problem: Problem) -> Problem:
+        """A free hidden bias frees the constant of the output too, as in other families."""
+        if self.hidden_bias != "free" or problem.intercept:
+            return problem
+        return Problem(problem.X, problem.y, problem.weights, problem.loss, problem.beta, intercept=True)
+
+    def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
+        X = self._design(problem)
+        if not isinstance(self.patterns, str):
+            drawn = random_state.standard_normal((check_count(self.patterns), X.shape[1]))
+            found = HalfSpaces.of(drawn @ X.T >= 0, drawn)
+            return Arrangement(pack(found.masks), len(X), found.gates)
+        if self.patterns not in ("auto", "all"):
+            raise ValueError(
+                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all' or a number of patterns"
+            )
+        if shatters(X):
+            return level_sets(X, problem.y)
+        if self.patterns == "all":
+            return listed(X, ALL_PATTERNS)
+        try:
+            return listed(X, min(AUTO_PATTERNS, max(64, AUTO_NUMBERS // len(X))))
+        except TooManyPatterns:
+            return None
+
+    def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
+        """The Lasso over the listed patterns: groups of one weight, masks of a column of ones."""
+        problem = self.problem_of(problem)
+        operator = Masked(np.ones((len(problem.y), 1)), arrangement.bits)
+        rest = (problem.y, problem.weights, problem.beta, GroupL2())
+        return Program(operator, problem.loss, *rest, intercept=problem.intercept)
+
+    def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
+        z = np.asarray(solution.W, dtype=np.float64)[:, 0]
+        kept = np.abs(z) > 1e-10 * np.sum(np.abs(z))
+        spaces = HalfSpaces(arrangement.masks()[kept], arrangement.gates[kept], z[kept])
+        return self._network(problem, spaces, z[kept])
+
+    def _network(self, problem: Problem, spaces: HalfSpaces, z: np.ndarray) -> Network:
+        """Units with the patterns of half-spaces, their borders clear of rounding where they can be."""
+        problem, X = self.problem_of(problem), self._design(problem)
+        size = np.linalg.norm(spaces.gates, axis=1, keepdims=True)
+        gates = spaces.gates / np.where(size > 0, size, 1.0)
+        T = gates @ X.T
+        on = np.min(np.where(spaces.masks, T, np.inf), axis=1, initial=np.inf)
+        off = np.max(np.where(spaces.masks, -np.inf, T), axis=1, initial=-np.inf)
+        if self.hidden_bias is None:
+            reach = float(np.max(np.linalg.norm(X, axis=1), initial=0.0))
+            border = (on < 0.25 * TIE * reach) & (size[:, 0] > 0)
+            W, bias = gates, np.where(border, 0.5 * TIE * reach, 0.0)
+        else:
+            middle = np.where(np.isfinite(on) & np.isfinite(off), 0.5 * (on + off), 0.0)
+            W, bias = gates[:, :-1], gates[:, -1] - middle
+        layers = (Affine(np.ascontiguousarray(W.T), np.ascontiguousarray(bias)), Step())
+        network = Network((*layers, Affine(z[:, None].copy(), np.zeros(1))))
+        if not problem.intercept:
+            return network
+        c = problem.loss.intercept(network(problem.X), problem.y, problem.weights)
+        return Network((*layers, Affine(z[:, None].copy(), np.array([c]))))
+
+    def cost(self, network: Network) -> float:
+        """``sum_j |s_j a_j|``, weight decay on amplitudes and output weights after balancing them.
+
+        Raises
+        ------
+        ValueError
+            If it is not a two-layer network of threshold units.
+        """
+        first, last = network.layers[0], network.layers[-1]
+        two = isinstance(first, Affine) and isinstance(last, Affine) and len(network.layers) == 3
+        if not (two and isinstance(network.layers[1], Step)):
+            raise ValueError(
+                f"{network!r} is not a two-layer threshold network: pass Affine, Threshold, Affine"
+            )
+        assert isinstance(last, Affine)
+        return float(np.sum(np.abs(last.weight)))
+
+    def oracle(self, problem: Problem, arrangement: Arrangement | None) -> HalfSpaceOracle:
+        problem, X, biased = self.problem_of(problem), self._design(problem), self.hidden_bias is not None
+        if isinstance(self.patterns, str) and shatters(X):
+            return ShatteredOracle(problem, X, biased)
+        if arrangement is None or (isinstance(self.patterns, str) and not arrangement.complete):
+            return SearchedOracle(problem, X, biased)
+        return ListedOracle(problem, X, biased, arrangement)
+
+    def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
+        X = self._design(problem)
+        return (U[:, : X.shape[1]] @ X.T >= 0).astype(np.float64)
+
+    def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: float) -> Network:
+        return Network.two_layer(W1, b1, w2, c, Step())
+
+    def train(
+        self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
+    ) -> Training:
+        assert isinstance(oracle, HalfSpaceOracle)
+        if isinstance(oracle, SearchedOracle):
+            return (yield from self._grow(problem, oracle, effort))
+        assert arrangement is not None
+        solution = yield Master(self.lift(problem, arrangement), effort.tol)
+        assert solution is not None
+        network, Z = self.decode(problem, arrangement, solution), np.asarray(solution.Z)
+        problem = self.problem_of(problem)
+        value = problem.value(network(problem.X), self.cost(network))
+        gap = search_gap(problem, value, Z, oracle.price(Z).found)
+        effort.history.append(Progress(value, gap, network.width, len(arrangement), network, Z))
+        yield effort.history[-1]
+        return network
+
+    def _grow(self, problem: Problem, oracle: SearchedOracle, effort: Effort) -> Training:
+        """Column generation: search, add, solve, drop zeros."""
+        problem, X = self.problem_of(problem), self._design(problem)
+        gates = effort.random_state.standard_normal((FIRST, X.shape[1]))
+        if effort.start is not None:
+            gates = np.concatenate([oracle.gates_of(effort.start), gates])
+        Z = problem.residual(np.zeros_like(problem.y))
+        found = search(X, Z, gates[:0], effort.random_state)
+        spaces = HalfSpaces.of(gates @ X.T >= 0, gates).join(found)
+        best, least = None, float("inf")
+        for _ in range(effort.max_iter):
+            arrangement = Arrangement(pack(spaces.masks), len(X), spaces.gates)
+            solution = yield Master(self.lift(problem, arrangement), 0.1 * effort.tol)
+            assert solution is not None
+            network, Z = self.decode(problem, arrangement, solution), np.asarray(solution.Z)
+            value = problem.value(network(problem.X), self.cost(network))
+            if best is None or value <= least:
+                best, least = network, value
+            used = np.flatnonzero(np.asarray(solution.W)[:, 0])
+            found = search(X, Z, spaces.gates[used], effort.random_state)
+            found = found.join(oracle.search(Z, oracle.gates_of(network)))
+            gap = search_gap(problem, value, Z, max(found.best, problem.beta))
+            effort.history.append(Progress(least, gap, best.width, len(spaces.masks), best, Z))
+            yield effort.history[-1]
+            out = found.choose(np.flatnonzero(found.values > problem.beta * (1.0 + 1e-9))[:ADDED])
+            before = len(spaces.masks)
+            spaces = spaces.join(out)
+            if gap <= effort.tol or len(spaces.masks) == before:
+                break
+        assert best is not None
+        return best
