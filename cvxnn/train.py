@@ -27,6 +27,7 @@ from .architectures.base import Effort, Progress
 from .arrangement import Arrangement
 from .certificate import Certificate, Oracle, Proof, judge_and_prove
 from .network import Network
+from .penalties import GroupL2
 from .program import Master, Problem, Program, Solution, Status
 from .solvers import SOLVERS, Solver, run
 
@@ -192,7 +193,7 @@ def choose_solver(program: Program) -> Solver:
     for solver in (first_order, SOLVERS["conic"]()):
         if solver.supports(program)[0]:
             return solver
-    return point
+    return point if isinstance(program.penalty, GroupL2) else SOLVERS["conic"]()
 
 
 def train(
