@@ -1,9 +1,9 @@
 r"""Bounds over all patterns for norms of few vertices: a linear relaxation over the vertices.
 
 Let the ball of a norm Omega lie in the convex hull of vertices v, for the sum of sizes ``±e_k``. Of
-``z'(Xu)_+`` with ``z = p - q``, p and q its positive and negative part, the first term is convex in u, so at a
-mean of vertices at most the mean of its values there; and ``(t)_+ >= a t`` for a in [0, 1]. Hence, with
-``H = (XV)_+``, ``B = XV`` and any r with ``0 <= r <= q``,
+``z'(Xu)_+`` with ``z = p - q``, p and q its positive and negative part, the first term is convex in u, so
+at a mean of vertices at most the mean of its values there; and ``(t)_+ >= a t`` for a in [0, 1]. Hence,
+with ``H = (XV)_+``, ``B = XV`` and any r with ``0 <= r <= q``,
 
     max over Omega(u) <= 1 of z'(Xu)_+   <=   max over vertices v of  p'H_v - r'B_v,
 
@@ -12,11 +12,11 @@ linear in (p, q, r) can be optimised together with the dual variable. That progr
 
     minimise  L(f+ - f- + c) + beta * sum (m+ + m-)    subject to   0 <= f± <= H m±,  f± >= B m±,  m± >= 0,
 
-networks whose neurons may do any mean of their vertices; its multipliers are (p, r) for either sign. Bounds are
-recomputed from the multipliers, whatever their quality.
+networks whose neurons may do any mean of their vertices; its multipliers are (p, r) for either sign.
+Bounds are recomputed from the multipliers, whatever their quality.
 
-References: derived here; weak duality as in Pilanci and Ergen, ICML 2020, section 3. Mean of values at vertices:
-Rockafellar, Convex Analysis, theorem 32.2.
+References: derived here; weak duality as in Pilanci and Ergen, ICML 2020, section 3. Mean of values at
+vertices: Rockafellar, Convex Analysis, theorem 32.2.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 r"""Penalties that choose features: other norms of the weights of a hidden neuron.
 
 Let the penalty of a network be ``1/2 sum_j (Omega(w_j)^2 + a_j^2)`` with any norm Omega of the hidden
-weights. Rescaling a neuron, ``(s w_j, a_j / s)``, changes no prediction, and at the best s the penalty of the
-neuron is ``Omega(w_j) |a_j|``. So the convex program is that of weight decay with Omega in place of the
+weights. Rescaling a neuron, ``(s w_j, a_j / s)``, changes no prediction, and at the best s the penalty of
+the neuron is ``Omega(w_j) |a_j|``. So the convex program is that of weight decay with Omega in place of the
 Euclidean norm, the price of a dual variable is the largest correlation over ``Omega(u) <= 1``, and every
 theorem that only uses homogeneity stays. Here
 
@@ -18,15 +18,16 @@ Groups(G, r)               as above with 0 < r < 1                    and few fe
 Elastic(r)                 r ||w||_1 + (1 - r) ||w||_2                few features, correlated ones together
 =========================  =========================================  =================================
 
-A penalised hidden bias is a group of its own. The elastic net's usual form, ``||w||_1 + c ||w||_2^2``, is not
-homogeneous and has no convex program of this kind; the sum of the two norms is. Since Omega is at least the
-Euclidean norm, no network can cost less here than under weight decay: bounds for that are bounds here.
+A penalised hidden bias is a group of its own. The elastic net's usual form, ``||w||_1 + c ||w||_2^2``, is
+not homogeneous and has no convex program of this kind; the sum of the two norms is. Since Omega is at
+least the Euclidean norm, no network can cost less here than under weight decay: bounds for that are bounds
+here.
 
 The prox shrinks entries, then groups; the polar of a group is the t at which
 ``|| (|g| - t r)_+ ||_2 = t (1 - r)``, and that of a neuron the largest of these.
 
-References: Pilanci and Ergen, ICML 2020 (the program); Friedman, Hastie and Tibshirani, "A note on the group
-lasso and a sparse group lasso", 2010; Ndiaye, Fercoq, Gramfort and Salmon, NeurIPS 2016 (the polar).
+References: Pilanci and Ergen, ICML 2020 (the program); Friedman, Hastie and Tibshirani, "A note on the
+group lasso and a sparse group lasso", 2010; Ndiaye, Fercoq, Gramfort and Salmon, NeurIPS 2016 (the polar).
 """
 
 from __future__ import annotations
@@ -80,15 +81,15 @@ class Groups:
     def __post_init__(self) -> None:
         _check_ratio(self.l1_ratio)
         sound = isinstance(self.groups, Iterable) and not isinstance(self.groups, str)
-        rows = list(self.groups) if sound else [None]
+        rows: list[Any] = list(self.groups) if sound else [None]
         if not rows or not all(isinstance(row, Iterable) and not isinstance(row, str) for row in rows):
             raise ValueError(f"groups={self.groups!r}: pass lists of column numbers, [[0, 1], [2]] say")
         lists = tuple(tuple(row) for row in rows)
         members = [k for row in lists for k in row]
-        whole = all(isinstance(k, numbers.Integral) and not isinstance(k, bool) and k >= 0 for k in members)
+        whole = all(isinstance(k, int | np.integer) and not isinstance(k, bool) and k >= 0 for k in members)
         if not whole or not all(lists) or len(set(members)) < len(members):
             raise ValueError(
-                f"groups={self.groups!r}: pass lists of column numbers, none empty, every feature in one only"
+                f"groups={self.groups!r}: pass lists of column numbers, none empty, none repeated"
             )
         object.__setattr__(self, "groups", tuple(tuple(int(k) for k in row) for row in lists))
 

@@ -5,8 +5,8 @@ A network is kept as rows ``u_j`` with signs, as in :mod:`cvxnn.growth`, so that
 
     u_j  <-  prox of step * beta * Omega  at  u_j - step * sigma_j X'(1[Xu_j > 0] * grad L),
 
-with momentum, a step length found by trial, and the best c at every point. What this finds are patterns; the
-convex programs over them finish, and are exact where descent is not.
+with momentum, a step length found by trial, and the best c at every point. What this finds are patterns;
+the convex programs over them finish, and are exact where descent is not.
 
 References: Beck and Teboulle, SIAM J. Imaging Sci. 2009; O'Donoghue and Candes, Found. Comput. Math. 2015.
 """

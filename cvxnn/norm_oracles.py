@@ -1,12 +1,12 @@
 r"""Oracles for ReLU neurons whose weights pay another norm: exact over listed cells, or search and bound.
 
-:class:`NormCellOracle` goes through the cells of an arrangement in the order of ``polar(X'D Z)``, which bounds
-the price in a cell, and solves those that may hold the best neuron. :class:`NormSearchOracle` searches, and
-proves through whichever of two bounds over all patterns is better:
+:class:`NormCellOracle` goes through the cells of an arrangement in the order of ``polar(X'D Z)``, which
+bounds the price in a cell, and solves those that may hold the best neuron. :class:`NormSearchOracle`
+searches, and proves through whichever of two bounds over all patterns is better:
 
 - the norm is at least the Euclidean one, so what holds for weight decay holds here (:mod:`cvxnn.bounds`);
-- the ball lies in the hull of ``± e_k / (r + (1 - r) / sqrt|G|)``, k in group G (:mod:`cvxnn.bounds_vertices`),
-  tight where neurons see single features.
+- the ball lies in the hull of ``± e_k / (r + (1 - r) / sqrt|G|)``, k in group G, which is tight where
+  neurons see single features (:mod:`cvxnn.bounds_vertices`).
 
 References: Pilanci and Ergen, ICML 2020, section 3; :mod:`cvxnn.norm_pricing`.
 """

@@ -4,7 +4,8 @@ A neuron improves the network exactly if its price exceeds beta, where with a no
 
     M(Z) = max over Omega(u) <= 1 of |Z'(Xu)_+|.
 
-In the cell of pattern D this is a small conic program with its dual, for ``g = X'D Z``, ``A = (2 D - I) X``,
+In the cell of pattern D this is a small conic program with its dual, for ``g = X'D Z``, ``A = (2 D - I)
+X``,
 
     max { g'u : A u >= 0, Omega(u) <= 1 }  =  min over rho >= 0 of polar(g + A' rho),
 

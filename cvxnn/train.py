@@ -26,6 +26,7 @@ from .architectures import ARCHITECTURES, VECTOR_ARCHITECTURES, Architecture, Ve
 from .architectures.base import Effort, Progress
 from .arrangement import Arrangement
 from .certificate import Certificate, Oracle, Proof, judge_and_prove
+from .feature_penalties import WeightPenalty, check_penalty, is_weight_decay
 from .network import Network
 from .penalties import GroupL2
 from .program import Master, Problem, Program, Solution, Status
@@ -135,6 +136,7 @@ def get_architecture(
     patterns: Any,
     outputs: int = 1,
     coupling: str = "joint",
+    penalty: WeightPenalty = "l2",
 ) -> Architecture:
     """Return an architecture from its name; an :class:`Architecture` is returned as it is.
 
@@ -147,6 +149,8 @@ def get_architecture(
         Number of outputs of the networks.
     coupling : {"joint", "separate"}
         Of several outputs.
+    penalty : {"l2", "l1"}, Groups or Elastic
+        Of the hidden weights of networks with one output, see :mod:`cvxnn.feature_penalties`.
 
     Raises
     ------
@@ -161,8 +165,13 @@ def get_architecture(
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         names = ", ".join(map(repr, ARCHITECTURES))
         raise ValueError(f"unknown architecture {architecture!r}: pass one of {names}, or an Architecture")
+    check_penalty(penalty)
     if outputs == 1:
-        return ARCHITECTURES[architecture](hidden_bias=hidden_bias, patterns=patterns)  # type: ignore[call-arg]
+        return ARCHITECTURES[architecture](  # type: ignore[call-arg]
+            hidden_bias=hidden_bias, patterns=patterns, penalty=penalty
+        )
+    if not is_weight_decay(penalty):
+        raise ValueError(f"penalty={penalty!r} is for one output: pass 'l2' for {outputs} outputs")
     if architecture not in VECTOR_ARCHITECTURES:
         names = ", ".join(map(repr, VECTOR_ARCHITECTURES))
         raise ValueError(f"architecture {architecture!r} has one output: pass one of {names}")

@@ -37,7 +37,7 @@ class HiddenPenalty:
         return feature_norm(self.penalty, features, self.hidden_bias, reach)
 
     def sizes(self, U: np.ndarray) -> np.ndarray:
-        """Return the norms (k,) of the penalised parts of weights ``U``, (k, d) or (k, d + 1) with a bias."""
+        """Return the norms (k,) of the penalised parts of weights ``U``, (k, d), the bias last if any."""
         return self.norm(U.shape[1] - (self.hidden_bias is not None)).norms(U)
 
     def sizes_of(self, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:

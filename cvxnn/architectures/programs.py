@@ -1,8 +1,8 @@
 """Training by convex programs alone: what grows networks whose hidden weights pay another norm.
 
 Growing under weight decay has Newton's methods that know its norm. For other norms a short proximal descent
-finds patterns (:mod:`cvxnn.norm_growth`), and the programs do the rest: solve on the current patterns, price
-neurons under the norm, add the best, until none prices out. That is slower, and as exact.
+finds patterns (:mod:`cvxnn.norm_growth`), and the programs do the rest: solve on the current patterns,
+price neurons under the norm, add the best, until none prices out. That is slower, and as exact.
 
 References: Pilanci and Ergen, ICML 2020; Bach, JMLR 2017, section 4 (growing networks).
 """
@@ -121,7 +121,7 @@ class GrownByPrograms:
         fresh: Blocks,
         found: Neurons,
     ) -> Blocks:
-        """The blocks that carry the solution, those of found neurons, and those that all of them move to."""
+        """The blocks that carry the solution, those of found neurons, and those they all move to."""
         size = design.norms(blocks.W)
         carry = size > ZERO * np.max(size, initial=0.0)
         moved = Blocks.of(design.X, Rows.empty(design.X.shape[1]))

@@ -17,8 +17,8 @@ Where the patterns cannot be listed they grow: solve the program on the current 
 against its dual variable, add the best, drop the zeros, until no neuron prices out (column generation,
 which is Frank-Wolfe with all its atoms re-optimised). Local descent on a few dozen neurons finds the
 first patterns. With ``hidden_bias="free"`` the b_j carry no penalty; the norms are then over w alone.
-Another norm of the hidden weights (`penalty`, :mod:`cvxnn.feature_penalties`) takes the place of the Euclidean
-one throughout; what grows such networks is :mod:`cvxnn.architectures.programs`.
+Another norm of the hidden weights (`penalty`, :mod:`cvxnn.feature_penalties`) takes the place of the
+Euclidean one throughout; what grows such networks is :mod:`cvxnn.architectures.programs`.
 
 References: Pilanci and Ergen, "Neural networks are convex regularizers", ICML 2020; Bach, JMLR 2017,
 section 4 (growing networks); Mishkin, Sahiner and Pilanci, ICML 2022.

@@ -128,7 +128,7 @@ def _attempt(
     start: Array | None,
     callback: Callable[[int, float, float], None] | None,
 ) -> Solution:
-    """Step from a start until the gap is reached, or something else ends it; `ends` is a clock's reading."""
+    """Step from a start until the gap is reached, or something else ends it; `ends` is a time."""
     state = solver.init(program, start)
     best = _look(program, solver.candidate(program, state))
     status, k = Status.max_iter, 0

@@ -1,8 +1,8 @@
 """The explicit program, handed whole to a general conic solver: the reference for small sizes.
 
 Nothing is exploited here. Every group's predictions are written out, every penalty and
-the loss is its conic form (a norm a second-order cone), every cone row a linear inequality, and Clarabel solves it to high accuracy.
-What the structured solvers return is checked against this.
+the loss is its conic form (a norm a second-order cone), every cone row a linear inequality, and Clarabel
+solves it to high accuracy. What the structured solvers return is checked against this.
 
 Reference: Goulart and Chen, "Clarabel: an interior-point solver for conic programs with quadratic
 objectives", 2024.
