@@ -7,7 +7,7 @@ with ``H = (XV)_+``, ``B = XV`` and any r with ``0 <= r <= q``,
 
     max over Omega(u) <= 1 of z'(Xu)_+   <=   max over vertices v of  p'H_v - r'B_v,
 
-a linear program in r, exact for neurons at vertices: those of one feature, under the sum of sizes. What is
+a linear program in r, exact for Z >= 0 and looser the more signs Z has. What is
 linear in (p, q, r) can be optimised together with the dual variable. That program's own dual is
 
     minimise  L(f+ - f- + c) + beta * sum (m+ + m-)    subject to   0 <= f± <= H m±,  f± >= B m±,  m± >= 0,

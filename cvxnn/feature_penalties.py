@@ -18,10 +18,10 @@ Groups(G, r)               as above with 0 < r < 1                    and few fe
 Elastic(r)                 r ||w||_1 + (1 - r) ||w||_2                few features, correlated ones together
 =========================  =========================================  =================================
 
-A penalised hidden bias is a group of its own. The elastic net's usual form, ``||w||_1 + c ||w||_2^2``, is
-not homogeneous and has no convex program of this kind; the sum of the two norms is. Since Omega is at
-least the Euclidean norm, no network can cost less here than under weight decay: bounds for that are bounds
-here.
+A penalised hidden bias is a group of its own beside groups, and one weight more otherwise. The elastic
+net's usual form, ``||w||_1 + c ||w||_2^2``, is not homogeneous and has no convex program of this kind; the
+sum of the two norms is. Since Omega is at least the Euclidean norm, no network can cost less here than
+under weight decay: bounds for that are bounds here.
 
 The prox shrinks entries, then groups; the polar of a group is the t at which
 ``|| (|g| - t r)_+ ||_2 = t (1 - r)``, and that of a neuron the largest of these.
@@ -170,8 +170,8 @@ def feature_norm(
                 f"{features - 1} in one group"
             )
     if hidden_bias == "penalized":
-        # alone among the coordinates of weight decay it would not be
-        groups = ((*everything[0], features),) if penalty == "l2" else (*groups, (features,))
+        last = (features,)
+        groups = (*groups, last) if isinstance(penalty, Groups) else ((*groups[0], *last),)
     return FeatureNorm(groups, ratio, 1 if hidden_bias == "free" else 0, reach)
 
 

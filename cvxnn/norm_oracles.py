@@ -5,8 +5,8 @@ bounds the price in a cell, and solves those that may hold the best neuron. :cla
 searches, and proves through whichever of two bounds over all patterns is better:
 
 - the norm is at least the Euclidean one, so what holds for weight decay holds here (:mod:`cvxnn.bounds`);
-- the ball lies in the hull of ``± e_k / (r + (1 - r) / sqrt|G|)``, k in group G, which is tight where
-  neurons see single features (:mod:`cvxnn.bounds_vertices`).
+- the ball lies in the hull of ``± e_k / (r + (1 - r) / sqrt|G|)``, k in group G
+  (:mod:`cvxnn.bounds_vertices`).
 
 References: Pilanci and Ergen, ICML 2020, section 3; :mod:`cvxnn.norm_pricing`.
 """
