@@ -99,7 +99,7 @@ class ConvexNet(BaseEstimator):
         architecture = get_architecture(
             self.architecture, self.hidden_bias, self.patterns, outputs, self.coupling, self.penalty
         )
-        check_reducible(self.rank, outputs, architecture)
+        check_reducible(self.rank, X.shape[1], outputs, architecture)
         loss = get_loss(self.loss, outputs)
         problem = Problem.from_alpha(X, y, weights, loss, float(self.alpha), bool(self.fit_intercept))
         trainer = train if self.rank is None else partial(train_low_rank, rank=self.rank)
@@ -192,10 +192,15 @@ class ConvexNet(BaseEstimator):
         return OptimalSet.of(problem, architecture, self.network_, random_state=seed)
 
 
-def check_reducible(rank: Any, outputs: int, architecture: Architecture) -> None:
+def check_reducible(rank: Any, features: int, outputs: int, architecture: Architecture) -> None:
     """Raise ValueError where data cannot be reduced to a rank for a family of networks."""
     if rank is None:
         return
+    if rank > features:
+        raise ValueError(
+            f"rank={rank!r} is more than the {features} features: pass at most {features}, or None "
+            "for X as it is"
+        )
     if outputs > 1:
         raise ValueError(f"rank={rank!r} is for one output: pass None for {outputs} outputs")
     penalty = getattr(architecture, "penalty", "l2")

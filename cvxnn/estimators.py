@@ -52,7 +52,7 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
         :mod:`cvxnn.losses`.
     patterns : {"auto", "all"} or int, default="auto"
         Activation patterns: grown until none improves (or all of them, where that is cheap), all,
-        or a number of sampled ones.
+        or a number of sampled ones. With several outputs those of "relu" always grow: pass "auto".
     hidden_bias : {"penalized", "free", None}, default="penalized"
         Bias of the hidden neurons.
     fit_intercept : bool, default=True
@@ -193,7 +193,7 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
         hinge loss; half the squared error to -1 and +1. Only the first has probabilities.
     patterns : {"auto", "all"} or int, default="auto"
         Activation patterns: grown until none improves (or all of them, where that is cheap), all,
-        or a number of sampled ones.
+        or a number of sampled ones. With several outputs those of "relu" always grow: pass "auto".
     hidden_bias : {"penalized", "free", None}, default="penalized"
         Bias of the hidden neurons.
     fit_intercept : bool, default=True

@@ -145,7 +145,7 @@ class _Chosen(Routed):
         architecture = get_architecture(
             self.architecture, self.hidden_bias, self.patterns, outputs, self.coupling, self.penalty
         )
-        check_reducible(self.rank, outputs, architecture)
+        check_reducible(self.rank, X.shape[1], outputs, architecture)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         if given is None:
             problem, _ = self._problem(X, y, weights)

@@ -107,11 +107,18 @@ class Ground:
 
     @classmethod
     def prepare(
-        cls, problem: Problem, architecture: Architecture, random_state: np.random.Generator
+        cls,
+        problem: Problem,
+        architecture: Architecture,
+        random_state: np.random.Generator,
+        max_time: float | None = None,
     ) -> Ground:
-        """Arrange the patterns of a problem and make the oracle of its certificates."""
+        """Arrange the patterns of a problem and make the oracle of its certificates.
+
+        Within `max_time` seconds of training an exact oracle that takes long to make gives way.
+        """
         arrangement = architecture.arrange(problem, random_state)
-        return cls(arrangement, architecture.oracle(problem, arrangement))
+        return cls(arrangement, architecture.oracle_within(problem, arrangement, max_time))
 
 
 @cache
@@ -247,7 +254,7 @@ def train(
     began = time.perf_counter()
     deadline = began + (float("inf") if max_time is None else max_time)
     rng = np.random.default_rng(random_state)
-    ground = ground or Ground.prepare(problem, architecture, rng)
+    ground = ground or Ground.prepare(problem, architecture, rng, max_time)
     arrangement, oracle = ground.arrangement, ground.oracle.at(problem.beta)
     effort = Effort(tol, max_iter, rng, start=start)
     history: list[Moment] = []

@@ -114,6 +114,8 @@ def oracle_bounds(X: np.ndarray, Z: np.ndarray, *, free: int = 0, max_iter: int 
 
         def value(v: np.ndarray, power: float = power) -> tuple[float, np.ndarray]:
             top, _, slope = _smooth_top(X, Z, v, power)
+            if not np.isfinite(top):
+                return float("inf"), slope
             return np.log(top), slope / top
 
         found = minimize(value, logs, jac=True, method="L-BFGS-B", options={"maxiter": max_iter // 3}).x
@@ -128,9 +130,13 @@ def _smooth_top(
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """The power mean of the eigenvalues of W'W that stands for the largest, with its slopes in Z and
     logs."""
-    root = np.exp(0.5 * logs)[:, None]
-    A, B = Z * root, X / root
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        root = np.exp(0.5 * logs)[:, None]
+        A, B = Z * root, X / root
     W = np.hstack([A, B])
+    if not np.all(np.isfinite(W)) or np.max(np.abs(W), initial=0.0) > 1e150:
+        # a step of a descent too far: its line search turns back
+        return float("inf"), np.zeros_like(Z), np.zeros_like(logs)
     size, basis = np.linalg.eigh(W.T @ W)
     share = np.maximum(size / size[-1], 0.0) ** power
     total = float(np.sum(share))
@@ -253,6 +259,8 @@ def _lagrangian(
         Z = -loss.gradient(f, y, s)
         dual = loss.value(f, y, s) + float(np.sum(f * Z))
         top, slope_Z, slope_logs = _smooth_top(X, Z, logs, power)
+        if not np.isfinite(top):
+            return float("inf"), np.zeros_like(v)
         force = max(0.0, kappa + rho * (0.5 * top / price - 1.0))
         total = -dual + (force * force - kappa * kappa) / (2.0 * rho)
         # the derivative in Z; that in f follows through Z = -grad L(f), and through the intercept

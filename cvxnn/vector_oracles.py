@@ -20,6 +20,7 @@ principal component and its recursion over facets).
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from dataclasses import dataclass
 from itertools import combinations
@@ -173,21 +174,29 @@ class TooManyFaces(ValueError):
 class FaceOracle(VectorOracle):
     """Exact pricing over all faces of all cells (scope ``global``); for a few dimensions.
 
+    Parameters
+    ----------
+    problem, design, coupling
+    max_time : float
+        Seconds to list the faces in; with a finite number results may depend on the machine.
+
     Raises
     ------
     TooManyFaces
-        If there are too many, or rounding leaves in doubt which there are.
+        If there are too many, listing them takes too long, or rounding leaves in doubt which there are.
     """
 
-    def __init__(self, problem: Problem, design: Design, coupling: Coupling) -> None:
+    def __init__(
+        self, problem: Problem, design: Design, coupling: Coupling, max_time: float = float("inf")
+    ) -> None:
         super().__init__(problem, design, coupling)
         if design.free:
             raise TooManyFaces("a free hidden bias has no list of faces")
         self.resolution = 0.0
-        self.flats = list(self._flats())
+        self.flats = list(self._flats(time.perf_counter() + max_time))
         self._priced: tuple[np.ndarray, VectorNeurons] | None = None
 
-    def _flats(self) -> list[Flat]:
+    def _flats(self, deadline: float) -> list[Flat]:
         X = self.X
         r = X.shape[1]
         norms = np.linalg.norm(X, axis=1)
@@ -200,6 +209,8 @@ class FaceOracle(VectorOracle):
         found = []
         for k in orders:
             for chosen in combinations(rows, k):
+                if time.perf_counter() > deadline:
+                    raise TooManyFaces("listing the faces takes too long")
                 basis = np.eye(r)
                 if k:
                     _, size, Vt = np.linalg.svd(X[list(chosen)] / norms[list(chosen), None])

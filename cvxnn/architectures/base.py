@@ -110,6 +110,12 @@ class Architecture(ABC):
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> Oracle:
         """Return the oracle that certificates of this problem use."""
 
+    def oracle_within(
+        self, problem: Problem, arrangement: Arrangement | None, max_time: float | None
+    ) -> Oracle:
+        """Return :meth:`oracle`, or a weaker one where making that takes much of some seconds."""
+        return self.oracle(problem, arrangement)
+
     @abstractmethod
     def train(
         self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort

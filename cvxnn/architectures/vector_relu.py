@@ -58,6 +58,8 @@ CLOSE, SLIDE = 1e-2, 300
 #: A round that pays less than a share and does not halve the gap is idle; so many in a row are the end. The
 #: share grows with the data, from the first to the last, as rounds become expensive.
 PAYS, IDLE = (1e-6, 2e-4), 4
+#: Share of the time of a training that listing faces may take.
+LISTING = 0.2
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,16 @@ class VectorReLU(ReLUHidden, VectorArchitecture):
         )
 
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> VectorOracle:
+        return self.oracle_within(problem, arrangement, None)
+
+    def oracle_within(
+        self, problem: Problem, arrangement: Arrangement | None, max_time: float | None
+    ) -> VectorOracle:
+        """The exact oracle if its faces are listed in time."""
         problem, design = self.problem_of(problem), self.design(problem)
+        limit = float("inf") if max_time is None else LISTING * max_time
         try:
-            return FaceOracle(problem, design, self._check())
+            return FaceOracle(problem, design, self._check(), limit)
         except TooManyFaces:
             return VectorSearch(problem, design, self._check())
 
