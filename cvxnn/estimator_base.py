@@ -171,8 +171,6 @@ class ConvexNet(BaseEstimator):
         architecture = get_architecture(
             self.architecture, self.hidden_bias, self.patterns, penalty=self.penalty
         )
-        if not is_weight_decay(getattr(architecture, "penalty", "l2")):
-            raise ValueError("the optimal set is known for weight decay: train with penalty='l2'")
         problem = Problem.from_alpha(
             X,
             y,

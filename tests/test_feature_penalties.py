@@ -13,9 +13,11 @@ from cvxnn.bounds_vertices import relax, vertex_price
 from cvxnn.feature_penalties import Elastic, Groups, feature_norm
 from cvxnn.growth import Rows
 from cvxnn.losses import get_loss
+from cvxnn.low_rank import train_low_rank
 from cvxnn.norm_growth import descend_rows
 from cvxnn.norm_oracles import NormSearchOracle, vertices
 from cvxnn.norm_pricing import best_in_cell, cell_bound, search_neurons
+from cvxnn.optimal_set import OptimalSet
 from cvxnn.program import Problem
 from cvxnn.solvers import SOLVERS, run
 from cvxnn.train import get_architecture, train
@@ -74,6 +76,15 @@ def test_what_cannot_be_asked_for():
     model = ConvexNetRegressor(0.1, penalty="l1").fit(X, y / 12)
     with pytest.raises(ValueError, match="penalty='l2'"):
         model.optimal_set(X, y / 12)
+
+
+def test_what_rests_on_weight_decay_refuses():
+    problem = make(0)
+    with pytest.raises(ValueError, match="penalty='l2'"):
+        train_low_rank(problem, ReLU(None, penalty="l1"), 1)
+    family = GatedReLU(None, 6, "l1")
+    with pytest.raises(ValueError, match="penalty='l2'"):
+        OptimalSet.of(problem, family, train(problem, family).network)
 
 
 def test_solvers_of_weight_decay_refuse():
