@@ -139,7 +139,7 @@ class OptimalSet:
         Raises
         ------
         ValueError
-            If the network has several outputs, is not of the family, or pays another norm than weight decay.
+            If the network has several outputs, is not of the family, or pays another norm.
         """
         last = network.layers[-1]
         if not isinstance(last, Affine) or last.weight.shape[1] != 1:
