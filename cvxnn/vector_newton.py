@@ -47,7 +47,7 @@ ENTRIES, BLOCKS = 2e6, 4e6
 #: Damping at first, its limits, and what it is multiplied with after a full and after a short step.
 DAMPING, LEAST, MOST, EASE, HARDEN = 0.1, 1e-3, 1e4, 0.2, 4.0
 #: Products of a step, at most, and how exactly it is solved.
-PRODUCTS, SHARE = 150, 0.1
+PRODUCTS, SHARE = 40, 0.1
 #: Neurons whose blocks are formed at a time.
 CHUNK = 32
 
@@ -66,6 +66,7 @@ class _Network:
         norms = np.linalg.norm(design.X, axis=1)
         self.reach = np.maximum(norms, 1e-6 * float(np.max(norms)))[:, None]
         self.unit = design.X / self.reach
+        self.c = np.zeros(problem.y.shape[1])
         #: products of a step are taken in single precision
         self.low = design.X.astype(np.float32)
 
@@ -82,9 +83,10 @@ class _Network:
         root = np.sqrt(T * T + 4.0 * mu * mu)
         H = (T + root) * (0.5 * self.sizes)
         H *= self.reach
-        f = H @ V
-        if problem.intercept:
-            f = f + self.loss.intercept(f, problem.y, problem.weights)
+        f = H @ V + self.c
+        if problem.intercept:  # from the last constants on it is a step or two
+            more = self.loss.intercept(f, problem.y, problem.weights)
+            f, self.c = f + more, self.c + more
         if keep:
             self.mu, self.T, self.root, self.H, self.f = mu, T, root, H, f
         return problem.value(f, 0.5 * float(np.sum(U * U) + np.sum(V * V)))
@@ -155,9 +157,8 @@ class _Network:
 class _Whitened:
     """The Hessian in the coordinates in which the neurons' own blocks are the identity."""
 
-    def __init__(self, net: _Network, inverse: np.ndarray) -> None:
-        self.net, self.r = net, net.U.shape[1]
-        self.low = inverse.astype(np.float32)
+    def __init__(self, net: _Network) -> None:
+        self.net, self.r, self.low = net, net.U.shape[1], net.factors().astype(np.float32)
 
     def curve(self, z: np.ndarray) -> np.ndarray:
         step = self.back(z).astype(np.float32)
@@ -260,7 +261,7 @@ class _Step:
         """Solve for a step at the weights that the network holds."""
         flat, value = net.value(net.U, net.V, 0.1 * mu), net.value(net.U, net.V, mu)
         gradient = net.differentiate()
-        space = _Whitened(net, net.factors())
+        space = _Whitened(net)
         z = space.down(*gradient)
         p, promised, _ = steihaug(space, z, np.ones_like(z), float("inf"), SHARE, PRODUCTS)
         both = space.back(p)

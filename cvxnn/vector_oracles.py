@@ -84,7 +84,8 @@ class VectorOracle(Oracle):
             n_random = 64 * 2**effort
             return search_sampled(self.X, Z, starts=starts, n_random=n_random, random_state=random_state)
         search = search_joint if self.coupling is Coupling.joint else search_separate
-        polish = int(np.clip(2e6 / self.X.size, 4, 32)) * (1 + effort)
+        # solving exactly and walking cost n d^2 each
+        polish = int(np.clip(8e7 / (self.X.size * self.X.shape[1]), 4, 32)) * (1 + effort)
         found = search(
             self.X,
             Z,

@@ -60,7 +60,7 @@ FINE: Plan = ((1e-4, 200),)
 CLOSE, SLIDE = 1e-2, 300
 #: Newton's paths, from wide to fine: first and last mu, steps; taken between two search gaps (below, the
 #: kinks are known and held), and finer ones once a round has paid less than a share.
-PATHS, NEAR, FINER = ((1e-3, 3e-5, 15), (3e-4, 1e-6, 20), (1e-4, 1e-8, 40)), (1e-3, 0.2), 1e-3
+PATHS, NEAR, FINER = ((1e-3, 3e-5, 15), (1e-3, 1e-5, 20), (1e-3, 1e-6, 40)), (1e-3, 0.2), 1e-3
 #: A round that pays less than a share and does not halve the gap is idle; so many in a row are the end. The
 #: share grows with the data, from the first to the last, as rounds become expensive.
 PAYS, IDLE = (1e-6, 2e-4), 4
@@ -69,7 +69,7 @@ PAYS, IDLE = (1e-6, 2e-4), 4
 WIDE, WIDE_PER_OUTPUT, EPOCHS, STEPS = 100, 20, 20, 4000
 #: Steps of descent on all samples, before and after neurons go that have become zero (relative to the
 #: largest) or one; the share that a round has to pay.
-SWEEPS, LARGE_ZERO, LARGE_MERGE, LARGE_PAYS = (20, 40), 1e-3, 1e-3, 1e-3
+SWEEPS, LARGE_ZERO, LARGE_MERGE, LARGE_PAYS = (20, 40), 1e-3, 1e-3, 5e-3
 
 
 @dataclass(frozen=True)
