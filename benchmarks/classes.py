@@ -2,8 +2,8 @@
 
     python -m benchmarks.run --suite classes --resume
 
-The convex network trains first, ``ConvexNetClassifier(alpha, tol=1e-2)``, with a `max_time` on larger sets
-(8 s for digits, two minutes for pendigits, eight for pictures), and prints its certificate. Its CPU
+The convex network trains first, ``ConvexNetClassifier(alpha, tol=0.05)``, with a `max_time` on larger sets
+(two minutes for pendigits, eight for pictures), and prints its certificate. Its CPU
 seconds, but at least `LEAST`, are what every peer gets:
 
 - MLP: ``MLPClassifier()`` of scikit-learn, epoch after epoch;
@@ -41,8 +41,8 @@ PEERS = ("cvxnn", "MLP", "boosting", "Adam")
 #: The second table's columns.
 HEAD = ["convex network", "alpha", "objective", "Adam's", "search gap", "proven bound", "neurons"]
 HEAD += ["CPU s", "wall s", "GB"]
-#: The search gap at which ours stops: accuracy does not change below a percent.
-TOL = 1e-2
+#: The search gap at which ours stops: accuracy hardly changes below some percent.
+TOL = 5e-2
 #: CPU seconds a peer has at least.
 LEAST = 2.0
 #: Where Fashion-MNIST is looked for, if not where Debian's package puts it.
@@ -82,7 +82,7 @@ def _fashion(part: str) -> tuple[np.ndarray, np.ndarray]:
 SETS: dict[str, tuple[Callable[[], Split], float, float | None]] = {
     "iris": (lambda: _small("iris"), 1e-3, None),
     "wine": (lambda: _small("wine"), 1e-3, None),
-    "digits": (lambda: _small("digits", 16.0), 1e-3, 8.0),
+    "digits": (lambda: _small("digits", 16.0), 1e-3, None),
     "pendigits": (lambda: _divided(*_loader().load_pmlb("pendigits"), None), 1e-4, 120.0),
     "mnist": (lambda: _pictures(_loader().load_mnist), 1e-4, 480.0),
     "fashion-mnist": (

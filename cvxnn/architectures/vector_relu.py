@@ -212,11 +212,14 @@ class VectorReLU(ReLUHidden, VectorArchitecture):
                     best, least = rows, now
                     network = self._network(problem, design, best)
                     yield Progress(least, gap, len(best), len(best), network)
+            began = time.perf_counter()
             Z = problem.residual(network(problem.X))
             found, gap = self._price(problem, oracle, Z, network, least, False, 0, effort)
             effort.history.append(Progress(least, gap, len(best), len(best), network, Z))
             yield effort.history[-1]
-            if gap <= effort.tol or before - least <= LARGE_PAYS * least:
+            # an insertion takes as long as a search, and is worth nothing without a descent
+            late = 3.0 * time.perf_counter() - 2.0 * began > effort.deadline
+            if late or gap <= effort.tol or before - least <= LARGE_PAYS * least:
                 break
             moves = self._swept(samples, design, insert(problem, design, best, found), effort)
         return network
