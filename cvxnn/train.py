@@ -256,7 +256,7 @@ def train(
     rng = np.random.default_rng(random_state)
     ground = ground or Ground.prepare(problem, architecture, rng, max_time)
     arrangement, oracle = ground.arrangement, ground.oracle.at(problem.beta)
-    effort = Effort(tol, max_iter, rng, start=start)
+    effort = Effort(tol, max_iter, rng, start=start, deadline=deadline)
     history: list[Moment] = []
 
     def note(line: Progress, bound: float = 0.0) -> None:

@@ -23,7 +23,7 @@ FLOORS = [
     {"certificate", "face_newton"},
     {"oracles", "solvers"},
     {"norm_oracles", "planar", "sharpen", "vector_growth"},
-    {"spline", "vector_oracles"},
+    {"spline", "vector_batches", "vector_newton", "vector_oracles"},
     {"architectures"},
     {"train"},
     {"low_rank", "margin", "optimal_set", "paths", "selection", "threshold"},
