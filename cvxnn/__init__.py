@@ -5,6 +5,7 @@ from .audit import certify
 from .certificate import Certificate
 from .decomposition import Decomposition, relu_from_gated
 from .estimators import ConvexNetClassifier, ConvexNetRegressor
+from .feature_penalties import Elastic, Groups
 from .max_margin import MarginCertificate, MaxMargin, certify_margin, max_margin
 from .network import Network
 from .optimal_set import OptimalSet, Uniqueness
@@ -23,6 +24,8 @@ __all__ = [
     "ConvexNetRegressor",
     "ConvexNetRegressorCV",
     "Decomposition",
+    "Elastic",
+    "Groups",
     "MarginCertificate",
     "MaxMargin",
     "Network",

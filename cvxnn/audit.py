@@ -27,9 +27,10 @@ from .architectures.leaky_relu import LeakyReLU
 from .architectures.vector_gated import VectorGatedReLU
 from .arrays import to_numpy
 from .certificate import Certificate, judge
+from .feature_penalties import WeightPenalty
 from .losses import Loss, code_classes, get_loss
 from .network import Affine, Gated, Network
-from .parameters import check_alpha, check_coupling, check_weights
+from .parameters import check_alpha, check_coupling, check_switch, check_weights
 from .program import Problem
 from .train import BOUND_ITER, get_architecture, train
 
@@ -50,6 +51,8 @@ class Reading:
         What several outputs share.
     bare : bool
         Whether these are weights only, of any activation; the network then has ReLUs.
+    penalty : {"l2", "l1"}, Groups or Elastic
+        Of the hidden weights.
     """
 
     network: Network
@@ -59,6 +62,7 @@ class Reading:
     classes: np.ndarray | None = None
     coupling: str = "joint"
     bare: bool = False
+    penalty: WeightPenalty = "l2"
 
 
 def certify(
@@ -74,6 +78,7 @@ def certify(
     sample_weight: Any = None,
     patterns: Any = "auto",
     coupling: str = "auto",
+    penalty: WeightPenalty = "auto",
     tol: float = 1e-6,
     max_iter: int = 50,
     max_time: float | None = None,
@@ -110,6 +115,9 @@ def certify(
     coupling : {"auto", "joint", "separate"}, default="auto"
         What several outputs share, as in :class:`cvxnn.ConvexNetRegressor`; "auto" is "joint" (weight
         decay) unless the object says otherwise.
+    penalty : {"auto", "l2", "l1"}, Groups or Elastic, default="auto"
+        The norm of hidden weights that the judged objective has, as in :class:`cvxnn.ConvexNetRegressor`;
+        "auto" is "l2" (weight decay) unless the object says otherwise.
     tol, max_iter, max_time, random_state
         Of the training that finds the best network.
 
@@ -139,6 +147,7 @@ def certify(
     chosen = get_loss(name, outputs)
     shared = reading.coupling if coupling == "auto" else coupling
     check_coupling(shared)
+    norm = reading.penalty if penalty == "auto" else penalty
     X, y = (v.detach() if hasattr(v, "detach") else v for v in (X, y))
     X, y = check_X_y(X, y, dtype=np.float64, y_numeric=not chosen.classification, multi_output=True)
     if X.shape[1] != reading.network.n_features:
@@ -150,7 +159,7 @@ def certify(
     y = _code(y, chosen, outputs, reading.classes) if labels else _numbers(y, outputs)
     weights = check_weights(sample_weight, X)
     bias = reading.hidden_bias if hidden_bias == "auto" else hidden_bias
-    free = reading.intercept if fit_intercept == "auto" else bool(fit_intercept)
+    free = reading.intercept if fit_intercept == "auto" else check_switch("fit_intercept", fit_intercept)
     if not free and np.any(reading.network.intercept) and bias != "free":
         raise ValueError("the network's output has a constant: pass fit_intercept=True")
     gated = isinstance(reading.network.layers[0], Gated)
@@ -160,11 +169,12 @@ def certify(
         patterns,
         outputs,
         shared,
+        norm,
     )
     if reading.bare:
         reading = replace(reading, network=_adopted(reading.network, judge_of))
     if gated and isinstance(judge_of, GatedReLU):
-        judge_of = GatedReLU(bias, judge_of.gates_of(reading.network))
+        judge_of = GatedReLU(bias, judge_of.gates_of(reading.network), judge_of.penalty)
     if gated and isinstance(judge_of, VectorGatedReLU):
         judge_of = VectorGatedReLU(bias, judge_of.gates_of(reading.network), shared)
     problem = Problem.from_alpha(X, y, weights, chosen, alpha, free)
@@ -271,14 +281,21 @@ def read_network(network: Any) -> Reading:
 
 def _from_estimator(estimator: Any) -> Reading:
     network, coupling = estimator.network_, getattr(estimator, "coupling", "joint")
+    penalty = getattr(estimator, "penalty", "l2")
     architecture = get_architecture(
-        estimator.architecture, estimator.hidden_bias, estimator.patterns, network.n_outputs, coupling
+        estimator.architecture,
+        estimator.hidden_bias,
+        estimator.patterns,
+        network.n_outputs,
+        coupling,
+        penalty,
     )
+    penalty = getattr(architecture, "penalty", penalty)
     coupling = getattr(architecture, "coupling", coupling)
     bias = getattr(architecture, "hidden_bias", estimator.hidden_bias)
     free = bool(estimator.fit_intercept) or bias == "free"
     classes = getattr(estimator, "classes_", None)
-    return Reading(network, bias, free, estimator.loss, classes, coupling)
+    return Reading(network, bias, free, estimator.loss, classes, coupling, penalty=penalty)
 
 
 def _from_arrays(W1: Any, b1: Any, W2: Any, b2: Any) -> Reading:

@@ -133,6 +133,13 @@ class TaskName(StrEnum):
     classification = "classification"
 
 
+class PenaltyName(StrEnum):
+    """What `--penalty` accepts."""
+
+    l2 = "l2"
+    l1 = "l1"
+
+
 class HiddenBias(StrEnum):
     """What `--hidden-bias` accepts."""
 
@@ -184,6 +191,9 @@ def fit(
     ] = "relu",
     patterns: Annotated[str, typer.Option(help="Activation patterns: auto, all or a number.")] = "auto",
     hidden_bias: Annotated[HiddenBias, typer.Option(help="Bias of the neurons.")] = HiddenBias.penalized,
+    penalty: Annotated[
+        PenaltyName, typer.Option(help="Norm of hidden weights; l1 makes neurons see few columns.")
+    ] = PenaltyName.l2,
     tol: Annotated[float, typer.Option(min=0.0, help="Search gap to reach.")] = 1e-5,
     max_time: MaxTime = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the searches.")] = 0,
@@ -199,7 +209,7 @@ def fit(
     X, y, encoding, coding, chosen = _read(data, target, task, ignore, loss, scale)
     typer.echo(f"Training on {count(encoding.width, 'input')}, {chosen}, alpha {alpha:g}.")
     typer.echo("Ctrl-C stops and keeps the best network so far.")
-    problem, family = _pose(X, y, coding, chosen, alpha, architecture, bias, wanted)
+    problem, family = _pose(X, y, coding, chosen, alpha, architecture, bias, wanted, penalty.value)
     with Progress(tol, max_time) as progress:
         # The seed is drawn as the estimators draw it: both train the same network.
         trained = train(
@@ -211,6 +221,7 @@ def fit(
             callback=progress,
         )
     settings = {"alpha": alpha, "loss": chosen, "architecture": architecture, "hidden_bias": bias}
+    settings["penalty"] = penalty.value
     model = Model(trained.network, encoding, coding, {**settings, "fit_intercept": True})
     model.save(path, trained.certificate)
     _report(trained, tol, get_loss(chosen).mean(trained.network(X)), y, coding)
@@ -232,11 +243,6 @@ def follow_path(
     """Train networks for a grid of strengths of the weight decay, and print what each is worth."""
     check_grid(None, n_alphas, eps, None)
     X, y, encoding, coding, chosen = _read(data, target, TaskName.auto, None, None, True)
-    if len(coding.classes) > 2:
-        raise ValueError(
-            f"{target!r} has {len(coding.classes)} classes, and paths are for two: use 'cvxnn fit --alpha' "
-            "for each strength"
-        )
     typer.echo(f"Training on {count(encoding.width, 'input')}, {chosen}, {count(n_alphas, 'alpha')}.")
     problem, family = _pose(X, y, coding, chosen, 1.0, architecture, "penalized", "auto")
     options = {"tol": tol, "max_time": max_time, "random_state": check_random_state(0).randint(2**31 - 1)}
@@ -312,7 +318,7 @@ class Model:
     encoding : Encoding
     target : Target
     settings : dict
-        The keywords `alpha`, `loss`, `architecture`, `hidden_bias` and `fit_intercept` of
+        The keywords `alpha`, `loss`, `architecture`, `hidden_bias`, `penalty` and `fit_intercept` of
         :func:`cvxnn.certify`.
     """
 
@@ -340,7 +346,8 @@ class Model:
             encoding = Encoding.from_dict(header["encoding"])
             target, settings = Target.from_dict(header["target"]), dict(header["settings"])
             keys = ("alpha", "loss", "architecture", "hidden_bias", "fit_intercept")
-            settings = {key: settings[key] for key in keys}
+            # files of before had no other penalty
+            settings = {"penalty": settings.get("penalty", "l2"), **{key: settings[key] for key in keys}}
         except (KeyError, TypeError, ValueError):
             raise ValueError(
                 f"{path} does not say how to read a table: use a file written by cvxnn fit"
@@ -400,11 +407,12 @@ def _pose(
     architecture: str,
     bias: str | None,
     patterns: str | int,
+    penalty: str = "l2",
 ) -> tuple[Problem, Architecture]:
     """The training problem of a table, and the family of networks with an output for each of many
     classes."""
     outputs = len(coding.classes) if len(coding.classes) > 2 else 1
-    family = get_architecture(architecture, bias, patterns, outputs)
+    family = get_architecture(architecture, bias, patterns, outputs, penalty=penalty)
     chosen = get_loss(loss, outputs)
     if outputs > 1:
         y = code_classes(y.astype(int), chosen, outputs)

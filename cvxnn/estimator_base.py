@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .architectures import Architecture
 from .certificate import Certificate
+from .feature_penalties import WeightPenalty, check_penalty, is_weight_decay
 from .losses import Loss, get_loss
 from .low_rank import LowRank, TrainedLowRank, train_low_rank
 from .network import Network
@@ -28,6 +29,7 @@ from .parameters import (
     check_coupling,
     check_effort,
     check_rank,
+    check_switch,
     check_weights,
 )
 from .program import Problem, Status
@@ -54,6 +56,7 @@ class ConvexNet(BaseEstimator):
         fit_intercept: bool = True,
         rank: int | float | None = None,
         coupling: str = "joint",
+        penalty: WeightPenalty = "l2",
         tol: float = 1e-5,
         max_iter: int = 50,
         max_time: float | None = None,
@@ -68,6 +71,7 @@ class ConvexNet(BaseEstimator):
         self.fit_intercept = fit_intercept
         self.rank = rank
         self.coupling = coupling
+        self.penalty = penalty
         self.tol = tol
         self.max_iter = max_iter
         self.max_time = max_time
@@ -77,6 +81,8 @@ class ConvexNet(BaseEstimator):
     def _check_parameters(self) -> None:
         check_alpha(self.alpha)
         check_coupling(self.coupling)
+        check_penalty(self.penalty)
+        check_switch("fit_intercept", self.fit_intercept)
         check_effort(self.tol, self.max_iter, self.max_time)
         check_rank(self.rank)
 
@@ -91,10 +97,9 @@ class ConvexNet(BaseEstimator):
         classes."""
         outputs = 1 if y.ndim == 1 else y.shape[1]
         architecture = get_architecture(
-            self.architecture, self.hidden_bias, self.patterns, outputs, self.coupling
+            self.architecture, self.hidden_bias, self.patterns, outputs, self.coupling, self.penalty
         )
-        if outputs > 1 and self.rank is not None:
-            raise ValueError(f"rank={self.rank!r} is for one output: pass None for {outputs} outputs")
+        check_reducible(self.rank, X.shape[1], outputs, architecture)
         loss = get_loss(self.loss, outputs)
         problem = Problem.from_alpha(X, y, weights, loss, float(self.alpha), bool(self.fit_intercept))
         trainer = train if self.rank is None else partial(train_low_rank, rank=self.rank)
@@ -163,7 +168,9 @@ class ConvexNet(BaseEstimator):
         if classes is not None and not np.all(np.isin(y, classes)):
             raise ValueError(f"y holds labels other than {classes.tolist()}: pass the training data")
         y = np.asarray(y, dtype=np.float64) if classes is None else np.where(y == classes[1], 1.0, -1.0)
-        architecture = get_architecture(self.architecture, self.hidden_bias, self.patterns)
+        architecture = get_architecture(
+            self.architecture, self.hidden_bias, self.patterns, penalty=self.penalty
+        )
         problem = Problem.from_alpha(
             X,
             y,
@@ -181,6 +188,25 @@ class ConvexNet(BaseEstimator):
             )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         return OptimalSet.of(problem, architecture, self.network_, random_state=seed)
+
+
+def check_reducible(rank: Any, features: int, outputs: int, architecture: Architecture) -> None:
+    """Raise ValueError where data cannot be reduced to a rank for a family of networks."""
+    if rank is None:
+        return
+    if rank > features:
+        raise ValueError(
+            f"rank={rank!r} is more than the {features} features: pass at most {features}, or None "
+            "for X as it is"
+        )
+    if outputs > 1:
+        raise ValueError(f"rank={rank!r} is for one output: pass None for {outputs} outputs")
+    penalty = getattr(architecture, "penalty", "l2")
+    if not is_weight_decay(penalty):
+        raise ValueError(
+            f"rank={rank!r} turns features into directions, which penalty={penalty!r} does not allow: pass "
+            "rank=None or penalty='l2'"
+        )
 
 
 def print_moment(moment: Moment) -> None:

@@ -23,6 +23,7 @@ from sklearn.utils.validation import column_or_1d, validate_data
 
 from .architectures import Architecture
 from .estimator_base import ConvexNet
+from .feature_penalties import WeightPenalty
 from .losses import Loss, code_classes, get_loss
 from .parameters import (
     check_class_weight,
@@ -54,7 +55,7 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
         :mod:`cvxnn.losses`.
     patterns : {"auto", "all"} or int, default="auto"
         Activation patterns: grown until none improves (or all of them, where that is cheap), all,
-        or a number of sampled ones.
+        or a number of sampled ones. With several outputs those of "relu" always grow: pass "auto".
     hidden_bias : {"penalized", "free", None}, default="penalized"
         Bias of the hidden neurons.
     fit_intercept : bool, default=True
@@ -68,6 +69,10 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
         with weights w_j and output weights v_j, which lets outputs share neurons. "separate" penalises
         ``1/2 sum_j (|w_j|_2^2 + |v_j|_1^2)``, that is ``sum_j |w_j|_2 |v_j|_1``: sharing saves nothing, and
         with a loss that is a sum over outputs the outputs are trained as networks of their own.
+    penalty : {"l2", "l1"}, Groups or Elastic, default="l2"
+        The norm Omega of hidden weights in ``R = 1/2 sum_j (Omega(w_j, b_j)^2 + a_j^2)``. "l2" is weight
+        decay, "l1" makes neurons see few features; groups of features and mixtures: `Groups` and `Elastic`
+        of :mod:`cvxnn.feature_penalties`. Other than "l2" for one output, and slower to train.
     tol : float, default=1e-5
         Training stops when the search gap is at most this.
     max_iter : int, default=50
@@ -194,7 +199,7 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
         hinge loss; half the squared error to -1 and +1. Only the first has probabilities.
     patterns : {"auto", "all"} or int, default="auto"
         Activation patterns: grown until none improves (or all of them, where that is cheap), all,
-        or a number of sampled ones.
+        or a number of sampled ones. With several outputs those of "relu" always grow: pass "auto".
     hidden_bias : {"penalized", "free", None}, default="penalized"
         Bias of the hidden neurons.
     fit_intercept : bool, default=True
@@ -211,6 +216,10 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
         with weights w_j and output weights v_j, which lets outputs share neurons. "separate" penalises
         ``1/2 sum_j (|w_j|_2^2 + |v_j|_1^2)``, that is ``sum_j |w_j|_2 |v_j|_1``: sharing saves nothing, and
         with a loss that is a sum over outputs the outputs are trained as networks of their own.
+    penalty : {"l2", "l1"}, Groups or Elastic, default="l2"
+        The norm Omega of hidden weights in ``R = 1/2 sum_j (Omega(w_j, b_j)^2 + a_j^2)``. "l2" is weight
+        decay, "l1" makes neurons see few features; groups of features and mixtures: `Groups` and `Elastic`
+        of :mod:`cvxnn.feature_penalties`. Other than "l2" for one output, and slower to train.
     tol : float, default=1e-5
         Training stops when the search gap is at most this.
     max_iter : int, default=50
@@ -270,6 +279,7 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
         rank: int | float | None = None,
         class_weight: dict[Any, float] | str | None = None,
         coupling: str = "joint",
+        penalty: WeightPenalty = "l2",
         tol: float = 1e-5,
         max_iter: int = 50,
         max_time: float | None = None,
@@ -285,6 +295,7 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
             fit_intercept=fit_intercept,
             rank=rank,
             coupling=coupling,
+            penalty=penalty,
             tol=tol,
             max_iter=max_iter,
             max_time=max_time,

@@ -45,6 +45,7 @@ import numpy as np
 from .architectures import Architecture
 from .architectures.gated import GatedReLU
 from .certificate import Certificate, judge_and_prove, relative_gap, scale
+from .feature_penalties import is_weight_decay
 from .network import Affine, Gated, Network
 from .program import Problem
 from .train import BOUND_ITER, Ground, Moment, Trained, threads_for, train
@@ -193,8 +194,9 @@ def train_low_rank(
     Raises
     ------
     ValueError
-        If gates are given as an array: they belong to the data, not to their approximation. If neurons are
-        not continuous in their inputs.
+        If gates are given as an array: they belong to the data, not to their approximation. So do the
+        features that other penalties than weight decay choose. If neurons are not continuous in their
+        inputs.
     """
     if not architecture.continuous:
         raise ValueError(
@@ -202,6 +204,8 @@ def train_low_rank(
         )
     if isinstance(getattr(architecture, "patterns", None), np.ndarray):
         raise ValueError("gates given as an array do not fit reduced data: pass a number with rank")
+    if not is_weight_decay(getattr(architecture, "penalty", "l2")):
+        raise ValueError(f"{architecture!r} has no reduced data: pass one with penalty='l2'")
     began = time.perf_counter()
     reduction = Reduction.of(problem, rank)
     ground = Ground.prepare(reduction.problem, architecture, np.random.default_rng(random_state))

@@ -30,6 +30,7 @@ import numpy as np
 from .architectures import Architecture
 from .architectures.gated import GatedReLU, GateOracle
 from .certificate import Oracle, search_gap
+from .feature_penalties import is_weight_decay
 from .growth import Rows, merge
 from .network import Affine, Gated, Network
 from .oracles import NeuronOracle
@@ -138,11 +139,13 @@ class OptimalSet:
         Raises
         ------
         ValueError
-            If the network has several outputs or is not of the family.
+            If the network has several outputs, is not of the family, or pays another norm.
         """
         last = network.layers[-1]
         if not isinstance(last, Affine) or last.weight.shape[1] != 1:
             raise ValueError("the optimal set is known for networks with one output: train one per output")
+        if not is_weight_decay(getattr(architecture, "penalty", "l2")):
+            raise ValueError("the optimal set is known for weight decay: train with penalty='l2'")
         architecture.cost(network)  # refuses networks of another family
         if ground is None:
             ground = Ground.prepare(problem, architecture, np.random.default_rng(random_state))

@@ -59,7 +59,10 @@ class Design:
         A matrix of full column rank is left in its own coordinates.
         """
         kept = full[:, : full.shape[1] - free]
-        _, size, Vt = np.linalg.svd(kept, full_matrices=False)
+        # of many samples the triangular factor has the same singular values and row space, sooner
+        tall = len(kept) > 4 * kept.shape[1]
+        square = np.linalg.qr(kept, mode="r") if tall else kept
+        _, size, Vt = np.linalg.svd(square, full_matrices=False)
         floor = max(kept.shape) * np.finfo(float).eps * np.max(size, initial=0.0)
         rank = max(1, int(np.sum(size > floor)))  # one coordinate even where all data are zero
         if rank == kept.shape[1]:

@@ -33,6 +33,19 @@ def check_coupling(coupling: Any) -> None:
         raise ValueError(f"coupling={coupling!r} is unknown: pass 'joint' (the default) or 'separate'")
 
 
+def check_switch(name: str, value: Any) -> bool:
+    """Return a parameter that is true or false.
+
+    Raises
+    ------
+    ValueError
+        If it is neither: a text counts as true in Python whatever it says.
+    """
+    if isinstance(value, bool | np.bool_) or (isinstance(value, numbers.Integral) and value in (0, 1)):
+        return bool(value)
+    raise ValueError(f"{name}={value!r} must be True or False")
+
+
 def check_effort(tol: Any, max_iter: Any, max_time: Any) -> None:
     """Raise ValueError unless the limits of a training are numbers that make sense."""
     for name, value, least in (("tol", tol, 0), ("max_iter", max_iter, 1), ("max_time", max_time, 0)):

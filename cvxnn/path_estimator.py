@@ -24,9 +24,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .architectures import Architecture
 from .certificate import Certificate
-from .losses import Loss, get_loss
+from .feature_penalties import WeightPenalty
+from .losses import Loss, code_classes, get_loss
 from .network import Network
-from .parameters import check_effort, check_grid, check_weights
+from .parameters import check_coupling, check_effort, check_grid, check_switch, check_weights
 from .paths import Path, Point, follow, threshold
 from .program import Problem
 from .train import Ground, get_architecture
@@ -44,6 +45,8 @@ def path(
     hidden_bias: str | None = "penalized",
     patterns: Any = "auto",
     fit_intercept: bool = True,
+    coupling: str = "joint",
+    penalty: WeightPenalty = "l2",
     sample_weight: Any = None,
     tol: float = 1e-5,
     max_iter: int = 50,
@@ -58,8 +61,8 @@ def path(
     Parameters
     ----------
     X : array-like of shape (n, d)
-    y : array-like of shape (n,)
-        Targets; labels of two classes for a loss of classes.
+    y : array-like of shape (n,), or (n, targets)
+        Targets; labels of two or more classes for a loss of classes.
     alphas : array-like of shape (k,), default=None
         Strengths, in any order; results begin with the largest. None takes a geometric grid of
         `n_alphas` values from alpha_max, where the first neuron enters, to ``eps * alpha_max``.
@@ -73,6 +76,10 @@ def path(
     patterns : {"auto", "all"} or int, default="auto"
         The same patterns, where they are drawn or listed, serve all alphas.
     fit_intercept : bool, default=True
+    coupling : {"joint", "separate"}, default="joint"
+        Of several outputs, as for :class:`ConvexNetRegressor`.
+    penalty : {"l2", "l1"}, Groups or Elastic, default="l2"
+        Of hidden weights, as for :class:`ConvexNetRegressor`.
     sample_weight : array-like of shape (n,), default=None
     tol, max_iter : float, int
         Search gap and rounds for each alpha.
@@ -112,6 +119,8 @@ def path(
         patterns=patterns,
         hidden_bias=hidden_bias,
         fit_intercept=fit_intercept,
+        coupling=coupling,
+        penalty=penalty,
         tol=tol,
         max_iter=max_iter,
         max_time=max_time,
@@ -133,6 +142,8 @@ def alpha_max(
     hidden_bias: str | None = "penalized",
     patterns: Any = "auto",
     fit_intercept: bool = True,
+    coupling: str = "joint",
+    penalty: WeightPenalty = "l2",
     sample_weight: Any = None,
     random_state: int = 0,
 ) -> tuple[float, float]:
@@ -140,7 +151,8 @@ def alpha_max(
 
     Parameters
     ----------
-    X, y, loss, architecture, hidden_bias, patterns, fit_intercept, sample_weight, random_state
+    X, y, loss, architecture, hidden_bias, patterns, fit_intercept, coupling, penalty, sample_weight,
+    random_state
         As for :func:`path`.
 
     Returns
@@ -161,7 +173,7 @@ def alpha_max(
     5.0
     """
     problem, _ = _state(X, y, loss, sample_weight, fit_intercept)
-    family = get_architecture(architecture, hidden_bias, patterns)
+    family = _family(problem, architecture, hidden_bias, patterns, coupling, penalty)
     seed = _seed(random_state)
     ground = Ground.prepare(problem, family, np.random.default_rng(seed))
     return threshold(family, ground, random_state=seed)
@@ -184,6 +196,10 @@ class ConvexNetPath(BaseEstimator):
     patterns : {"auto", "all"} or int, default="auto"
     hidden_bias : {"penalized", "free", None}, default="penalized"
     fit_intercept : bool, default=True
+    coupling : {"joint", "separate"}, default="joint"
+        Of several outputs, as for :class:`ConvexNetRegressor`.
+    penalty : {"l2", "l1"}, Groups or Elastic, default="l2"
+        Of hidden weights, as for :class:`ConvexNetRegressor`.
     tol : float, default=1e-5
         Search gap to reach at each alpha.
     max_iter : int, default=50
@@ -205,8 +221,8 @@ class ConvexNetPath(BaseEstimator):
     alpha_max_, alpha_max_bound_ : float
         Where the first neuron enters, as found and as proven; see :class:`cvxnn.Path`.
     path_ : Path
-    classes_ : ndarray of shape (2,)
-        For ``log_loss``: the classes; positive outputs mean the second.
+    classes_ : ndarray of shape (classes,)
+        For a loss of classes: the classes; of two, positive outputs mean the second.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Their names, if X had string column names.
@@ -235,6 +251,8 @@ class ConvexNetPath(BaseEstimator):
         patterns: Any = "auto",
         hidden_bias: str | None = "penalized",
         fit_intercept: bool = True,
+        coupling: str = "joint",
+        penalty: WeightPenalty = "l2",
         tol: float = 1e-5,
         max_iter: int = 50,
         max_time: float | None = None,
@@ -250,6 +268,8 @@ class ConvexNetPath(BaseEstimator):
         self.patterns = patterns
         self.hidden_bias = hidden_bias
         self.fit_intercept = fit_intercept
+        self.coupling = coupling
+        self.penalty = penalty
         self.tol = tol
         self.max_iter = max_iter
         self.max_time = max_time
@@ -261,7 +281,9 @@ class ConvexNetPath(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         if get_loss(self.loss).classification:
-            tags.classifier_tags = ClassifierTags(multi_class=False)
+            tags.classifier_tags = ClassifierTags(multi_class=True)
+        else:
+            tags.target_tags.multi_output = True
         return tags
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ConvexNetPath:
@@ -270,8 +292,8 @@ class ConvexNetPath(BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n, d)
-        y : array-like of shape (n,)
-            Targets; labels of two classes for a loss of classes.
+        y : array-like of shape (n,), or (n, targets)
+            Targets; labels of two or more classes for a loss of classes.
         sample_weight : array-like of shape (n,), default=None
 
         Returns
@@ -290,7 +312,9 @@ class ConvexNetPath(BaseEstimator):
         """
         loss = get_loss(self.loss)
         numeric = not loss.classification
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=numeric)
+        X, y = validate_data(
+            self, X, y, dtype=[np.float64, np.float32], y_numeric=numeric, multi_output=numeric
+        )
         problem, classes = _checked(X, y, loss, sample_weight, self.fit_intercept)
         if classes is not None:
             self.classes_ = classes
@@ -312,7 +336,9 @@ class ConvexNetPath(BaseEstimator):
         check_effort(self.tol, self.max_iter, self.max_time)
         return follow(
             problem,
-            get_architecture(self.architecture, self.hidden_bias, self.patterns),
+            _family(
+                problem, self.architecture, self.hidden_bias, self.patterns, self.coupling, self.penalty
+            ),
             check_grid(self.alphas, self.n_alphas, self.eps, self.n_bounds),
             n_alphas=self.n_alphas,
             eps=self.eps,
@@ -327,6 +353,8 @@ class ConvexNetPath(BaseEstimator):
     def decision_function(self, X: Any, alpha: float | None = None) -> np.ndarray:
         """Return the outputs of all networks, shape (n, k), or of the one at `alpha`, shape (n,).
 
+        With several outputs the shapes are (n, outputs, k) and (n, outputs).
+
         Raises
         ------
         ValueError
@@ -335,7 +363,7 @@ class ConvexNetPath(BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         if alpha is None:
-            return np.column_stack([network(X) for network in self.networks_])
+            return np.stack([network(X) for network in self.networks_], axis=-1)
         near = int(np.argmin(np.abs(np.log(self.alphas_) - np.log(alpha)))) if alpha > 0 else 0
         if not np.isclose(self.alphas_[near], alpha, rtol=1e-6, atol=0.0):
             raise ValueError(
@@ -347,38 +375,62 @@ class ConvexNetPath(BaseEstimator):
     def predict(self, X: Any, alpha: float | None = None) -> np.ndarray:
         """Return predictions of all networks, shape (n, k), or of the one at `alpha`, shape (n,).
 
-        With a loss of classes these are classes, with ``poisson`` means; ``decision_function`` has the
-        outputs.
+        With several targets the shapes are (n, targets, k) and (n, targets). With a loss of classes these
+        are classes, with ``poisson`` means; ``decision_function`` has the outputs.
         """
         f, loss = self.decision_function(X, alpha), get_loss(self.loss)
-        return self.classes_[(f > 0).astype(int)] if loss.classification else loss.mean(f)
+        if not loss.classification:
+            return loss.mean(f)
+        several = len(self.classes_) > 2
+        return self.classes_[np.argmax(f, axis=1) if several else (f > 0).astype(int)]
 
 
 def _state(
     X: Any, y: Any, loss: str, sample_weight: Any, fit_intercept: bool
 ) -> tuple[Problem, np.ndarray | None]:
     chosen = get_loss(loss)
-    X, y = check_X_y(X, y, dtype=[np.float64, np.float32], y_numeric=not chosen.classification)
+    numeric = not chosen.classification
+    X, y = check_X_y(X, y, dtype=[np.float64, np.float32], y_numeric=numeric, multi_output=numeric)
     return _checked(X, y, chosen, sample_weight, fit_intercept)
 
 
 def _checked(
     X: np.ndarray, y: np.ndarray, loss: Loss, sample_weight: Any, fit_intercept: bool
 ) -> tuple[Problem, np.ndarray | None]:
-    """Return the problem, at any alpha, and the two classes of a classification."""
+    """Return the problem, at any alpha, and the classes of a classification."""
+    check_switch("fit_intercept", fit_intercept)
     weights = check_weights(sample_weight, X)
     classes = None
     if loss.classification:
         check_classification_targets(y)
         classes = np.unique(y if weights is None else y[weights > 0])
-        if len(classes) != 2 or len(np.unique(y)) > 2:
+        if len(classes) < 2 or len(np.unique(y)) > len(classes):
             raise ValueError(
                 f"y has {len(np.unique(y))} classes, {len(classes)} among samples of positive weight: "
-                f"loss={loss.name!r} needs two; for numbers pass loss='squared_error'"
+                f"loss={loss.name!r} needs at least two, all with weight; for numbers pass "
+                "loss='squared_error'"
             )
-        y = np.where(y == classes[1], 1.0, -1.0)
+        loss = get_loss(loss, len(classes) if len(classes) > 2 else 1)
+        y = code_classes(np.searchsorted(classes, y), loss, len(classes))
+    elif y.ndim == 2:
+        y = y[:, 0] if y.shape[1] == 1 else y
+        loss = get_loss(loss, 1 if y.ndim == 1 else y.shape[1])
     y = np.asarray(y, dtype=np.float64)
     return Problem.from_alpha(X, y, weights, loss, 1.0, bool(fit_intercept)), classes
+
+
+def _family(
+    problem: Problem,
+    architecture: str | Architecture,
+    hidden_bias: str | None,
+    patterns: Any,
+    coupling: str,
+    penalty: WeightPenalty,
+) -> Architecture:
+    """The family of networks with as many outputs as the problem has targets."""
+    check_coupling(coupling)
+    outputs = 1 if problem.y.ndim == 1 else problem.y.shape[1]
+    return get_architecture(architecture, hidden_bias, patterns, outputs, coupling, penalty)
 
 
 def _seed(random_state: Any) -> int:

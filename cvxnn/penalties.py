@@ -20,7 +20,28 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from scipy import sparse
+
 from .arrays import Array, array_namespace
+
+
+@dataclass(frozen=True, eq=False)
+class Epigraph:
+    """The gauge of one group as a conic program, ``gauge(u) = min cost'e  subject to  U u + E e in cones``.
+
+    Parameters
+    ----------
+    U, E : sparse matrices of shapes (rows, d) and (rows, k)
+    cost : ndarray of shape (k,)
+    cones : list of (str, int)
+        ``("nonnegative", size)`` or ``("second_order", size)`` in the order of the rows.
+    """
+
+    U: sparse.spmatrix
+    E: sparse.spmatrix
+    cost: np.ndarray
+    cones: list[tuple[str, int]]
 
 
 class Penalty(ABC):
@@ -37,6 +58,11 @@ class Penalty(ABC):
     @abstractmethod
     def polar(self, G: Array) -> Array:
         """Return the polar (dual norm) of each group, shape (groups,)."""
+
+    def epigraph(self, d: int) -> Epigraph | None:
+        """Return the gauge of a group of `d` coordinates as a conic program, or None if it has no such form
+        here."""
+        return None
 
     def to_cvxpy(self, W: Any) -> Any:
         """Return :meth:`value` as a CVXPY expression of a variable of shape (groups, d)."""
@@ -86,6 +112,11 @@ class GroupL2(Penalty):
         # Relative rounding is not infeasibility: the free part is a sum of terms as large as this.
         slack = 1e-9 * (1.0 + xp.max(xp.abs(G), axis=1))
         return xp.where(loose <= slack, norms, xp.full_like(norms, float("inf")))
+
+    def epigraph(self, d: int) -> Epigraph:
+        kept = d - self.free
+        cones = [("second_order", kept + 1)]
+        return Epigraph(sparse.eye(kept + 1, d, k=-1), sparse.eye(kept + 1, 1), np.ones(1), cones)
 
     def to_cvxpy(self, W: Any) -> Any:
         import cvxpy as cp

@@ -68,7 +68,7 @@ def first_alpha(problem: Problem, ground: Ground) -> float:
     :func:`cvxnn.alpha_max` searches harder and proves more; for a grid this will do.
     """
     Z = problem.residual(np.zeros_like(problem.y))
-    if np.sum(np.abs(Z)) <= 1e-12 * np.sum(problem.weights * np.abs(problem.y)):
+    if np.sum(np.abs(Z)) <= 1e-12 * np.sum(problem.weights @ np.abs(problem.y)):
         return 0.0
     return ground.oracle.price(Z).found / problem.total_weight
 

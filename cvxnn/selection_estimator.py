@@ -20,14 +20,24 @@ import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import _check_method_params, validate_data
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_method_params, column_or_1d, validate_data
 
 from .architectures import Architecture
+from .estimator_base import check_reducible
 from .estimators import ConvexNetClassifier, ConvexNetRegressor, check_class_loss
-from .losses import Loss, get_loss
+from .feature_penalties import WeightPenalty, check_penalty
+from .losses import Loss, code_classes, get_loss
 from .low_rank import Reduction
-from .parameters import check_class_weight, check_effort, check_grid, check_rank, check_weights
+from .parameters import (
+    check_class_weight,
+    check_coupling,
+    check_effort,
+    check_grid,
+    check_rank,
+    check_switch,
+    check_weights,
+)
 from .paths import grid
 from .program import Problem
 from .routing import Routed
@@ -66,6 +76,8 @@ class _Chosen(Routed):
         hidden_bias: str | None = "penalized",
         fit_intercept: bool = True,
         rank: int | float | None = None,
+        coupling: str = "joint",
+        penalty: WeightPenalty = "l2",
         tol: float = 1e-5,
         max_iter: int = 50,
         max_time: float | None = None,
@@ -86,6 +98,8 @@ class _Chosen(Routed):
         self.hidden_bias = hidden_bias
         self.fit_intercept = fit_intercept
         self.rank = rank
+        self.coupling = coupling
+        self.penalty = penalty
         self.tol = tol
         self.max_iter = max_iter
         self.max_time = max_time
@@ -98,7 +112,7 @@ class _Chosen(Routed):
         Parameters
         ----------
         X : array-like of shape (n, d)
-        y : array-like of shape (n,)
+        y : array-like of shape (n,), or (n, targets) for a regression with several
         sample_weight : array-like of shape (n,), default=None
             Nonnegative; used in training, in scores and in the mean over folds.
         **params
@@ -127,7 +141,11 @@ class _Chosen(Routed):
         routed = self._routed(sample_weight, params)
         splitter = check_cv(self.cv, y, classifier=get_loss(self.loss).classification or self._labels)
         folds = list(splitter.split(X, y, **routed.splitter.split))
-        architecture = get_architecture(self.architecture, self.hidden_bias, self.patterns)
+        outputs = self._outputs(y)
+        architecture = get_architecture(
+            self.architecture, self.hidden_bias, self.patterns, outputs, self.coupling, self.penalty
+        )
+        check_reducible(self.rank, X.shape[1], outputs, architecture)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         if given is None:
             problem, _ = self._problem(X, y, weights)
@@ -160,13 +178,6 @@ class _Chosen(Routed):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "network_")
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = False
-        if tags.classifier_tags is not None:
-            tags.classifier_tags.multi_class = False
-        return tags
-
     @property
     def _labels(self) -> bool:
         return issubclass(self._single, ConvexNetClassifier)
@@ -175,6 +186,9 @@ class _Chosen(Routed):
         """Check parameters before any work; returns the alphas that were given."""
         check_effort(self.tol, self.max_iter, self.max_time)
         check_rank(self.rank)
+        check_coupling(self.coupling)
+        check_penalty(self.penalty)
+        check_switch("fit_intercept", self.fit_intercept)
         if self.selection not in RULES:
             raise ValueError(f"selection={self.selection!r} is unknown: pass one of {RULES}")
         fold_iter = self.fold_iter
@@ -190,17 +204,18 @@ class _Chosen(Routed):
     def _checked_data(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         kinds = [np.float64, np.float32]
         if not self._labels:
-            return validate_data(self, X, y, dtype=kinds, y_numeric=True)
+            X, y = validate_data(self, X, y, dtype=kinds, y_numeric=True, multi_output=True)
+            return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
         X, y = validate_data(self, X, y, dtype=kinds)
         check_classification_targets(y)
-        if type_of_target(y, input_name="y") != "binary":
-            raise ValueError(
-                "Only binary classification is supported. The type of the target is "
-                f"{type_of_target(y)}: pass two classes, or wrap the estimator in "
-                "sklearn.multiclass.OneVsRestClassifier"
-            )
         self.classes_ = np.unique(y)
         return X, y
+
+    def _outputs(self, y: np.ndarray) -> int:
+        """How many outputs the networks have: one for two classes, else one for each class or target."""
+        if self._labels:
+            return len(self.classes_) if len(self.classes_) > 2 else 1
+        return 1 if y.ndim == 1 else y.shape[1]
 
     def _problem(
         self, X: np.ndarray, y: np.ndarray, weights: np.ndarray | None
@@ -208,19 +223,27 @@ class _Chosen(Routed):
         """The problem of some samples, at any alpha, and how it was reduced."""
         if weights is not None and not np.any(weights > 0):
             raise ValueError("all samples of a fold have weight zero: pass another cv")
+        loss = get_loss(self.loss, self._outputs(y))
         if self._labels:
-            if len(np.unique(y if weights is None else y[weights > 0])) < 2:
+            seen = np.unique(y if weights is None else y[weights > 0])
+            if len(seen) < 2:
                 raise ValueError(
                     "y has one class only (among samples of positive weight, in all data or in a fold): "
                     "pass more samples of both classes, a smaller cv, or a stratified one"
+                )
+            if len(seen) < len(self.classes_):
+                missing = np.setdiff1d(self.classes_, seen).tolist()
+                raise ValueError(
+                    f"the classes {missing} are missing in a fold (among samples of positive weight): "
+                    "pass more samples of them, a smaller cv, or a stratified one"
                 )
             class_weight = getattr(self, "class_weight", None)
             if class_weight is not None:
                 of_class = check_class_weight(class_weight, y, weights)
                 weights = of_class if weights is None else of_class * weights
-            y = np.where(y == self.classes_[1], 1.0, -1.0)
+            y = code_classes(np.searchsorted(self.classes_, y), loss, len(self.classes_))
         y = np.asarray(y, dtype=np.float64)
-        problem = Problem.from_alpha(X, y, weights, get_loss(self.loss), 1.0, bool(self.fit_intercept))
+        problem = Problem.from_alpha(X, y, weights, loss, 1.0, bool(self.fit_intercept))
         if self.rank is None:
             return problem, None
         reduction = Reduction.of(problem, self.rank)
@@ -294,7 +317,8 @@ class ConvexNetRegressorCV(_Chosen, ConvexNetRegressor):
         nearer to the optimum.
     n_jobs : int, default=None
         Folds at a time; the result is the same. None means 1, -1 all processors.
-    architecture, loss, patterns, hidden_bias, fit_intercept, rank, tol, max_iter, random_state
+    architecture, loss, patterns, hidden_bias, fit_intercept, rank, coupling, penalty, tol, max_iter,
+    random_state
         As for :class:`ConvexNetRegressor`; `tol` and `max_iter` are those of the last training.
     max_time : float or None, default=None
         Seconds for all, half of them for the folds; alphas that a fold does not reach are left out.
@@ -345,7 +369,7 @@ class ConvexNetRegressorCV(_Chosen, ConvexNetRegressor):
 
 
 class ConvexNetClassifierCV(_Chosen, ConvexNetClassifier):
-    """A certified two-layer network for two classes whose alpha is chosen by cross-validation.
+    """A certified two-layer network for two or more classes whose alpha is chosen by cross-validation.
 
     Parameters
     ----------
@@ -353,7 +377,8 @@ class ConvexNetClassifierCV(_Chosen, ConvexNetClassifier):
         As for :class:`ConvexNetRegressorCV`; folds are stratified.
     scoring : str, callable or None, default=None
         None compares accuracies, as ``LogisticRegressionCV``; ``"neg_log_loss"`` is less coarse.
-    architecture, loss, patterns, hidden_bias, fit_intercept, rank, class_weight, tol, max_iter
+    architecture, loss, patterns, hidden_bias, fit_intercept, rank, class_weight, coupling, penalty, tol,
+    max_iter
         As for :class:`ConvexNetClassifier`; `tol` and `max_iter` are those of the last training.
     max_time, random_state, verbose
         As for :class:`ConvexNetRegressorCV`.
@@ -362,8 +387,8 @@ class ConvexNetClassifierCV(_Chosen, ConvexNetClassifier):
     ----------
     alpha_, alphas_, scores_, widths_, network_, certificate_, history_, n_iter_
         As for :class:`ConvexNetRegressorCV`.
-    classes_ : ndarray of shape (2,)
-        The classes; positive outputs mean the second.
+    classes_ : ndarray of shape (classes,)
+        The classes; of two, positive outputs mean the second.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,)
 
@@ -398,6 +423,8 @@ class ConvexNetClassifierCV(_Chosen, ConvexNetClassifier):
         fit_intercept: bool = True,
         rank: int | float | None = None,
         class_weight: dict[Any, float] | str | None = None,
+        coupling: str = "joint",
+        penalty: WeightPenalty = "l2",
         tol: float = 1e-5,
         max_iter: int = 50,
         max_time: float | None = None,
@@ -419,6 +446,8 @@ class ConvexNetClassifierCV(_Chosen, ConvexNetClassifier):
             hidden_bias=hidden_bias,
             fit_intercept=fit_intercept,
             rank=rank,
+            coupling=coupling,
+            penalty=penalty,
             tol=tol,
             max_iter=max_iter,
             max_time=max_time,

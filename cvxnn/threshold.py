@@ -61,7 +61,7 @@ def threshold(architecture: Architecture, ground: Ground, *, random_state: int =
     problem = ground.oracle.problem
     total = problem.total_weight
     Z = problem.residual(np.zeros_like(problem.y))
-    if np.sum(np.abs(Z)) <= 1e-12 * np.sum(problem.weights * np.abs(problem.y)):
+    if np.sum(np.abs(Z)) <= 1e-12 * np.sum(problem.weights @ np.abs(problem.y)):
         return 0.0, 0.0  # the best constant leaves nothing to explain
     zero = nothing(problem, architecture)
     price = ground.oracle.price(Z)
@@ -74,7 +74,7 @@ def threshold(architecture: Architecture, ground: Ground, *, random_state: int =
             cost = architecture.cost(network)
             if network.width == 0 or cost == 0.0:
                 break
-            found = max(found, float(Z @ network(problem.X)) / (cost * total))
+            found = max(found, float(np.sum(Z * network(problem.X))) / (cost * total))
     bound = max(price.value / total, found)
     return found, bound
 

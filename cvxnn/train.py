@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import Any
 
@@ -26,7 +26,9 @@ from .architectures import ARCHITECTURES, VECTOR_ARCHITECTURES, Architecture, Ve
 from .architectures.base import Effort, Progress
 from .arrangement import Arrangement
 from .certificate import Certificate, Oracle, Proof, judge_and_prove
+from .feature_penalties import WeightPenalty, check_penalty, is_weight_decay
 from .network import Network
+from .penalties import GroupL2
 from .program import Master, Problem, Program, Solution, Status
 from .solvers import SOLVERS, Solver, run
 
@@ -105,11 +107,18 @@ class Ground:
 
     @classmethod
     def prepare(
-        cls, problem: Problem, architecture: Architecture, random_state: np.random.Generator
+        cls,
+        problem: Problem,
+        architecture: Architecture,
+        random_state: np.random.Generator,
+        max_time: float | None = None,
     ) -> Ground:
-        """Arrange the patterns of a problem and make the oracle of its certificates."""
+        """Arrange the patterns of a problem and make the oracle of its certificates.
+
+        Within `max_time` seconds of training an exact oracle that takes long to make gives way.
+        """
         arrangement = architecture.arrange(problem, random_state)
-        return cls(arrangement, architecture.oracle(problem, arrangement))
+        return cls(arrangement, architecture.oracle_within(problem, arrangement, max_time))
 
 
 @cache
@@ -134,6 +143,7 @@ def get_architecture(
     patterns: Any,
     outputs: int = 1,
     coupling: str = "joint",
+    penalty: WeightPenalty = "l2",
 ) -> Architecture:
     """Return an architecture from its name; an :class:`Architecture` is returned as it is.
 
@@ -146,6 +156,8 @@ def get_architecture(
         Number of outputs of the networks.
     coupling : {"joint", "separate"}
         Of several outputs.
+    penalty : {"l2", "l1"}, Groups or Elastic
+        Of the hidden weights of networks with one output, see :mod:`cvxnn.feature_penalties`.
 
     Raises
     ------
@@ -160,8 +172,17 @@ def get_architecture(
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         names = ", ".join(map(repr, ARCHITECTURES))
         raise ValueError(f"unknown architecture {architecture!r}: pass one of {names}, or an Architecture")
+    check_penalty(penalty)
     if outputs == 1:
-        return ARCHITECTURES[architecture](hidden_bias=hidden_bias, patterns=patterns)  # type: ignore[call-arg]
+        family = ARCHITECTURES[architecture]
+        options = {"hidden_bias": hidden_bias, "patterns": patterns}
+        if is_weight_decay(penalty):
+            return family(**options)
+        if "penalty" not in {part.name for part in fields(family)}:  # type: ignore[arg-type]
+            raise ValueError(f"a {architecture} network knows weight decay only: pass penalty='l2'")
+        return family(**options, penalty=penalty)  # type: ignore[call-arg]
+    if not is_weight_decay(penalty):
+        raise ValueError(f"penalty={penalty!r} is for one output: pass 'l2' for {outputs} outputs")
     if architecture not in VECTOR_ARCHITECTURES:
         names = ", ".join(map(repr, VECTOR_ARCHITECTURES))
         raise ValueError(f"architecture {architecture!r} has one output: pass one of {names}")
@@ -192,7 +213,7 @@ def choose_solver(program: Program) -> Solver:
     for solver in (first_order, SOLVERS["conic"]()):
         if solver.supports(program)[0]:
             return solver
-    return point
+    return point if isinstance(program.penalty, GroupL2) else SOLVERS["conic"]()
 
 
 def train(
@@ -237,9 +258,9 @@ def train(
     began = time.perf_counter()
     deadline = began + (float("inf") if max_time is None else max_time)
     rng = np.random.default_rng(random_state)
-    ground = ground or Ground.prepare(problem, architecture, rng)
+    ground = ground or Ground.prepare(problem, architecture, rng, max_time)
     arrangement, oracle = ground.arrangement, ground.oracle.at(problem.beta)
-    effort = Effort(tol, max_iter, rng, start=start)
+    effort = Effort(tol, max_iter, rng, start=start, deadline=deadline)
     history: list[Moment] = []
 
     def note(line: Progress, bound: float = 0.0) -> None:

@@ -15,14 +15,18 @@ from typing import Protocol
 import numpy as np
 
 
-class Smooth(Protocol):
+class Curved(Protocol):
+    """A quadratic form."""
+
+    def curve(self, p: np.ndarray) -> np.ndarray:
+        """Return the Hessian at the current point times ``p``."""
+
+
+class Smooth(Curved, Protocol):
     """A function with first and second derivatives at its current point."""
 
     def at(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Move to ``x``; return value and gradient."""
-
-    def curve(self, p: np.ndarray) -> np.ndarray:
-        """Return the Hessian at the current point times ``p``."""
 
     def metric(self) -> np.ndarray:
         """Return positive numbers of about the size of the Hessian's diagonal."""
@@ -56,7 +60,9 @@ def minimise(
         first = size if k == 0 else first
         if size <= tol * first or left <= 0:
             break
-        step, drop, used = _step(function, gradient, metric, radius, min(0.1, (size / first) ** 0.5), left)
+        step, drop, used = steihaug(
+            function, gradient, metric, radius, min(0.1, (size / first) ** 0.5), left
+        )
         left -= used
         length = float(np.sqrt(np.sum(step * step * metric)))
         new, slope = function.at(x + step)
@@ -74,8 +80,8 @@ def minimise(
     return x
 
 
-def _step(
-    function: Smooth, gradient: np.ndarray, metric: np.ndarray, radius: float, share: float, most: int
+def steihaug(
+    function: Curved, gradient: np.ndarray, metric: np.ndarray, radius: float, share: float, most: int
 ) -> tuple[np.ndarray, float, int]:
     """Steihaug's step: the step, the decrease its model promises, and the products it took."""
     p, r = np.zeros_like(gradient), gradient.copy()

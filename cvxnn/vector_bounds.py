@@ -76,7 +76,9 @@ def start(X: np.ndarray, Z: np.ndarray) -> np.ndarray:
     return logs + (np.log(two / one) if one > 0 and two > 0 else 0.0)
 
 
-def oracle_bounds(X: np.ndarray, Z: np.ndarray, *, free: int = 0, max_iter: int = 60) -> float:
+def oracle_bounds(
+    X: np.ndarray, Z: np.ndarray, *, free: int = 0, max_iter: int = 60, max_time: float = float("inf")
+) -> float:
     """Bound ``max_{|u| <= 1} |Z'(Xu)_+|`` from above.
 
     Parameters
@@ -87,12 +89,15 @@ def oracle_bounds(X: np.ndarray, Z: np.ndarray, *, free: int = 0, max_iter: int 
         1 if the last column of X is the constant of a bias that is not penalised.
     max_iter : int
         Steps of the descent; the result is valid after any number, also 0.
+    max_time : float
+        Seconds after which it stops; valid then too.
 
     Returns
     -------
     float
         Infinity where the oracle is unbounded (``free=1`` and columns of Z that do not sum to zero).
     """
+    end = time.perf_counter() + max_time
     size = float(np.max(np.abs(Z), initial=0.0))
     if size == 0.0:
         return 0.0
@@ -110,17 +115,32 @@ def oracle_bounds(X: np.ndarray, Z: np.ndarray, *, free: int = 0, max_iter: int 
     Z = Z / size
     logs = start(X, Z)
     best = bound(X, Z, logs)
-    for power in POWERS if max_iter else ():
+    for power in POWERS if max_iter >= len(POWERS) else ():
 
         def value(v: np.ndarray, power: float = power) -> tuple[float, np.ndarray]:
             top, _, slope = _smooth_top(X, Z, v, power)
+            if not np.isfinite(top):
+                return float("inf"), slope
             return np.log(top), slope / top
 
-        found = minimize(value, logs, jac=True, method="L-BFGS-B", options={"maxiter": max_iter // 3}).x
+        if time.perf_counter() > end:
+            break
+        found = _minimised(value, logs, max_iter // 3, end)
         now = bound(X, Z, found)
         if now < best:
             best, logs = now, found
     return best * reach * size * (1.0 + 4.0 * _EPS)
+
+
+def _minimised(value: Callable[..., Any], first: np.ndarray, max_iter: int, end: float) -> np.ndarray:
+    """L-BFGS from `first` for so many steps, or until the clock is at `end`."""
+
+    def watch(v: np.ndarray) -> None:
+        if time.perf_counter() > end:
+            raise StopIteration
+
+    options = {"maxiter": max_iter}
+    return minimize(value, first, jac=True, method="L-BFGS-B", options=options, callback=watch).x
 
 
 def _smooth_top(
@@ -128,9 +148,13 @@ def _smooth_top(
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """The power mean of the eigenvalues of W'W that stands for the largest, with its slopes in Z and
     logs."""
-    root = np.exp(0.5 * logs)[:, None]
-    A, B = Z * root, X / root
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        root = np.exp(0.5 * logs)[:, None]
+        A, B = Z * root, X / root
     W = np.hstack([A, B])
+    if not np.all(np.isfinite(W)) or np.max(np.abs(W), initial=0.0) > 1e150:
+        # a step of a descent too far: its line search turns back
+        return float("inf"), np.zeros_like(Z), np.zeros_like(logs)
     size, basis = np.linalg.eigh(W.T @ W)
     share = np.maximum(size / size[-1], 0.0) ** power
     total = float(np.sum(share))
@@ -210,7 +234,7 @@ def improve(
         power = POWERS[min(k // 4, len(POWERS) - 1)]
         lagrangian = _lagrangian(X, y, s, loss, price, intercept, kappa, rho, power, shape)
         first = np.concatenate([f.ravel(), logs])
-        found = minimize(lagrangian, first, jac=True, method="L-BFGS-B", options={"maxiter": 10}).x
+        found = _minimised(lagrangian, first, 10, end)
         if not np.all(np.isfinite(found)):
             break
         f, logs = found[:cut].reshape(shape), found[cut:]
@@ -253,6 +277,8 @@ def _lagrangian(
         Z = -loss.gradient(f, y, s)
         dual = loss.value(f, y, s) + float(np.sum(f * Z))
         top, slope_Z, slope_logs = _smooth_top(X, Z, logs, power)
+        if not np.isfinite(top):
+            return float("inf"), np.zeros_like(v)
         force = max(0.0, kappa + rho * (0.5 * top / price - 1.0))
         total = -dual + (force * force - kappa * kappa) / (2.0 * rho)
         # the derivative in Z; that in f follows through Z = -grad L(f), and through the intercept

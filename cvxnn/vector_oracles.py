@@ -20,6 +20,7 @@ principal component and its recursion over facets).
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from dataclasses import dataclass
 from itertools import combinations
@@ -36,10 +37,12 @@ from .oracles import ROUNDING, SEED, Design
 from .program import Problem
 from .vector_bounds import improve, oracle_bounds
 from .vector_growth import Coupling
-from .vector_pricing import VectorNeurons, search_joint, search_separate
+from .vector_pricing import VectorNeurons, large, search_joint, search_sampled, search_separate
 
 #: Faces and flats listed at most.
 FACES, FLATS = 20_000, 700
+#: Multiplications that steps of a bound may take; of a hundred steps that move the dual point, five times.
+PRODUCTS = 4e11
 
 
 class VectorOracle(Oracle):
@@ -49,6 +52,11 @@ class VectorOracle(Oracle):
         super().__init__(problem)
         self.design, self.X, self.free, self.coupling = design, design.X, design.free, coupling
         self._last: tuple[tuple[bytes, bytes], VectorNeurons] | None = None
+
+    @property
+    def large(self) -> bool:
+        """Whether the data are so many that training and searches begin on few of them."""
+        return self.coupling is Coupling.joint and large(self.X, self.free)
 
     def neurons_of(self, network: Network) -> np.ndarray:
         """Return the hidden weights of a network in the coordinates of the design, (m, r)."""
@@ -69,8 +77,12 @@ class VectorOracle(Oracle):
     ) -> VectorNeurons:
         """Find neurons with a high price for ``Z``; `effort` 0, 1, 2 ... searches harder.
 
-        Without `exact` many different ones come quickly, and need not be locally best.
+        Without `exact` many different ones come quickly, and need not be locally best. On large data the
+        search begins on a sample, and is never exact.
         """
+        if self.large:
+            n_random = 64 * 2**effort
+            return search_sampled(self.X, Z, starts=starts, n_random=n_random, random_state=random_state)
         search = search_joint if self.coupling is Coupling.joint else search_separate
         polish = int(np.clip(2e6 / self.X.size, 4, 32)) * (1 + effort)
         found = search(
@@ -121,10 +133,15 @@ class VectorSearch(VectorOracle):
     def found(self, Z: np.ndarray, network: Network) -> float:
         return self.thorough(Z, network).best
 
-    def _bound(self, Z: np.ndarray) -> float:
+    def _bound(self, Z: np.ndarray, max_time: float = float("inf")) -> float:
         if self.coupling is Coupling.separate:
             return max(oracle_bound(self.X, column, free=self.free, max_iter=20) for column in Z.T)
-        return oracle_bounds(self.X, Z, free=self.free)
+        steps = min(60, int(PRODUCTS / self._work(Z)))
+        return oracle_bounds(self.X, Z, free=self.free, max_iter=steps, max_time=max_time)
+
+    def _work(self, Z: np.ndarray) -> float:
+        """Multiplications of a step of a bound, which forms the Gram matrix of [Z, X]."""
+        return 2.0 * len(self.X) * (self.X.shape[1] + Z.shape[1]) ** 2
 
     def price(self, Z: np.ndarray) -> Price:
         value = self._bound(Z)
@@ -133,8 +150,11 @@ class VectorSearch(VectorOracle):
 
     def prove(self, Z: np.ndarray, *, max_iter: int, max_time: float) -> Proof:
         problem, loss = self.problem, self.problem.loss
-        scaled, value = scale(problem, Z, self._bound(Z) * (1.0 + ROUNDING))
+        end = time.perf_counter() + max_time
+        scaled, value = scale(problem, Z, self._bound(Z, 0.5 * max_time) * (1.0 + ROUNDING))
         proof = Proof(scaled, value, "bounded")
+        # every round takes ten steps, and not all of them fit on large data
+        max_iter = min(max_iter, int(PRODUCTS / (2.0 * self._work(Z))))
         if self.free or self.coupling is Coupling.separate or not isinstance(loss, VectorLoss):
             return proof
         moved, better = improve(
@@ -146,7 +166,7 @@ class VectorSearch(VectorOracle):
             np.zeros_like(problem.y),
             intercept=problem.intercept,
             max_iter=max_iter,
-            max_time=max_time,
+            max_time=end - time.perf_counter(),
         )
         return Proof(moved, better, "bounded") if better > value else proof
 
@@ -173,33 +193,47 @@ class TooManyFaces(ValueError):
 class FaceOracle(VectorOracle):
     """Exact pricing over all faces of all cells (scope ``global``); for a few dimensions.
 
+    Parameters
+    ----------
+    problem, design, coupling
+    max_time : float
+        Seconds to list the faces in; with a finite number results may depend on the machine.
+
     Raises
     ------
     TooManyFaces
-        If there are too many, or rounding leaves in doubt which there are.
+        If there are too many, listing them takes too long, or rounding leaves in doubt which there are.
     """
 
-    def __init__(self, problem: Problem, design: Design, coupling: Coupling) -> None:
+    def __init__(
+        self, problem: Problem, design: Design, coupling: Coupling, max_time: float = float("inf")
+    ) -> None:
         super().__init__(problem, design, coupling)
         if design.free:
             raise TooManyFaces("a free hidden bias has no list of faces")
         self.resolution = 0.0
-        self.flats = list(self._flats())
+        self.flats = list(self._flats(time.perf_counter() + max_time))
         self._priced: tuple[np.ndarray, VectorNeurons] | None = None
 
-    def _flats(self) -> list[Flat]:
+    def _flats(self, deadline: float) -> list[Flat]:
         X = self.X
         r = X.shape[1]
         norms = np.linalg.norm(X, axis=1)
         rows = np.flatnonzero(norms > 0)
         orders = range(min(r, len(rows) + 1))
-        flats = [comb(len(rows), k) for k in orders]
-        cells = [count_bound(len(rows) - k, r - k) for k in orders]
-        if sum(flats) > FLATS or sum(a * b for a, b in zip(flats, cells, strict=True)) > FACES:
-            raise TooManyFaces("too many faces to list")
+        flats = faces = 0
+        for k in orders:
+            here = comb(len(rows), k)
+            flats += here
+            # more than 20 dimensions, or samples, are too many anyway; counting theirs takes seconds
+            faces += here * count_bound(len(rows) - k, min(r - k, 20)) if flats <= FLATS else 0
+            if flats > FLATS or faces > FACES:
+                raise TooManyFaces("too many faces to list")
         found = []
         for k in orders:
             for chosen in combinations(rows, k):
+                if time.perf_counter() > deadline:
+                    raise TooManyFaces("listing the faces takes too long")
                 basis = np.eye(r)
                 if k:
                     _, size, Vt = np.linalg.svd(X[list(chosen)] / norms[list(chosen), None])

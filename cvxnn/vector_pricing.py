@@ -26,6 +26,10 @@ import numpy as np
 
 from .pricing import CACHE, draw_starts, search, unit_rows, walk
 
+#: Samples and numbers of data from which searches begin on a sample, and its size.
+MANY, BIG, SAMPLE = 4000, 1_000_000, 6000
+#: Starts that go on from the sample to all data, with steps of ascent on each.
+FINALISTS, FIRST_STEPS, LAST_STEPS = 64, 40, 20
 #: Walks and new output directions in turn, at most, and the rise below which they end.
 TURNS, RISE = 8, 1e-9
 
@@ -132,6 +136,40 @@ def search_joint(
     norms = np.linalg.norm(X, axis=1)
     ends = np.array([_polish(X, Z, u, norms, free) for u in found.directions[:n_polish]])
     return VectorNeurons.of(X, Z, ends)
+
+
+def large(X: np.ndarray, free: int) -> bool:
+    """Whether there are so many samples that searches, and training, begin on few of them."""
+    return len(X) >= MANY and X.size >= BIG and free == 0
+
+
+def search_sampled(
+    X: np.ndarray,
+    Z: np.ndarray,
+    *,
+    starts: np.ndarray | None,
+    n_random: int,
+    random_state: np.random.Generator,
+) -> VectorNeurons:
+    """Search large data: ascend on a random sample of the rows, then from the best ends on all of them.
+
+    Prices are those of all rows. Nothing is solved exactly or walked, which is out of reach here.
+
+    Parameters
+    ----------
+    X, Z, starts, n_random, random_state
+        As in :func:`search_joint`; the neurons of `starts` are priced themselves too.
+    """
+    if not np.any(Z) or not np.any(X):
+        return VectorNeurons.none(X.shape[1], Z.shape[1])
+    rows = np.sort(random_state.choice(len(X), min(SAMPLE, len(X)), replace=False))
+    few, z = X[rows], Z[rows]
+    U = draw_starts(few, np.linalg.norm(z, axis=1), starts, n_random, 0, random_state)
+    found = VectorNeurons.of(few, z, _ascend(few, z, U, 0, FIRST_STEPS)[0])
+    U, _ = _ascend(X, Z, found.directions[:FINALISTS], 0, LAST_STEPS)
+    if starts is not None and len(starts):
+        U = np.concatenate([U, unit_rows(starts, 0)])
+    return VectorNeurons.of(X, Z, U)
 
 
 def search_separate(

@@ -11,9 +11,22 @@ import pytest
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
-from cvxnn import Arrangement, ConvexNetClassifier, ConvexNetRegressor, Network, TooManyPatterns, certify
+from cvxnn import (
+    Arrangement,
+    ConvexNetClassifier,
+    ConvexNetRegressor,
+    ConvexNetRegressorCV,
+    Network,
+    TooManyPatterns,
+    certify,
+    path,
+)
 from cvxnn.architectures.relu import ReLU
-from cvxnn.losses import get_loss
+from cvxnn.architectures.vector_relu import VectorReLU
+from cvxnn.losses import EpsilonInsensitive, Huber, Quantile, get_loss
+from cvxnn.program import Problem
+from cvxnn.train import train
+from cvxnn.vector_oracles import FaceOracle, VectorSearch
 
 rng = np.random.default_rng(0)
 X = rng.standard_normal((12, 2))
@@ -323,3 +336,56 @@ def test_interrupt_before_the_first_network(monkeypatch, architecture):
     assert model.network_.width == 0
     assert np.allclose(model.predict(X), y.mean())
     assert 0.0 <= model.certificate_.lower_bound <= model.certificate_.objective
+
+
+def test_switches_are_true_or_false():
+    for bad in ("no", None, 2, 0.5):
+        for make in (ConvexNetRegressor, ConvexNetRegressorCV):
+            with pytest.raises(ValueError, match="must be True or False"):
+                make(fit_intercept=bad).fit(X, X[:, 0])
+        with pytest.raises(ValueError, match="must be True or False"):
+            path(X, X[:, 0], fit_intercept=bad)
+    for good in (np.True_, 0):
+        ConvexNetRegressor(0.1, architecture="gated_relu", fit_intercept=good).fit(X, X[:, 0])
+
+
+@pytest.mark.parametrize("loss", [Quantile, Huber, EpsilonInsensitive])
+@pytest.mark.parametrize("bad", ["x", None, True])
+def test_parameters_of_losses_are_numbers(loss, bad):
+    with pytest.raises(ValueError, match="pass "):
+        loss(bad)
+
+
+def test_more_directions_than_features():
+    with pytest.raises(ValueError, match="more than the 2 features: pass at most 2"):
+        ConvexNetRegressor(rank=3).fit(X[:, :2], X[:, 0])
+
+
+def test_three_classes_of_large_numbers():
+    """Sizes that overflow a step of the bound's descent end it, not the training."""
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(60, 4))
+    y = np.argmax(data[:, :3], axis=1)
+    model = ConvexNetClassifier(0.01, max_iter=2, tol=1e-2).fit(1e12 * data, y)
+    assert 0.0 <= model.certificate_.lower_bound <= model.certificate_.objective
+
+
+def test_counts_of_large_numbers():
+    y = 1e12 * np.arange(12.0)
+    model = ConvexNetRegressor(1e10, loss="poisson", max_iter=2, tol=1e-2).fit(X, y)
+    assert 0.0 <= model.certificate_.lower_bound <= model.certificate_.objective
+    loss, one = get_loss("poisson"), np.ones(12)
+    assert loss.dual(0.0 * one, y, one) == 0.0
+    assert loss.value(np.log(np.maximum(y, 1e-300)), y, one) >= 0.0
+
+
+def test_listing_faces_keeps_within_the_time():
+    rng = np.random.default_rng(0)
+    problem = Problem(
+        rng.normal(size=(24, 3)), rng.normal(size=(24, 2)), np.ones(24), get_loss("squared_error", 2), 0.1
+    )
+    family = VectorReLU(None)
+    assert isinstance(family.oracle(problem, None), FaceOracle)
+    assert isinstance(family.oracle_within(problem, None, 0.0), VectorSearch)
+    trained = train(problem, family, max_time=0.0)
+    assert trained.certificate.scope == "bounded"

@@ -354,9 +354,20 @@ def test_ctrl_c_in_a_real_process_keeps_the_best_network(here: Path) -> None:
     assert "Certificate" in out and Model.load(here / "hard.safetensors").network.width > 0
 
 
-def test_paths_are_for_two_classes(here: Path) -> None:
-    (here / "data.csv").write_text("x,y\n1,a\n2,b\n3,c\n")
-    result = run("path", "data.csv", "--target", "y")
-    # found only after the data are read, when remarks have been made
-    assert result.exit_code == 2 and result.stderr.splitlines() == [result.stderr.strip()]
-    assert "paths are for two" in result.stderr and "Training" not in result.stdout
+def test_paths_of_three_classes(here: Path) -> None:
+    lines = ["x,y", *(f"{i / 7},{'abc'[i // 7]}" for i in range(21))]
+    (here / "data.csv").write_text("\n".join(lines) + "\n")
+    result = run("path", "data.csv", "--target", "y", "--n-alphas", "2", "--tol", "1e-3")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.count("objective") == 2
+
+
+def test_the_penalty_is_kept_with_the_model(here: Path) -> None:
+    write_csv(here / "data.csv", rows_of(30))
+    result = run("fit", "data.csv", "--target", "price", "--alpha", "0.1", "--penalty", "l1")
+    assert result.exit_code == 0, result.stderr
+    model = Model.load(here / "data.safetensors")
+    assert model.settings["penalty"] == "l1"
+    result = run("certify", "data.safetensors", "data.csv", "--target", "price")
+    assert result.exit_code == 0, result.stderr
+    refused(run("fit", "data.csv", "--target", "price", "--penalty", "l3"), "l3")

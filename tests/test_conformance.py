@@ -18,6 +18,7 @@ from cvxnn.architectures.relu import ReLU
 from cvxnn.architectures.threshold import Threshold
 from cvxnn.arrangement import pack
 from cvxnn.certificate import Price
+from cvxnn.feature_penalties import Elastic, Groups, feature_norm
 from cvxnn.losses import LOSSES
 from cvxnn.losses.log_loss import LogLoss
 from cvxnn.losses.squared_error import SquaredError
@@ -40,7 +41,12 @@ VARIANTS = [
     ReLU("free"),
     ReLU(None, "all"),
     ReLU("free", 12),
+    ReLU("penalized", penalty="l1"),
+    ReLU("free", 12, "l1"),
+    ReLU(None, 10, Groups([[0, 1]], 0.3)),
     GatedReLU("penalized", 12),
+    GatedReLU("penalized", 12, "l1"),
+    GatedReLU("penalized", 12, Groups([[1, 0]])),
     GatedReLU(None, "all"),
     LeakyReLU(None, "all", 0.2),
     LeakyReLU("free", slope=-0.5),
@@ -82,6 +88,10 @@ def test_penalties():
     assert {m for m in members if m is not Penalty} == {GroupL2, ColumnL2, NuclearNorm}
     for free in (0, 1, 2):
         check_penalty(GroupL2(free))
+    for spec in ("l2", "l1", Elastic(0.3), Groups([[0, 3], [1, 2]]), Groups([[2], [0, 1, 3]], 0.4)):
+        check_penalty(feature_norm(spec, 4, None))
+        check_penalty(feature_norm(spec, 4, "penalized"), (5,))
+        check_penalty(feature_norm(spec, 4, "free"), (5,))
     for shape in ((4, 3), (2, 5), (3, 1)):
         check_penalty(ColumnL2(), shape)
         check_penalty(NuclearNorm(), shape)

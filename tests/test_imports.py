@@ -16,14 +16,14 @@ FOLDERS = ("losses", "architectures", "solvers", "tasks")
 #: Floors from the ground up; modules that share a floor may import each other (circles apart).
 FLOORS = [
     {"arrays", "parameters", "registry", "routing"},
-    {"losses", "network", "constraints", "decomposition", "penalties", "units"},
+    {"losses", "network", "constraints", "decomposition", "penalties", "feature_penalties", "units"},
     {"operators", "arrangement", "descent", "polytope", "pricing", "bounds", "interior_loss"},
     {"vector_operators", "vector_descent", "vector_pricing", "vector_bounds"},
     {"program"},
     {"certificate", "face_newton"},
     {"oracles", "solvers"},
-    {"planar", "sharpen", "vector_growth"},
-    {"spline", "vector_oracles"},
+    {"norm_oracles", "planar", "sharpen", "vector_growth"},
+    {"spline", "vector_batches", "vector_newton", "vector_oracles"},
     {"architectures"},
     {"train"},
     {"low_rank", "margin", "optimal_set", "paths", "selection", "threshold"},
@@ -32,7 +32,7 @@ FLOORS = [
     {"audit", "max_margin", "path_estimator", "selection_estimator", "tables"},
 ]
 #: Abstract bases of some members of an open folder, besides its base.
-FAMILIES = {"losses.piecewise", "architectures.hidden", "architectures.rectified"}
+FAMILIES = {"losses.piecewise", "architectures.hidden", "architectures.programs", "architectures.rectified"}
 #: Libraries that only some people have: imported where they are used, never on import of cvxnn.
 OPTIONAL = {"torch", "cvxpy", "matplotlib", "onnx", "onnxruntime", "pandas", "polars", "pyarrow", "dask"}
 #: Files that are about such a library, or that a user asks for by name.

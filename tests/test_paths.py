@@ -273,7 +273,7 @@ def test_one_warning_lists_what_did_not_converge():
         ({"n_bounds": -1}, "n_bounds=-1 must be an integer of at least 0"),
         ({"tol": -1}, "tol=-1 must be a number"),
         ({"max_iter": 0}, "max_iter=0 must be an integer"),
-        ({"loss": "log_loss"}, "needs two; for numbers pass loss='squared_error'|Unknown label"),
+        ({"loss": "log_loss"}, "for numbers pass loss='squared_error'|Unknown label"),
         ({"loss": "hinge?"}, "unknown loss"),
         ({"architecture": "mlp"}, "unknown architecture"),
     ],
@@ -320,3 +320,31 @@ def test_verbose(capsys):
 @parametrize_with_checks([ConvexNetPath(n_alphas=3, architecture="gated_relu")])
 def test_estimator_checks(estimator, check):
     check(estimator)
+
+
+@pytest.mark.parametrize("architecture", ["relu", "gated_relu"])
+def test_several_outputs(architecture):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(24, 2))
+    Y = np.column_stack([np.abs(X[:, 0]), X[:, 1]])
+    options = {"architecture": architecture, "hidden_bias": None, "tol": 1e-5}
+    model = ConvexNetPath(n_alphas=3, **options).fit(X, Y)
+    assert model.predict(X).shape == (24, 2, 3) and model.predict(X, model.alphas_[1]).shape == (24, 2)
+    assert model.predict(X)[:, :, 1] == pytest.approx(model.predict(X, model.alphas_[1]))
+    # the first neuron enters at the first alpha
+    assert model.path_.widths[0] == 0 and model.path_.widths[1] > 0
+    assert model.alpha_max_ == pytest.approx(model.alpha_max_bound_, rel=1e-6)
+    for point in model.path_.points:
+        one = ConvexNetRegressor(point.alpha, **options).fit(X, Y).certificate_
+        assert point.certificate.objective == pytest.approx(one.objective, rel=1e-5)
+        assert point.certificate.lower_bound <= one.objective
+
+
+def test_three_classes():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(30, 2))
+    y = np.array(["a", "b", "c"])[np.argmax(X @ rng.normal(size=(2, 3)), axis=1)]
+    model = ConvexNetPath([0.2, 0.02], loss="log_loss", architecture="gated_relu").fit(X, y)
+    assert model.decision_function(X).shape == (30, 3, 2) and model.predict(X).shape == (30, 2)
+    assert set(model.predict(X, 0.02)) <= set(model.classes_)
+    assert np.mean(model.predict(X, 0.02) == y) > 0.9

@@ -247,5 +247,43 @@ def test_a_fold_with_one_class():
     order = np.argsort(labels)
     with pytest.raises(ValueError, match=r"one class only .*in a fold"):
         ConvexNetClassifierCV(**GATED | {"cv": KFold(2)}).fit(X[order], labels[order])
-    with pytest.raises(ValueError, match="Only binary classification"):
-        ConvexNetClassifierCV(**GATED).fit(X, np.arange(40) % 3)
+    three = np.sort(np.arange(40) % 3)
+    with pytest.raises(ValueError, match=r"classes \[0\] are missing in a fold"):
+        ConvexNetClassifierCV(**GATED | {"cv": KFold(3)}).fit(X, three)
+
+
+@pytest.mark.parametrize("architecture", ["relu", "gated_relu"])
+def test_three_classes(architecture):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(45, 2))
+    y = np.array(["a", "b", "c"])[np.argmax(X @ rng.normal(size=(2, 3)), axis=1)]
+    options = {"architecture": architecture, "hidden_bias": None, "tol": 1e-4}
+    model = ConvexNetClassifierCV([0.3, 0.03], cv=3, **options).fit(X, y)
+    assert model.classes_.tolist() == ["a", "b", "c"] and model.scores_.shape == (2, 3)
+    assert model.scores_[1].mean() > 0.8 > model.scores_[0].mean() - 0.2
+    alone = ConvexNetClassifier(model.alpha_, **options).fit(X, y)
+    assert model.certificate_.objective == pytest.approx(alone.certificate_.objective, rel=1e-4)
+    assert model.predict_proba(X).sum(axis=1) == pytest.approx(1.0)
+    assert np.mean(model.predict(X) == y) > 0.9
+    likely = ConvexNetClassifierCV([0.3, 0.03], cv=3, scoring="neg_log_loss", **options).fit(X, y)
+    assert np.all(likely.scores_ < 0) and likely.alpha_ == 0.03
+
+
+def test_several_targets():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 2))
+    Y = np.column_stack([np.abs(X[:, 0]), X[:, 1], np.maximum(X[:, 0], 0.0)])
+    model = ConvexNetRegressorCV(n_alphas=3, cv=2, architecture="gated_relu", patterns=20).fit(X, Y)
+    assert model.mse_path_.shape == (3, 2) and np.all(np.diff(model.alphas_) < 0)
+    assert model.predict(X).shape == (40, 3)
+    # at the first alpha of the grid the best networks are constants
+    assert model.widths_[0].max() <= 3 and model.widths_[-1].min() > 0
+    apart = ConvexNetRegressorCV(
+        [0.05], cv=2, architecture="gated_relu", patterns=20, coupling="separate"
+    ).fit(X, Y)
+    joint = ConvexNetRegressorCV([0.05], cv=2, architecture="gated_relu", patterns=20).fit(X, Y)
+    assert joint.certificate_.objective <= apart.certificate_.objective * (1 + 1e-6)
+    column = ConvexNetRegressorCV([0.05], cv=2, architecture="gated_relu", patterns=20)
+    with pytest.warns(UserWarning, match="column-vector"):
+        column.fit(X, Y[:, :1])
+    assert column.predict(X).shape == (40,)

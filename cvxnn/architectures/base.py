@@ -73,6 +73,8 @@ class Effort:
     start : Network or None
         A network of the same architecture on the same data, trained at another strength of the
         penalty, to start from.
+    deadline : float
+        Of :func:`time.perf_counter`, for moves that would run past it; between moves the driver stops.
     """
 
     tol: float
@@ -80,6 +82,7 @@ class Effort:
     random_state: np.random.Generator
     history: list[Progress] = field(default_factory=list)
     start: Network | None = None
+    deadline: float = float("inf")
 
 
 Training = Generator[Master | Progress, Solution | None, Network]
@@ -111,6 +114,12 @@ class Architecture(ABC):
     @abstractmethod
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> Oracle:
         """Return the oracle that certificates of this problem use."""
+
+    def oracle_within(
+        self, problem: Problem, arrangement: Arrangement | None, max_time: float | None
+    ) -> Oracle:
+        """Return :meth:`oracle`, or a weaker one where making that takes much of some seconds."""
+        return self.oracle(problem, arrangement)
 
     @abstractmethod
     def train(

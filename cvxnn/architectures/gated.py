@@ -10,6 +10,9 @@ a group lasso without any cone: exact for these gates, whatever their number. It
 against networks with the listed gates (scope ``patterns``). With all patterns of the data as gates the
 optimum is a lower bound of the ReLU network's.
 
+Another norm of the weights takes the place of ``||w_j||`` where the network's penalty has it, see
+:mod:`cvxnn.feature_penalties`; the dual constraint is then on its polar.
+
 References: Mishkin, Sahiner and Pilanci, "Fast convex optimization for two-layer ReLU networks", ICML
 2022, section 3; Pilanci and Ergen, ICML 2020.
 """
@@ -23,24 +26,24 @@ import numpy as np
 
 from ..arrangement import Arrangement
 from ..certificate import Oracle, Price, search_gap
+from ..feature_penalties import WeightPenalty, is_weight_decay
 from ..network import Affine, Gated, Network
 from ..operators import Masked
-from ..penalties import GroupL2
+from ..penalties import GroupL2, Penalty
 from ..program import Master, Problem, Program, Solution
 from .base import Architecture, Effort, Progress, Training
 from .hidden import GatedHidden
 
 
 class GateOracle(Oracle):
-    """Exact pricing over listed gates: ``max_j ||X'D_j Z||``."""
+    """Exact pricing over listed gates: the largest polar of ``X'D_j Z``, its norm under weight decay."""
 
-    def __init__(self, problem: Problem, operator: Masked) -> None:
+    def __init__(self, problem: Problem, operator: Masked, penalty: Penalty) -> None:
         super().__init__(problem)
-        self.operator = operator
+        self.operator, self.penalty = operator, penalty
 
     def price(self, Z: np.ndarray) -> Price:
-        G = self.operator.adjoint(Z)
-        value = float(np.max(np.linalg.norm(G, axis=1), initial=0.0))
+        value = float(np.max(self.penalty.polar(self.operator.adjoint(Z)), initial=0.0))
         return Price(value * (1.0 + 1e-12), "patterns", value)
 
 
@@ -55,6 +58,9 @@ class GatedReLU(GatedHidden, Architecture):
     patterns : {"auto", "all"}, int or ndarray of shape (gates, d), default="auto"
         How many Gaussian gates to draw ("auto": 500, duplicates removed); "all" takes one gate in
         every cell of the data; an array gives the gates themselves.
+    penalty : {"l2", "l1"}, Groups or Elastic, default="l2"
+        The norm of hidden weights in the network's penalty, ``1/2 sum_j (Omega(w_j)^2 + a_j^2)``; "l2" is
+        weight decay, for the others see :mod:`cvxnn.feature_penalties`.
     """
 
     name: ClassVar[str] = "gated_relu"
@@ -62,6 +68,11 @@ class GatedReLU(GatedHidden, Architecture):
 
     hidden_bias: str | None = "penalized"
     patterns: str | int | np.ndarray = "auto"
+    penalty: WeightPenalty = "l2"
+
+    def _penalty(self, problem: Problem) -> Penalty:
+        # the solvers of weight decay know its penalty by its class
+        return GroupL2() if is_weight_decay(self.penalty) else self.norm(problem.X.shape[1])
 
     def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
         return Program(
@@ -70,7 +81,7 @@ class GatedReLU(GatedHidden, Architecture):
             problem.y,
             problem.weights,
             problem.beta,
-            GroupL2(),
+            self._penalty(problem),
             intercept=problem.intercept,
         )
 
@@ -78,7 +89,7 @@ class GatedReLU(GatedHidden, Architecture):
         return Masked(self._design(problem), arrangement.bits)
 
     def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
-        """``w_j / sqrt(||w_j||)`` and ``sqrt(||w_j||)``; groups at zero are left out."""
+        """``w_j / sqrt(Omega(w_j))`` and ``sqrt(Omega(w_j))``; groups at zero are left out."""
         return self._network(problem, arrangement, np.asarray(solution.W, dtype=np.float64))
 
     def extrapolate(
@@ -98,13 +109,13 @@ class GatedReLU(GatedHidden, Architecture):
         return self._network(problem, arrangement, further)
 
     def _network(self, problem: Problem, arrangement: Arrangement, W: np.ndarray) -> Network:
-        norms = np.linalg.norm(W, axis=1)
+        norms = self.sizes(W)
         kept = norms > 1e-10 * np.sum(norms)
         root = np.sqrt(norms[kept])[:, None]
         return self.plain(problem, arrangement.gates[kept], W[kept] / root, root)
 
     def cost(self, network: Network) -> float:
-        """``sum_j ||(w_j, b_j)|| |a_j|``; gates are fixed and cost nothing."""
+        """``sum_j Omega(w_j, b_j) |a_j|``; gates are fixed and cost nothing."""
         norms, last = self.hidden_norms(network), network.layers[-1]
         assert isinstance(last, Affine)
         return float(norms @ np.abs(last.weight[:, 0]))
@@ -112,7 +123,7 @@ class GatedReLU(GatedHidden, Architecture):
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> GateOracle:
         if arrangement is None:
             raise ValueError("a gated network is judged against its gates: pass an arrangement")
-        return GateOracle(problem, self._operator(problem, arrangement))
+        return GateOracle(problem, self._operator(problem, arrangement), self._penalty(problem))
 
     def weights_of(self, network: Network, arrangement: Arrangement) -> np.ndarray:
         """Return a network's weights at the gates of an arrangement, (gates, d); others are left out."""

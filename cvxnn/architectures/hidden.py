@@ -14,7 +14,9 @@ from typing import ClassVar
 import numpy as np
 
 from ..arrangement import Arrangement
+from ..feature_penalties import FeatureNorm, WeightPenalty, feature_norm, is_weight_decay
 from ..network import Absolute, Activation, Affine, Gated, LeakyReLU, Network, ReLU
+from ..norm_pricing import NormDesign
 from ..oracles import Design
 from ..pricing import rectify
 from ..program import Problem
@@ -24,10 +26,28 @@ from .base import check_count, check_hidden_bias, design_matrix
 ALL_GATES = 50_000
 
 
-class ReLUHidden:
-    """A hidden layer of neurons ``max(t, leak * t)`` with a penalised bias, a free one or none."""
+class HiddenPenalty:
+    """The norm that the weights of a hidden neuron pay; weight decay unless a family has a `penalty`."""
 
     hidden_bias: str | None
+    penalty: WeightPenalty = "l2"
+
+    def norm(self, features: int) -> FeatureNorm:
+        """Return the norm of the weights (and bias) of neurons that see some number of features."""
+        reach = 1.0 if self.hidden_bias == "free" else float("inf")
+        return feature_norm(self.penalty, features, self.hidden_bias, reach)
+
+    def sizes(self, U: np.ndarray) -> np.ndarray:
+        """Return the norms (k,) of the penalised parts of weights ``U``, (k, d), the bias last if any."""
+        return self.norm(U.shape[1] - (self.hidden_bias is not None)).norms(U)
+
+    def sizes_of(self, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        """Return the norms (m,) of the neurons of a layer, ``weight`` (d, m) and ``bias`` (m,)."""
+        return self.sizes(weight.T if self.hidden_bias is None else np.column_stack([weight.T, bias]))
+
+
+class ReLUHidden(HiddenPenalty):
+    """A hidden layer of neurons ``max(t, leak * t)`` with a penalised bias, a free one or none."""
 
     @property
     def leak(self) -> float:
@@ -42,10 +62,12 @@ class ReLUHidden:
         return Absolute() if self.leak == -1.0 else LeakyReLU(self.leak)
 
     def design(self, problem: Problem) -> Design:
-        """Return the design matrix of the neurons in its row space."""
+        """Return the design matrix of the neurons, in its row space where that changes no norm."""
         check_hidden_bias(self.hidden_bias)
         full = design_matrix(problem, self.hidden_bias)
-        return Design.reduce(full, 1 if self.hidden_bias == "free" else 0, self.leak)
+        if is_weight_decay(self.penalty):
+            return Design.reduce(full, 1 if self.hidden_bias == "free" else 0, self.leak)
+        return NormDesign.of(full, self.norm(problem.X.shape[1]))
 
     def problem_of(self, problem: Problem) -> Problem:
         """A free hidden bias frees the constants of the output too: say so in the problem."""
@@ -70,22 +92,17 @@ class ReLUHidden:
                 f"{network!r} is not a two-layer {name} network{slope}: pass Affine, {name}, Affine"
             )
         assert isinstance(first, Affine)
-        square = np.sum(first.weight**2, axis=0)
-        if self.hidden_bias == "penalized":
-            square = square + first.bias**2
         if self.hidden_bias is None and np.any(first.bias != 0):
             raise ValueError(
                 "the network has hidden biases: pass hidden_bias='penalized' or 'free', not None"
             )
-        return np.sqrt(square)
+        return self.sizes_of(first.weight, first.bias)
 
     def unit_outputs(self, problem: Problem, U: np.ndarray) -> np.ndarray:
         """Return the hidden outputs (k, n) of unit neurons in the directions ``U`` (k, d + 1)."""
         full = design_matrix(problem, self.hidden_bias)
         U = U[:, : full.shape[1]]
-        penalised = U[:, :-1] if self.hidden_bias == "free" else U
-        units = U / np.linalg.norm(penalised, axis=1)[:, None]
-        return rectify(full @ units.T, self.leak).T
+        return rectify(full @ (U / self.sizes(U)[:, None]).T, self.leak).T
 
 
 def leak_of(layer: object) -> float | None:
@@ -95,13 +112,12 @@ def leak_of(layer: object) -> float | None:
     return 0.0 if isinstance(layer, ReLU) else -1.0 if isinstance(layer, Absolute) else None
 
 
-class GatedHidden:
+class GatedHidden(HiddenPenalty):
     """A hidden layer of linear neurons behind fixed gates, with a penalised bias or none."""
 
     #: How many gates ``patterns="auto"`` draws.
     auto_gates: ClassVar[int]
 
-    hidden_bias: str | None
     patterns: str | int | np.ndarray
 
     def _design(self, problem: Problem) -> np.ndarray:
@@ -163,7 +179,9 @@ class GatedHidden:
         first, last = network.layers[0], network.layers[-1]
         if not (isinstance(first, Gated) and isinstance(last, Affine)):
             raise ValueError(f"{network!r} is not a gated network: pass Gated, Affine")
-        return np.sqrt(np.sum(first.weight**2, axis=0) + first.bias**2)
+        if self.hidden_bias is None and np.any(first.bias != 0):
+            raise ValueError("the network has hidden biases: pass hidden_bias='penalized', not None")
+        return self.sizes_of(first.weight, first.bias)
 
     def gates_of(self, network: Network) -> np.ndarray:
         """Return the gates of a network, shape (gates, d) or (gates, d + 1) with a bias."""
@@ -176,6 +194,7 @@ class GatedHidden:
     def unit_outputs(self, problem: Problem, arrangement: Arrangement, U: np.ndarray) -> np.ndarray:
         """Return the hidden outputs (k, n) of unit neurons, one gate after the other."""
         X = self._design(problem)
-        U = U[:, : X.shape[1]] / np.linalg.norm(U[:, : X.shape[1]], axis=1)[:, None]
+        U = U[:, : X.shape[1]]
+        U = U / self.sizes(U)[:, None]
         masks = arrangement.masks()
         return masks[np.arange(len(U)) % len(masks)] * (U @ X.T)

@@ -27,11 +27,14 @@ from ..blocks import Blocks, active
 from ..certificate import search_gap
 from ..constraints import ReLUCones
 from ..exploration import KINKED, REACH, Exploration
+from ..feature_penalties import is_weight_decay
 from ..growth import Rows, insert, merge, objective, thin
 from ..network import Affine, Network
+from ..norm_oracles import NormCellOracle, NormSearchOracle
+from ..norm_pricing import NormDesign
 from ..operators import Masked
 from ..oracles import CellOracle, Design, NeuronOracle, SearchOracle
-from ..penalties import GroupL2
+from ..penalties import GroupL2, Penalty
 from ..planar import PlaneOracle
 from ..pricing import Neurons
 from ..program import Master, Problem, Program, Solution
@@ -39,9 +42,12 @@ from ..smoothing_newton import affordable
 from ..spline import fit_spline, kinks_of
 from .base import Architecture, Effort, Progress, Training, check_count
 from .hidden import ReLUHidden
+from .programs import GrownByPrograms
 
 #: `patterns="auto"` enumerates up to this many patterns, and up to this many bits of patterns.
 AUTO_PATTERNS, AUTO_BITS = 3000, 2_000_000
+#: The first under other norms than the Euclidean one, where pricing a cell is a program.
+AUTO_CELLS = 500
 #: Roundings tried on a solution, finest first: relative norm to drop, distance to merge.
 ROUNDINGS = ((1e-14, 0.0), *((10.0**-k, 10.0**-k) for k in range(9, 2, -1)), (1.0, 0.0))
 #: Neurons of one sign closer than this share a block at first; it shrinks where that stops paying.
@@ -56,7 +62,7 @@ AGAIN, ROUNDS = 10, 10
 ALL_PATTERNS = 50_000
 
 
-class Rectified(ReLUHidden, Architecture):
+class Rectified(ReLUHidden, GrownByPrograms, Architecture):
     """Two-layer networks with one output whose activation has one kink, at zero.
 
     A member is a frozen dataclass with the parameters `hidden_bias` and `patterns` of
@@ -71,7 +77,7 @@ class Rectified(ReLUHidden, Architecture):
         """The slope of the activation on the negative side, in [-1, 1)."""
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
-        X = self.design(problem).X
+        X, decay = self.design(problem).X, is_weight_decay(self.penalty)
         if isinstance(self.patterns, str) and self.patterns not in ("auto", "all"):
             raise ValueError(
                 f"patterns={self.patterns!r} is unknown: pass 'auto', 'all' or a number of patterns"
@@ -79,9 +85,9 @@ class Rectified(ReLUHidden, Architecture):
         if self.patterns == "all":
             return Arrangement.enumerate(X, limit=ALL_PATTERNS)
         if self.patterns == "auto":
-            if problem.X.shape[1] == 1 and X.shape[1] == 2:
+            if decay and problem.X.shape[1] == 1 and X.shape[1] == 2:
                 return None  # a line needs no list: see PlaneOracle
-            limit = min(AUTO_PATTERNS, max(64, AUTO_BITS // max(1, len(X))))
+            limit = min(AUTO_PATTERNS if decay else AUTO_CELLS, max(64, AUTO_BITS // max(1, len(X))))
             # Degenerate data may have fewer cells than the bound; only near misses are worth trying.
             if count_bound(len(X), X.shape[1]) > 20 * limit:
                 return None
@@ -116,10 +122,16 @@ class Rectified(ReLUHidden, Architecture):
             problem.y,
             problem.weights,
             problem.beta,
-            GroupL2(design.free, design.reach) if design.free else GroupL2(),
+            self._gauge(design),
             ReLUCones(design.X, bits, design.free),
             problem.intercept,
         )
+
+    def _gauge(self, design: Design) -> Penalty:
+        """What the program charges for a block."""
+        if isinstance(design, NormDesign):
+            return design.norm
+        return GroupL2(design.free, design.reach) if design.free else GroupL2()
 
     def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
         design = self.design(problem)
@@ -161,15 +173,22 @@ class Rectified(ReLUHidden, Architecture):
         return self.adopt(np.ascontiguousarray(full[:, :d].T), bias, a, c)
 
     def cost(self, network: Network) -> float:
-        """``sum_j ||(w_j, b_j)|| |a_j|``, weight decay after the best rescaling of each neuron."""
+        """``sum_j Omega(w_j, b_j) |a_j|``, the penalty after the best rescaling of each neuron."""
         norms, last = self.hidden_norms(network), network.layers[-1]
         assert isinstance(last, Affine)
         return float(norms @ np.abs(last.weight[:, 0]))
 
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> NeuronOracle:
         problem, design = self.problem_of(problem), self.design(problem)
-        if arrangement is None or (not arrangement.complete and isinstance(self.patterns, str)):
+        grown = arrangement is None or (not arrangement.complete and isinstance(self.patterns, str))
+        if isinstance(design, NormDesign):
+            if grown:
+                return NormSearchOracle(problem, design)
+            assert arrangement is not None
+            return NormCellOracle(problem, design, arrangement)
+        if grown:
             return (PlaneOracle if design.X.shape[1] == 2 else SearchOracle)(problem, design)
+        assert arrangement is not None
         return CellOracle(problem, design, arrangement)
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
@@ -183,6 +202,9 @@ class Rectified(ReLUHidden, Architecture):
     ) -> Training:
         assert isinstance(oracle, NeuronOracle)
         problem, design = self.problem_of(problem), self.design(problem)
+        if isinstance(design, NormDesign):
+            rows = None if effort.start is None else self._rows(oracle, effort.start)
+            return (yield from self.train_by_programs(problem, design, oracle, effort, rows))
         # The spline's descent knows no kinks of the loss.
         line = isinstance(oracle, PlaneOracle) and design.free and not design.slope
         if line and problem.loss.smooth:

@@ -13,7 +13,9 @@ has the same optimal value, at every width above a finite one, as the convex pro
 because a neuron and its scale meet in the product of norms, which weight decay turns into a norm. A
 nonzero u becomes the neuron ``w = u / sqrt(||u||), a = sqrt(||u||)``; v likewise with ``a < 0``.
 
-Listing patterns, growing them and certificates are those of :mod:`cvxnn.architectures.rectified`.
+Listing patterns, growing them and certificates are those of :mod:`cvxnn.architectures.rectified`. Another
+norm of the hidden weights (`penalty`, :mod:`cvxnn.feature_penalties`) takes the place of the Euclidean one
+throughout; what grows such networks is :mod:`cvxnn.architectures.programs`.
 
 References: Pilanci and Ergen, "Neural networks are convex regularizers", ICML 2020; Mishkin, Sahiner and
 Pilanci, ICML 2022.
@@ -24,6 +26,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..feature_penalties import WeightPenalty
 from .rectified import Rectified
 
 
@@ -39,12 +42,16 @@ class ReLU(Rectified):
     patterns : {"auto", "all"} or int, default="auto"
         "auto" enumerates all patterns when that is cheap and grows them otherwise; "all" insists on
         enumeration; a number trains on that many sampled patterns, with scope ``patterns``.
+    penalty : {"l2", "l1"}, Groups or Elastic, default="l2"
+        The norm of hidden weights in the network's penalty, ``1/2 sum_j (Omega(w_j)^2 + a_j^2)``; "l2" is
+        weight decay, for the others see :mod:`cvxnn.feature_penalties`.
     """
 
     name: ClassVar[str] = "relu"
 
     hidden_bias: str | None = "penalized"
     patterns: str | int = "auto"
+    penalty: WeightPenalty = "l2"
 
     @property
     def leak(self) -> float:

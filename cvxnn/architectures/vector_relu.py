@@ -22,6 +22,7 @@ programs", ICLR 2021; Sahiner, Ergen, Ozturkler, Pauly, Mardani and Pilanci, ICM
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -34,7 +35,9 @@ from ..network import Affine, Network
 from ..oracles import Design
 from ..parameters import check_coupling
 from ..program import Problem, Program, Solution
-from ..vector_growth import Coupling, Rows, anneal, insert, objective, random_rows, slide
+from ..vector_batches import BATCH, Samples, Weights, stir, sweep
+from ..vector_growth import Coupling, Rows, anneal, drop, insert, merge, objective, random_rows, slide
+from ..vector_newton import affordable, follow
 from ..vector_oracles import FaceOracle, TooManyFaces, VectorOracle, VectorSearch
 from ..vector_pricing import VectorNeurons
 from .base import (
@@ -47,17 +50,28 @@ from .base import (
 from .hidden import ReLUHidden
 
 #: Neurons to begin with, and as many more for every output.
-FIRST, PER_OUTPUT = 20, 4
+FIRST, PER_OUTPUT = 40, 16
 Plan = tuple[tuple[float, int], ...]
 #: Bands and steps of the anneals: to begin with, after an insertion, and when little is left to gain.
-QUICK: Plan = ((0.1, 40), (0.01, 60), (1e-3, 100))
+QUICK: Plan = ((0.1, 60), (0.03, 60), (0.01, 100), (0.003, 100))
 REFINE: Plan = ((1e-3, 80), (1e-4, 120))
 FINE: Plan = ((1e-4, 200),)
 #: Search gap below which kinks are held, and products with the Hessian then.
 CLOSE, SLIDE = 1e-2, 300
+#: Newton's paths, from wide to fine: first and last mu, steps; taken between two search gaps (below, the
+#: kinks are known and held), and finer ones once a round has paid less than a share.
+PATHS, NEAR, FINER = ((1e-3, 3e-5, 15), (1e-3, 1e-5, 20), (1e-3, 1e-6, 40)), (1e-3, 0.2), 1e-3
 #: A round that pays less than a share and does not halve the gap is idle; so many in a row are the end. The
 #: share grows with the data, from the first to the last, as rounds become expensive.
 PAYS, IDLE = (1e-6, 2e-4), 4
+#: Share of the time of a training that listing faces may take.
+LISTING = 0.2
+#: On large data: neurons to begin with, and as many more for every output; passes over mini-batches, and
+#: batches, at least.
+WIDE, WIDE_PER_OUTPUT, EPOCHS, STEPS = 100, 20, 20, 4000
+#: Steps of descent on all samples, before and after neurons go that have become zero (relative to the
+#: largest) or one; the share that a round has to pay.
+SWEEPS, LARGE_ZERO, LARGE_MERGE, LARGE_PAYS = (20, 40), 1e-3, 1e-3, 5e-3
 
 
 @dataclass(frozen=True)
@@ -111,9 +125,16 @@ class VectorReLU(ReLUHidden, VectorArchitecture):
         )
 
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> VectorOracle:
+        return self.oracle_within(problem, arrangement, None)
+
+    def oracle_within(
+        self, problem: Problem, arrangement: Arrangement | None, max_time: float | None
+    ) -> VectorOracle:
+        """The exact oracle if its faces are listed in time."""
         problem, design = self.problem_of(problem), self.design(problem)
+        limit = float("inf") if max_time is None else LISTING * max_time
         try:
-            return FaceOracle(problem, design, self._check())
+            return FaceOracle(problem, design, self._check(), limit)
         except TooManyFaces:
             return VectorSearch(problem, design, self._check())
 
@@ -143,14 +164,18 @@ class VectorReLU(ReLUHidden, VectorArchitecture):
         yield effort.history[-1]
         if not np.any(design.X) or not np.any(problem.residual(np.zeros_like(problem.y))):
             return network
+        if oracle.large:
+            network = yield from self._train_large(problem, design, oracle, effort, least, network)
+            return network
         rows, plan = self._first(problem, design, coupling, oracle, effort)
-        idle, gap, closest = 0, 1.0, 1.0
+        idle, gap, closest, level = 0, 1.0, 1.0, 0
         pays = float(np.clip(2.5e-9 * design.X.size, *PAYS))
         for _ in range(effort.max_iter):
             before = least
             # where rounds are cheap, idle ones make the next longer: L-BFGS had not converged
             longer = 3**idle if pays < 1e-4 else 1
-            for moved in self._moves(problem, design, coupling, rows, plan, gap, longer):
+            moves = self._moves(problem, design, coupling, rows, plan, gap, longer, level, effort.deadline)
+            for moved in moves:
                 now = objective(problem, design, moved)
                 if now < least:
                     best, least = moved, now
@@ -165,11 +190,81 @@ class VectorReLU(ReLUHidden, VectorArchitecture):
             yield effort.history[-1]
             idle = idle + 1 if paid < pays and gap > 0.5 * closest else 0
             closest = min(closest, gap)
+            level = min(level + (paid < FINER), len(PATHS) - 1)
             if gap <= effort.tol or idle >= IDLE:
                 break
             rows = insert(problem, design, best, found)
             plan = REFINE if gap > CLOSE and idle == 0 else FINE
         return network
+
+    def _train_large(
+        self,
+        problem: Problem,
+        design: Design,
+        oracle: VectorOracle,
+        effort: Effort,
+        least: float,
+        network: Network,
+    ) -> Training:
+        """Many neurons on mini-batches, then rounds of pricing and of descent on all samples."""
+        samples, best, gap = (
+            Samples(problem, design),
+            Rows.empty(design.X.shape[1], problem.y.shape[1]),
+            1.0,
+        )
+        moves = self._stirred(samples, design, oracle, effort)
+        for _ in range(effort.max_iter):
+            before = least
+            for rows in moves:
+                now = objective(problem, design, rows)
+                if now < least:
+                    best, least = rows, now
+                    network = self._network(problem, design, best)
+                    yield Progress(least, gap, len(best), len(best), network)
+            began = time.perf_counter()
+            Z = problem.residual(network(problem.X))
+            found, gap = self._price(problem, oracle, Z, network, least, False, 0, effort)
+            effort.history.append(Progress(least, gap, len(best), len(best), network, Z))
+            yield effort.history[-1]
+            # an insertion takes as long as a search, and is worth nothing without a descent
+            late = 3.0 * time.perf_counter() - 2.0 * began > effort.deadline
+            if late or gap <= effort.tol or before - least <= LARGE_PAYS * least:
+                break
+            moves = self._swept(samples, design, insert(problem, design, best, found), effort)
+        return network
+
+    def _stirred(
+        self, samples: Samples, design: Design, oracle: VectorOracle, effort: Effort
+    ) -> Iterator[Rows]:
+        """The rows on the way through the mini-batches, and after a descent on all samples."""
+        problem = samples.problem
+        began = time.perf_counter()
+        if effort.start is None:
+            width = WIDE + WIDE_PER_OUTPUT * problem.y.shape[1]
+            rows = random_rows(problem, design, Coupling.joint, width, effort.random_state)
+            at = Weights.of(rows, design)
+            # two thirds of the time that is left, if it is limited
+            deadline = began + 0.6 * (effort.deadline - began)
+            epochs = max(EPOCHS, -(-STEPS * BATCH // len(design.X)))
+            said = 0.0
+            for share in stir(samples, at, epochs, effort.random_state, deadline):
+                if share >= said:
+                    said += 0.2
+                    yield at.rows(design)
+            rows = at.rows(design)
+            yield rows
+        else:
+            rows, _ = self._first(problem, design, Coupling.joint, oracle, effort)
+        yield from self._swept(samples, design, rows, effort)
+
+    def _swept(self, samples: Samples, design: Design, rows: Rows, effort: Effort) -> Iterator[Rows]:
+        """The rows after a descent on all samples, once without those that have gone to zero."""
+        now = time.perf_counter()
+        deadline = now + 0.7 * (effort.deadline - now)
+        for steps in SWEEPS:
+            at = sweep(samples, Weights.of(rows, design), steps, 1e-7, deadline)
+            rows = merge(drop(at.rows(design), design, LARGE_ZERO), design, Coupling.joint, LARGE_MERGE)
+            yield rows
 
     def _first(
         self, problem: Problem, design: Design, coupling: Coupling, oracle: VectorOracle, effort: Effort
@@ -193,8 +288,17 @@ class VectorReLU(ReLUHidden, VectorArchitecture):
         plan: Plan,
         gap: float,
         longer: int,
+        level: int,
+        deadline: float,
     ) -> Iterator[Rows]:
-        """The rows after each step of a plan, and after sliding along their kinks."""
+        """The rows after a Newton path or, where that is too expensive, after each step of a plan and after
+        sliding along their kinks."""
+        n, r = design.X.shape
+        kind = coupling is Coupling.joint and design.free == 0
+        if kind and NEAR[0] < gap < NEAR[1] and affordable(n, len(rows), r, problem.y.shape[1]):
+            mu, end, steps = PATHS[level]
+            yield follow(problem, design, rows, mu, end, steps, deadline=deadline)
+            return
         for mu, steps in plan:
             rows = anneal(problem, design, coupling, rows, mu, steps * longer)
             yield rows

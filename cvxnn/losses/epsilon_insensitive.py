@@ -8,6 +8,7 @@ Reference: Smola and Schölkopf, "A tutorial on support vector regression", Stat
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import ClassVar
 
 import numpy as np
@@ -33,7 +34,8 @@ class EpsilonInsensitive(PiecewiseQuadratic):
     epsilon: float = 0.1
 
     def __post_init__(self) -> None:
-        if not (self.epsilon >= 0.0 and np.isfinite(self.epsilon)):
+        real = isinstance(self.epsilon, Real) and not isinstance(self.epsilon, bool)
+        if not (real and self.epsilon >= 0.0 and np.isfinite(self.epsilon)):
             raise ValueError(
                 f"epsilon={self.epsilon!r} must be a finite number of at least 0: pass 0.1, say"
             )

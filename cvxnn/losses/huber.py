@@ -12,6 +12,7 @@ Reference: Huber, "Robust estimation of a location parameter", Ann. Math. Stat. 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import ClassVar
 
 import numpy as np
@@ -37,7 +38,8 @@ class Huber(PiecewiseQuadratic):
     epsilon: float = 1.35
 
     def __post_init__(self) -> None:
-        if not (self.epsilon > 0.0 and np.isfinite(self.epsilon)):
+        real = isinstance(self.epsilon, Real) and not isinstance(self.epsilon, bool)
+        if not (real and self.epsilon > 0.0 and np.isfinite(self.epsilon)):
             raise ValueError(f"epsilon={self.epsilon!r} must be a finite number > 0: pass 1.35, say")
 
     def pieces(self, y: Array) -> tuple[ClippedHinge, ...]:

@@ -30,7 +30,9 @@ class Poisson(Loss):
     @np.errstate(over="ignore")  # a prediction may be absurd while a search tries it
     def value(self, f: Array, y: Array, s: Array) -> float:
         xp = array_namespace(f)
-        return float(xp.sum(s * (xp.exp(f) - y * f + _xlogx(y) - y)))
+        # not below zero, where large counts leave a rounding of terms that cancel
+        each = (xp.exp(f) - y) - (y * f - _xlogx(y))
+        return float(xp.sum(s * xp.where(each < 0.0, xp.zeros_like(each), each)))
 
     @np.errstate(over="ignore")
     def gradient(self, f: Array, y: Array, s: Array) -> Array:
@@ -47,7 +49,8 @@ class Poisson(Loss):
         if bool(xp.any(m < -1e-14 * (1.0 + y))):
             return float("inf")
         m = xp.maximum(m, 0.0 * m)
-        return float(xp.sum(s * (_xlogx(m) - m - _xlogx(y) + y)))
+        # in this order nothing is left at z = 0
+        return float(xp.sum(s * ((_xlogx(m) - _xlogx(y)) - (m - y))))
 
     def nearest(self, Z: np.ndarray, y: np.ndarray, s: np.ndarray) -> np.ndarray:
         return np.minimum(Z, s * y)

@@ -11,6 +11,7 @@ Reference: Koenker and Bassett, "Regression quantiles", Econometrica 1978.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import ClassVar
 
 from ..arrays import Array, array_namespace
@@ -33,7 +34,8 @@ class Quantile(PiecewiseQuadratic):
     quantile: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.quantile < 1.0:
+        real = isinstance(self.quantile, Real) and not isinstance(self.quantile, bool)
+        if not real or not 0.0 < self.quantile < 1.0:
             raise ValueError(f"quantile={self.quantile!r} must be strictly between 0 and 1: pass 0.9, say")
 
     def pieces(self, y: Array) -> tuple[ClippedHinge, ...]:

@@ -1,8 +1,8 @@
 """The explicit program, handed whole to a general conic solver: the reference for small sizes.
 
-Nothing is exploited here. Every group's predictions are written out, every norm is a second-order cone,
-every cone row a linear inequality, the loss its conic form, and Clarabel solves it to high accuracy.
-What the structured solvers return is checked against this.
+Nothing is exploited here. Every group's predictions are written out, every penalty and
+the loss is its conic form (a norm a second-order cone), every cone row a linear inequality, and Clarabel
+solves it to high accuracy. What the structured solvers return is checked against this.
 
 Reference: Goulart and Chen, "Clarabel: an interior-point solver for conic programs with quadratic
 objectives", 2024.
@@ -44,8 +44,10 @@ class Conic(Solver):
 
     def supports(self, program: Program) -> tuple[bool, str]:
         n, groups, d = program.operator.shape
-        if not isinstance(program.penalty, GroupL2):
-            return False, "needs the group-l2 penalty"
+        if len(program.target.shape) == 2:
+            return False, "is for one output"
+        if program.penalty.epigraph(d) is None:
+            return False, f"no conic form of {type(program.penalty).__name__}"
         if not isinstance(program.constraint, Free | ReLUCones):
             return False, f"no conic form of {type(program.constraint).__name__}"
         if program.loss.conic(np.zeros(1), np.ones(1)) is None:
@@ -68,7 +70,8 @@ class Conic(Solver):
             y, s = to_numpy(program.target), to_numpy(program.weights)
             offset = program.loss.intercept(f, y, s)
             return Candidate(state.W, offset, program.residual(f + offset), state.multipliers)
-        # Unpenalised coordinates need multipliers more exact than a general solver's: leave them open.
+        # Unpenalised coordinates need multipliers more exact than a general solver's: leave them open where
+        # the Euclidean projection finds the best.
         exact = isinstance(program.penalty, GroupL2) and program.penalty.free > 0
         multipliers = None if exact else state.multipliers
         duals = [program.residual(f)]
@@ -82,19 +85,20 @@ class Conic(Solver):
 
 
 def _solve(program: Program) -> State:
-    """Write the program as ``min 1/2 x'Px + q'x, Ax + s = b`` with x = (f, v, W, c, t)."""
+    """Write the program as ``min 1/2 x'Px + q'x, Ax + s = b`` with x = (f, v, W, c, e)."""
     import clarabel
 
     n, groups, d = program.operator.shape
     y, w = to_numpy(program.target), to_numpy(program.weights)
     form = program.loss.conic(y, w)
-    assert form is not None and isinstance(program.penalty, GroupL2)
-    k, kept = len(form.extra), d - program.penalty.free
-    sizes = np.array([n, k, groups * d, 1 if program.intercept else 0, groups])
+    gauge = program.penalty.epigraph(d)
+    assert form is not None and gauge is not None
+    k, extras = len(form.extra), groups * len(gauge.cost)
+    sizes = np.array([n, k, groups * d, 1 if program.intercept else 0, extras])
     bend = np.zeros(k) if form.extra_quadratic is None else form.extra_quadratic
     P = sparse.diags(np.concatenate([form.quadratic, bend, np.zeros(int(sizes[2:].sum()))]))
     q = np.concatenate([form.linear, form.extra, np.zeros(groups * d + int(sizes[3]))])
-    q = np.concatenate([q, np.full(groups, program.beta)])
+    q = np.concatenate([q, program.beta * np.tile(gauge.cost, groups)])
     rows, right, cones = _fit_rows(program, sizes)
     if isinstance(program.constraint, ReLUCones):
         block = _cone_rows(program.constraint, groups)
@@ -109,11 +113,11 @@ def _solve(program: Program) -> State:
             clarabel.ExponentialConeT() if kinds[name] is None else kinds[name](size)
             for name, size in form.cones
         ]
-    pick_t = sparse.kron(sparse.identity(groups), sparse.eye(kept + 1, 1))
-    pick_u = sparse.kron(sparse.identity(groups), sparse.eye(kept + 1, d, k=-1))
-    rows.append(_pad(sizes, {2: -pick_u, 4: -pick_t}))
-    right.append(np.zeros(groups * (kept + 1)))
-    cones += [clarabel.SecondOrderConeT(kept + 1)] * groups
+    each = sparse.identity(groups)
+    rows.append(_pad(sizes, {2: -sparse.kron(each, gauge.U), 4: -sparse.kron(each, gauge.E)}))
+    right.append(np.zeros(groups * gauge.U.shape[0]))
+    shapes = {"nonnegative": clarabel.NonnegativeConeT, "second_order": clarabel.SecondOrderConeT}
+    cones += [shapes[name](size) for name, size in gauge.cones] * groups
     settings = clarabel.DefaultSettings()
     settings.verbose = False
     settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-11
