@@ -163,9 +163,7 @@ def test_architectures_by_name():
     assert get_architecture(relu, None, "auto") is relu
     assert get_architecture("relu", "free", 7) == relu
     for wrong in ("mlp", 3, None):
-        with pytest.raises(
-            ValueError, match=r"unknown architecture .*: pass one of 'absolute', "
-        ):
+        with pytest.raises(ValueError, match=r"unknown architecture .*: pass one of 'absolute', "):
             get_architecture(wrong, None, "auto")
 
 
