@@ -304,4 +304,4 @@ def _damping(tau: float, length: float) -> float:
         return 1.0
     if length < 0.25:
         return min(1.0, max(10.0 * tau, 1e-3))
-    return 0.1 * tau if length == 1.0 and tau > 1e-3 else tau if length < 1.0 else 0.0
+    return 0.1 * tau if length == 1.0 and tau > 1e-4 else tau if length < 1.0 else 0.0

@@ -243,23 +243,25 @@ class Rectified(ReLUHidden, GrownByPrograms, Architecture):
             effort.history.append(Progress(value, gap, best.width, len(blocks.signs), best, Z))
             yield effort.history[-1]
             fresh = self._fresh(problem, design, blocks, found)
-            if (gap <= effort.tol and now <= value * (1.0 + effort.tol)) or idle >= 10:
+            if (gap <= effort.tol and now <= value) or idle >= 10:
                 break
             if gap <= effort.tol:
                 # A better network is known, and no search sees how: the program lacks what was merged.
                 known = self._rows(oracle, best)
-                fresh = (
-                    fresh
-                    if known is None
-                    else self._unknown(blocks, Blocks.of(design, merge(known, design, 0.0)))
-                )
+                known = Rows.empty(design.X.shape[1]) if known is None else merge(known, design, 0.0)
+                fresh = self._unknown(blocks, Blocks.of(design, known))
                 if len(fresh.signs) == 0:
+                    # as good within the tolerance, and this one's dual variable proves it
+                    best = network if now <= value * (1.0 + effort.tol) else best
                     break
                 blocks, followed, idle = blocks.join(fresh), False, idle + 1
                 continue
             if again and problem.loss.smooth and (gap > CLOSE or followed):
                 again -= 1
-                at = insert(problem, design, rows if followed else Rows(blocks.W, blocks.signs), found)
+                # a program that merged too much is no place to go on from
+                held = self._rows(oracle, best) if now > value else None
+                held = held or (rows if followed else Rows(blocks.W, blocks.signs))
+                at = insert(problem, design, held, found)
                 at, _ = yield from self._explore(problem, design, oracle, effort, at)
                 if objective(problem, design, at) < value:
                     rows, best = at, self._plain(problem, design, at)
