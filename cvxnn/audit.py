@@ -49,10 +49,10 @@ class Reading:
     classes : ndarray of shape (classes,) or None
     coupling : {"joint", "separate"}
         What several outputs share.
-    bare : bool
-        Whether these are weights only, of any activation; the network then has ReLUs.
     penalty : {"l2", "l1"}, Groups or Elastic
         Of the hidden weights.
+    bare : bool
+        Whether these are weights only, of any activation; the network then has ReLUs.
     """
 
     network: Network
@@ -61,8 +61,8 @@ class Reading:
     loss: str = "squared_error"
     classes: np.ndarray | None = None
     coupling: str = "joint"
-    bare: bool = False
     penalty: WeightPenalty = "l2"
+    bare: bool = False
 
 
 def certify(
@@ -163,14 +163,11 @@ def certify(
     if not free and np.any(reading.network.intercept) and bias != "free":
         raise ValueError("the network's output has a constant: pass fit_intercept=True")
     gated = isinstance(reading.network.layers[0], Gated)
-    judge_of = get_architecture(
-        architecture if reading.bare else _family_of(reading.network, architecture, bias, patterns),
-        bias,
-        patterns,
-        outputs,
-        shared,
-        norm,
-    )
+    family = architecture if reading.bare else _family_of(reading.network, architecture)
+    judge_of = get_architecture(family, bias, patterns, outputs, shared, norm)
+    middle = reading.network.layers[1]
+    if isinstance(family, str) and isinstance(judge_of, LeakyReLU) and isinstance(middle, layers.LeakyReLU):
+        judge_of = replace(judge_of, slope=float(np.ravel(middle.slope)[0]))
     if reading.bare:
         reading = replace(reading, network=_adopted(reading.network, judge_of))
     if gated and isinstance(judge_of, GatedReLU):
@@ -202,15 +199,8 @@ def certify(
     )
 
 
-def _family_of(
-    network: Network, architecture: str | Architecture, hidden_bias: str | None, patterns: Any
-) -> str | Architecture:
+def _family_of(network: Network, architecture: str | Architecture) -> str | Architecture:
     """The family of a network by its layers, unless another one was asked for."""
-    middle = network.layers[1]
-    leaky = isinstance(middle, layers.LeakyReLU) and network.n_outputs == 1
-    if leaky and architecture in ("relu", "leaky_relu"):
-        slope = float(np.ravel(middle.slope)[0])  # type: ignore[union-attr]
-        return LeakyReLU(hidden_bias, patterns, slope)
     if architecture != "relu":
         return architecture
     if isinstance(network.layers[0], Gated):
@@ -218,7 +208,7 @@ def _family_of(
     if len(network.layers) == 2:
         return "linear"
     names = {layers.LeakyReLU: "leaky_relu", layers.Absolute: "absolute", layers.Threshold: "threshold"}
-    return names.get(type(middle), "relu")
+    return names.get(type(network.layers[1]), "relu")
 
 
 def _adopted(network: Network, family: Architecture) -> Network:
@@ -295,7 +285,7 @@ def _from_estimator(estimator: Any) -> Reading:
     bias = getattr(architecture, "hidden_bias", estimator.hidden_bias)
     free = bool(estimator.fit_intercept) or bias == "free"
     classes = getattr(estimator, "classes_", None)
-    return Reading(network, bias, free, estimator.loss, classes, coupling, penalty=penalty)
+    return Reading(network, bias, free, estimator.loss, classes, coupling, penalty)
 
 
 def _from_arrays(W1: Any, b1: Any, W2: Any, b2: Any) -> Reading:

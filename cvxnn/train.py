@@ -162,12 +162,17 @@ def get_architecture(
     Raises
     ------
     ValueError
-        If no architecture has this name, or it has another kind of output.
+        If no architecture has this name, or it has another kind of output; if it has no such penalty.
     """
     if isinstance(architecture, Architecture):
         if isinstance(architecture, VectorArchitecture) != (outputs > 1):
             number = "one output" if outputs == 1 else "several outputs"
             raise ValueError(f"{architecture!r} is not for {number}: pass its name, {architecture.name!r}")
+        own = getattr(architecture, "penalty", "l2")
+        if not is_weight_decay(penalty) and penalty != own:
+            raise ValueError(
+                f"penalty={penalty!r} beside {architecture!r}: pass it to the architecture"
+            )
         return architecture
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         names = ", ".join(map(repr, ARCHITECTURES))
@@ -179,7 +184,7 @@ def get_architecture(
         if is_weight_decay(penalty):
             return family(**options)
         if "penalty" not in {part.name for part in fields(family)}:  # type: ignore[arg-type]
-            raise ValueError(f"a {architecture} network knows weight decay only: pass penalty='l2'")
+            raise ValueError(f"{architecture!r} networks know weight decay only: pass penalty='l2'")
         return family(**options, penalty=penalty)  # type: ignore[call-arg]
     if not is_weight_decay(penalty):
         raise ValueError(f"penalty={penalty!r} is for one output: pass 'l2' for {outputs} outputs")

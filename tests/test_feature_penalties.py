@@ -8,6 +8,7 @@ from scipy.optimize import linprog, minimize
 
 from cvxnn import ConvexNetClassifier, ConvexNetRegressor, ConvexNetRegressorCV, certify, path
 from cvxnn.architectures.gated import GatedReLU
+from cvxnn.architectures.leaky_relu import LeakyReLU
 from cvxnn.architectures.relu import ReLU
 from cvxnn.bounds_vertices import relax, vertex_price
 from cvxnn.feature_penalties import Elastic, Groups, feature_norm
@@ -303,3 +304,19 @@ def test_other_losses(loss):
     optimum = run(SOLVERS["conic"](), program, tol=1e-7).primal / problem.total_weight
     assert trained.certificate.objective == pytest.approx(optimum, rel=1e-5)
     assert trained.certificate.lower_bound <= optimum * (1 + 1e-7)
+
+
+def test_a_penalty_that_a_family_has_not_is_refused_and_never_ignored():
+    """A certificate for another objective than the one asked for would be wrong."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((12, 2))
+    y = X[:, 0]
+    W, a = rng.standard_normal((2, 3)), rng.standard_normal(3)
+    leaky = LeakyReLU(hidden_bias=None).adopt(W, np.zeros(3), a, 0.0)
+    assert certify(leaky, X, y, alpha=0.1, fit_intercept=False).gap > 0
+    with pytest.raises(ValueError, match="pass penalty='l2'"):
+        certify(leaky, X, y, alpha=0.1, penalty="l1", fit_intercept=False)
+    for architecture in (LeakyReLU(), ReLU()):
+        with pytest.raises(ValueError, match="pass it to the architecture"):
+            ConvexNetRegressor(architecture=architecture, penalty="l1").fit(X, y)
+    assert get_architecture(ReLU(penalty="l1"), None, "auto", penalty="l1") == ReLU(penalty="l1")
