@@ -170,9 +170,7 @@ def get_architecture(
             raise ValueError(f"{architecture!r} is not for {number}: pass its name, {architecture.name!r}")
         own = getattr(architecture, "penalty", "l2")
         if not is_weight_decay(penalty) and penalty != own:
-            raise ValueError(
-                f"penalty={penalty!r} beside {architecture!r}: pass it to the architecture"
-            )
+            raise ValueError(f"penalty={penalty!r} beside {architecture!r}: pass it to the architecture")
         return architecture
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         names = ", ".join(map(repr, ARCHITECTURES))
