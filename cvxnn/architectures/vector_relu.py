@@ -295,6 +295,8 @@ class VectorReLU(ReLUHidden, VectorArchitecture):
         sliding along their kinks."""
         n, r = design.X.shape
         kind = coupling is Coupling.joint and design.free == 0
+        # Networks with more neurons than samples are far from a minimum worth following.
+        kind = kind and len(rows) <= n
         if kind and NEAR[0] < gap < NEAR[1] and affordable(n, len(rows), r, problem.y.shape[1]):
             mu, end, steps = PATHS[level]
             yield follow(problem, design, rows, mu, end, steps, deadline=deadline)
