@@ -117,7 +117,7 @@ BAD = {
         "pass one of 'absolute_error', 'epsilon_insensitive', 'hinge'",
     ),
     "class loss in regression": (fit(X, y, loss="log_loss"), ValueError, "use ConvexNetClassifier"),
-    "unknown architecture": (fit(X, y, architecture="mlp"), ValueError, "pass one of 'absolute', 'gated_relu'"),
+    "unknown architecture": (fit(X, y, architecture="mlp"), ValueError, "pass one of 'absolute', "),
     "architecture class": (fit(X, y, architecture=ReLU), ValueError, "or an Architecture"),
     "unknown hidden_bias": (fit(X, y, hidden_bias="yes"), ValueError, "'penalized' (the default), 'free'"),
     "free bias on gates": (
