@@ -21,10 +21,7 @@ import numpy as np
 from sklearn.utils.validation import check_X_y
 
 from . import network as layers
-from .architectures import Architecture
-from .architectures.gated import GatedReLU
-from .architectures.leaky_relu import LeakyReLU
-from .architectures.vector_gated import VectorGatedReLU
+from .architectures import ARCHITECTURES, Architecture
 from .arrays import to_numpy
 from .certificate import Certificate, judge
 from .feature_penalties import WeightPenalty
@@ -165,15 +162,11 @@ def certify(
     gated = isinstance(reading.network.layers[0], Gated)
     family = architecture if reading.bare else _family_of(reading.network, architecture)
     judge_of = get_architecture(family, bias, patterns, outputs, shared, norm)
-    middle = reading.network.layers[1]
-    if isinstance(family, str) and isinstance(judge_of, LeakyReLU) and isinstance(middle, layers.LeakyReLU):
-        judge_of = replace(judge_of, slope=float(np.ravel(middle.slope)[0]))
     if reading.bare:
         reading = replace(reading, network=_adopted(reading.network, judge_of))
-    if gated and isinstance(judge_of, GatedReLU):
-        judge_of = GatedReLU(bias, judge_of.gates_of(reading.network), judge_of.penalty)
-    if gated and isinstance(judge_of, VectorGatedReLU):
-        judge_of = VectorGatedReLU(bias, judge_of.gates_of(reading.network), shared)
+    # An object says itself what it is; but gates belong to the network.
+    elif judge_of.reads(reading.network) and (isinstance(family, str) or gated):
+        judge_of = judge_of.like(reading.network)
     problem = Problem.from_alpha(X, y, weights, chosen, alpha, free)
     judge_of.cost(reading.network)  # refuses a network of another family before any work
     trained = train(
@@ -203,12 +196,7 @@ def _family_of(network: Network, architecture: str | Architecture) -> str | Arch
     """The family of a network by its layers, unless another one was asked for."""
     if architecture != "relu":
         return architecture
-    if isinstance(network.layers[0], Gated):
-        return "gated_relu"
-    if len(network.layers) == 2:
-        return "linear"
-    names = {layers.LeakyReLU: "leaky_relu", layers.Absolute: "absolute", layers.Threshold: "threshold"}
-    return names.get(type(network.layers[1]), "relu")
+    return next((name for name, family in ARCHITECTURES.items() if family.reads(network)), "relu")
 
 
 def _adopted(network: Network, family: Architecture) -> Network:

@@ -18,6 +18,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from .. import network
+from ..network import Activation
 from .rectified import Rectified
 
 
@@ -34,6 +36,7 @@ class Absolute(Rectified):
     """
 
     name: ClassVar[str] = "absolute"
+    layer: ClassVar[type[Activation]] = network.Absolute
 
     hidden_bias: str | None = "penalized"
     patterns: str | int = "auto"

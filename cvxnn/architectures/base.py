@@ -161,6 +161,15 @@ class Architecture(ABC):
         """
         return last
 
+    @classmethod
+    def reads(cls, network: Network) -> bool:
+        """Whether the layers of a network are those of this family."""
+        return False
+
+    def like(self, network: Network) -> Architecture:
+        """Return this family with what the layers of one of its networks determine."""
+        return self
+
     def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: Any) -> Network:
         """Return a network of this family from plain weights; not every family can.
 

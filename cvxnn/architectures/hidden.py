@@ -9,7 +9,8 @@ References: Pilanci and Ergen, ICML 2020; Mishkin, Sahiner and Pilanci, ICML 202
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -48,6 +49,14 @@ class HiddenPenalty:
 
 class ReLUHidden(HiddenPenalty):
     """A hidden layer of neurons ``max(t, leak * t)`` with a penalised bias, a free one or none."""
+
+    #: The layer of the activation.
+    layer: ClassVar[type[Activation]] = ReLU
+
+    @classmethod
+    def reads(cls, network: Network) -> bool:
+        """Whether the layers of a network are those of this family."""
+        return any(isinstance(layer, cls.layer) for layer in network.layers[1:2])
 
     @property
     def leak(self) -> float:
@@ -114,6 +123,11 @@ def leak_of(layer: object) -> float | None:
 
 class GatedHidden(HiddenPenalty):
     """A hidden layer of linear neurons behind fixed gates, with a penalised bias or none."""
+
+    @classmethod
+    def reads(cls, network: Network) -> bool:
+        """Whether the layers of a network are those of this family."""
+        return isinstance(network.layers[0], Gated)
 
     #: How many gates ``patterns="auto"`` draws.
     auto_gates: ClassVar[int]
@@ -182,6 +196,10 @@ class GatedHidden(HiddenPenalty):
         if self.hidden_bias is None and np.any(first.bias != 0):
             raise ValueError("the network has hidden biases: pass hidden_bias='penalized', not None")
         return self.sizes_of(first.weight, first.bias)
+
+    def like(self, network: Network) -> Any:
+        """Return the family with the gates of a network."""
+        return replace(self, patterns=self.gates_of(network))  # type: ignore[type-var]
 
     def gates_of(self, network: Network) -> np.ndarray:
         """Return the gates of a network, shape (gates, d) or (gates, d + 1) with a bias."""

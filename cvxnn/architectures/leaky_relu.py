@@ -24,9 +24,13 @@ over-parameterized neural networks", JMLR 2021 (piecewise linear activations).
 from __future__ import annotations
 
 import numbers
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
+
+from .. import network
+from ..network import Activation, Network
 from .rectified import Rectified
 
 
@@ -50,6 +54,7 @@ class LeakyReLU(Rectified):
     """
 
     name: ClassVar[str] = "leaky_relu"
+    layer: ClassVar[type[Activation]] = network.LeakyReLU
 
     hidden_bias: str | None = "penalized"
     patterns: str | int = "auto"
@@ -66,3 +71,7 @@ class LeakyReLU(Rectified):
     @property
     def leak(self) -> float:
         return float(self.slope)
+
+    def like(self, network: Network) -> LeakyReLU:
+        """Return the family with the slope of a network."""
+        return replace(self, slope=float(np.ravel(network.layers[1].slope)[0]))  # type: ignore[union-attr]

@@ -65,6 +65,11 @@ class LinearHidden:
     hidden_bias: str | None
     patterns: str | int
 
+    @classmethod
+    def reads(cls, network: Network) -> bool:
+        """Whether the layers of a network are those of this family."""
+        return len(network.layers) == 2 and isinstance(network.layers[0], Affine)
+
     def _design(self, problem: Problem) -> np.ndarray:
         check_hidden_bias(self.hidden_bias)
         if self.patterns not in ("auto", "all"):

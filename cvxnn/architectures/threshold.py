@@ -84,6 +84,10 @@ class Threshold(Architecture):
     hidden_bias: str | None = "penalized"
     patterns: str | int = "auto"
 
+    @classmethod
+    def reads(cls, network: Network) -> bool:
+        return any(isinstance(layer, Step) for layer in network.layers[1:2])
+
     def _design(self, problem: Problem) -> np.ndarray:
         check_hidden_bias(self.hidden_bias)
         return design_matrix(problem, self.hidden_bias)
