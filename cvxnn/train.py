@@ -26,7 +26,7 @@ from .architectures import ARCHITECTURES, VECTOR_ARCHITECTURES, Architecture, Ve
 from .architectures.base import Effort, Progress
 from .arrangement import Arrangement
 from .certificate import Certificate, Oracle, Proof, judge_and_prove
-from .feature_penalties import WeightPenalty, check_penalty, is_weight_decay
+from .feature_penalties import WeightPenalty, is_weight_decay
 from .network import Network
 from .penalties import GroupL2
 from .program import Master, Problem, Program, Solution, Status
@@ -175,7 +175,6 @@ def get_architecture(
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         names = ", ".join(map(repr, ARCHITECTURES))
         raise ValueError(f"unknown architecture {architecture!r}: pass one of {names}, or an Architecture")
-    check_penalty(penalty)
     if outputs == 1:
         family = ARCHITECTURES[architecture]
         options = {"hidden_bias": hidden_bias, "patterns": patterns}

@@ -48,7 +48,7 @@ def test_it_ends_at_the_optimum_that_enumeration_proves() -> None:
 def test_every_network_reported_is_better_than_the_last() -> None:
     problem, growing = make()
     values = []
-    for _ in growing.run(None, 50):
+    for _ in growing.run(None, 20):
         values.append(growing.least)
         assert objective(problem, growing.design, growing.best) == pytest.approx(growing.least, rel=1e-12)
     assert len(values) > 3

@@ -9,21 +9,24 @@ References: Pilanci and Ergen, ICML 2020; Bach, JMLR 2017, section 4 (growing ne
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Generator
-
 import numpy as np
 
+from ..arrangement import Arrangement
 from ..blocks import Blocks
+from ..feature_penalties import is_weight_decay
 from ..growth import Rows, insert, objective
-from ..network import Network
 from ..norm_growth import descend_rows, explore
+from ..norm_oracles import NormCellOracle, NormSearchOracle
 from ..norm_pricing import NormDesign
 from ..oracles import Design, NeuronOracle
+from ..penalties import Penalty
 from ..pricing import Neurons
-from ..program import Master, Problem, Program
+from ..program import Master, Problem
 from .base import Effort, Progress, Training
+from .rectified import Rectified
 
+#: Patterns that "auto" lists; pricing a cell is a program.
+AUTO_CELLS = 500
 #: Blocks added in a round, and the share of the largest below which a block is at zero.
 ADDED, ZERO = 40, 1e-7
 #: Entries of a program up to which blocks at zero stay.
@@ -32,41 +35,35 @@ SMALL = 200_000
 STEPS = 100
 
 
-class GrownByPrograms:
-    """Column generation with convex programs; for a family of networks of one output."""
+class GrownByPrograms(Rectified):
+    """Networks whose hidden weights may pay another norm than the Euclidean one; those grow by programs."""
 
-    @abstractmethod
-    def _program(self, problem: Problem, design: Design, blocks: Blocks) -> Program: ...
+    def _most_listed(self, problem: Problem, X: np.ndarray) -> int:
+        return super()._most_listed(problem, X) if is_weight_decay(self.penalty) else AUTO_CELLS
 
-    @abstractmethod
-    def _network(self, problem: Problem, design: Design, signs: np.ndarray, W: np.ndarray) -> Network: ...
+    def _gauge(self, design: Design) -> Penalty:
+        return design.norm if isinstance(design, NormDesign) else super()._gauge(design)
 
-    @abstractmethod
-    def _price(
-        self,
-        problem: Problem,
-        oracle: NeuronOracle,
-        Z: np.ndarray,
-        blocks: Blocks,
-        network: Network,
-        objective: float,
-        effort: Effort,
-    ) -> tuple[float, Neurons]: ...
+    def _search_oracle(self, problem: Problem, design: Design) -> NeuronOracle:
+        known = isinstance(design, NormDesign)
+        return NormSearchOracle(problem, design) if known else super()._search_oracle(problem, design)
 
-    @abstractmethod
-    def _fresh(
-        self, problem: Problem, design: Design, blocks: Blocks, found: Neurons, most: int = 400
-    ) -> Blocks: ...
+    def _cell_oracle(self, problem: Problem, design: Design, arrangement: Arrangement) -> NeuronOracle:
+        if isinstance(design, NormDesign):
+            return NormCellOracle(problem, design, arrangement)
+        return super()._cell_oracle(problem, design, arrangement)
 
-    @abstractmethod
-    def _note(
-        self, problem: Problem, design: Design, effort: Effort, rows: Rows, value: float, gap: float
-    ) -> Generator[Progress, None, None]: ...
+    def train(
+        self, problem: Problem, arrangement: Arrangement | None, oracle: object, effort: Effort
+    ) -> Training:
+        design = self.design(problem)
+        if not isinstance(design, NormDesign):
+            return (yield from super().train(problem, arrangement, oracle, effort))
+        assert isinstance(oracle, NeuronOracle)
+        rows = None if effort.start is None else self._rows(oracle, effort.start)
+        return (yield from self._train_by_programs(self.problem_of(problem), design, oracle, effort, rows))
 
-    @abstractmethod
-    def cost(self, network: Network) -> float: ...
-
-    def train_by_programs(
+    def _train_by_programs(
         self,
         problem: Problem,
         design: NormDesign,

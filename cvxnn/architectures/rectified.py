@@ -27,11 +27,8 @@ from ..blocks import Blocks, active
 from ..certificate import search_gap
 from ..constraints import ReLUCones
 from ..exploration import KINKED, REACH, Exploration
-from ..feature_penalties import is_weight_decay
 from ..growth import Rows, insert, merge, objective, thin
 from ..network import Affine, Network
-from ..norm_oracles import NormCellOracle, NormSearchOracle
-from ..norm_pricing import NormDesign
 from ..operators import Masked
 from ..oracles import CellOracle, Design, NeuronOracle, SearchOracle
 from ..penalties import GroupL2, Penalty
@@ -42,12 +39,9 @@ from ..smoothing_newton import affordable
 from ..spline import fit_spline, kinks_of
 from .base import Architecture, Effort, Progress, Training, check_count
 from .hidden import ReLUHidden
-from .programs import GrownByPrograms
 
 #: `patterns="auto"` enumerates up to this many patterns, and up to this many bits of patterns.
 AUTO_PATTERNS, AUTO_BITS = 3000, 2_000_000
-#: The first under other norms than the Euclidean one, where pricing a cell is a program.
-AUTO_CELLS = 500
 #: Roundings tried on a solution, finest first: relative norm to drop, distance to merge.
 ROUNDINGS = ((1e-14, 0.0), *((10.0**-k, 10.0**-k) for k in range(9, 2, -1)), (1.0, 0.0))
 #: Neurons of one sign closer than this share a block at first; it shrinks where that stops paying.
@@ -62,7 +56,7 @@ AGAIN, ROUNDS = 10, 10
 ALL_PATTERNS = 50_000
 
 
-class Rectified(ReLUHidden, GrownByPrograms, Architecture):
+class Rectified(ReLUHidden, Architecture):
     """Two-layer networks with one output whose activation has one kink, at zero.
 
     A member is a frozen dataclass with the parameters `hidden_bias` and `patterns` of
@@ -77,7 +71,7 @@ class Rectified(ReLUHidden, GrownByPrograms, Architecture):
         """The slope of the activation on the negative side, in [-1, 1)."""
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
-        X, decay = self.design(problem).X, is_weight_decay(self.penalty)
+        X = self.design(problem).X
         if isinstance(self.patterns, str) and self.patterns not in ("auto", "all"):
             raise ValueError(
                 f"patterns={self.patterns!r} is unknown: pass 'auto', 'all' or a number of patterns"
@@ -85,9 +79,7 @@ class Rectified(ReLUHidden, GrownByPrograms, Architecture):
         if self.patterns == "all":
             return Arrangement.enumerate(X, limit=ALL_PATTERNS)
         if self.patterns == "auto":
-            if decay and problem.X.shape[1] == 1 and X.shape[1] == 2:
-                return None  # a line needs no list: see PlaneOracle
-            limit = min(AUTO_PATTERNS if decay else AUTO_CELLS, max(64, AUTO_BITS // max(1, len(X))))
+            limit = min(self._most_listed(problem, X), max(64, AUTO_BITS // max(1, len(X))))
             # Degenerate data may have fewer cells than the bound; only near misses are worth trying.
             if count_bound(len(X), X.shape[1]) > 20 * limit:
                 return None
@@ -98,6 +90,10 @@ class Rectified(ReLUHidden, GrownByPrograms, Architecture):
         check_count(self.patterns)
         seed = int(random_state.integers(2**31 - 1))
         return Arrangement.sample(X, int(self.patterns), random_state=seed)
+
+    def _most_listed(self, problem: Problem, X: np.ndarray) -> int:
+        """How many patterns "auto" lists; a line needs no list, see :class:`PlaneOracle`."""
+        return 0 if problem.X.shape[1] == 1 and X.shape[1] == 2 else AUTO_PATTERNS
 
     def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
         """The program with all listed patterns: first the u blocks, then the v blocks."""
@@ -129,8 +125,6 @@ class Rectified(ReLUHidden, GrownByPrograms, Architecture):
 
     def _gauge(self, design: Design) -> Penalty:
         """What the program charges for a block."""
-        if isinstance(design, NormDesign):
-            return design.norm
         return GroupL2(design.free, design.reach) if design.free else GroupL2()
 
     def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
@@ -180,15 +174,14 @@ class Rectified(ReLUHidden, GrownByPrograms, Architecture):
 
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> NeuronOracle:
         problem, design = self.problem_of(problem), self.design(problem)
-        grown = arrangement is None or (not arrangement.complete and isinstance(self.patterns, str))
-        if isinstance(design, NormDesign):
-            if grown:
-                return NormSearchOracle(problem, design)
-            assert arrangement is not None
-            return NormCellOracle(problem, design, arrangement)
-        if grown:
-            return (PlaneOracle if design.X.shape[1] == 2 else SearchOracle)(problem, design)
-        assert arrangement is not None
+        if arrangement is None or (not arrangement.complete and isinstance(self.patterns, str)):
+            return self._search_oracle(problem, design)
+        return self._cell_oracle(problem, design, arrangement)
+
+    def _search_oracle(self, problem: Problem, design: Design) -> NeuronOracle:
+        return (PlaneOracle if design.X.shape[1] == 2 else SearchOracle)(problem, design)
+
+    def _cell_oracle(self, problem: Problem, design: Design, arrangement: Arrangement) -> NeuronOracle:
         return CellOracle(problem, design, arrangement)
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
@@ -202,9 +195,6 @@ class Rectified(ReLUHidden, GrownByPrograms, Architecture):
     ) -> Training:
         assert isinstance(oracle, NeuronOracle)
         problem, design = self.problem_of(problem), self.design(problem)
-        if isinstance(design, NormDesign):
-            rows = None if effort.start is None else self._rows(oracle, effort.start)
-            return (yield from self.train_by_programs(problem, design, oracle, effort, rows))
         # The spline's descent knows no kinks of the loss.
         line = isinstance(oracle, PlaneOracle) and design.free and not design.slope
         if line and problem.loss.smooth:
@@ -247,9 +237,8 @@ class Rectified(ReLUHidden, GrownByPrograms, Architecture):
                 break
             if gap <= effort.tol:
                 # A better network is known, and no search sees how: the program lacks what was merged.
-                known = self._rows(oracle, best)
-                known = Rows.empty(design.X.shape[1]) if known is None else merge(known, design, 0.0)
-                fresh = self._unknown(blocks, Blocks.of(design, known))
+                known = self._rows(oracle, best) or Rows.empty(design.X.shape[1])
+                fresh = self._unknown(blocks, Blocks.of(design, merge(known, design, 0.0)))
                 if len(fresh.signs) == 0:
                     # as good within the tolerance, and this one's dual variable proves it
                     best = network if now <= value * (1.0 + effort.tol) else best

@@ -27,11 +27,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..feature_penalties import WeightPenalty
-from .rectified import Rectified
+from .programs import GrownByPrograms
 
 
 @dataclass(frozen=True)
-class ReLU(Rectified):
+class ReLU(GrownByPrograms):
     """Two-layer ReLU networks with one output.
 
     Parameters
