@@ -20,7 +20,7 @@ from .bounds import oracle_bound
 from .bounds_vertices import relax, vertex_price
 from .certificate import Price, Proof, scale
 from .norm_pricing import NormDesign, best_in_cell, cell_bound, search_neurons, worth
-from .oracles import ROUNDING, SEED, NeuronOracle, SearchOracle
+from .oracles import ROUNDING, SEED, Cell, NeuronOracle, SearchOracle, price_cells
 from .pricing import Neurons
 from .program import Problem
 
@@ -39,30 +39,21 @@ class NormCellOracle(NeuronOracle):
         self.scope = "global" if arrangement.complete else "patterns"
         self._cache: tuple[np.ndarray, tuple[float, list, float]] | None = None
 
-    def _cells(
-        self, Z: np.ndarray, floor: float, limit: int
-    ) -> tuple[float, list[tuple[float, np.ndarray, float, int]]]:
+    def _cells(self, Z: np.ndarray, floor: float, limit: int) -> tuple[float, list[Cell]]:
         """Price cells in the order of their bounds.
 
         Returns an upper bound of the price over all cells, and per priced cell
         ``(value, neuron, sign, cell)``. Stops below `floor` or after `limit` cells.
         """
         G = (self.masks * Z) @ self.X
-        polars = self.design.norm.polar(G)
-        best, bound = 0.0, 0.0
-        rows: list[tuple[float, np.ndarray, float, int]] = []
-        for done, j in enumerate(np.argsort(-polars, kind="stable")):
-            if polars[j] <= max(best, floor) or done >= limit:
-                return max(bound, float(polars[j])), rows
-            sign = np.where(self.masks[j], 1.0, -1.0)
-            for side in (1.0, -1.0):
-                u, rho = best_in_cell(self.design, sign, side * G[j])
-                bound = max(bound, cell_bound(self.design, sign, side * G[j], rho))
-                value, u = self._inside(side * Z, side * G[j], u)
-                if value > 0.0:
-                    rows.append((value, u, side, int(j)))
-                    best = max(best, value)
-        return bound, rows
+
+        def price(j: int, side: float) -> tuple[float, tuple[float, np.ndarray] | None]:
+            sign, g = np.where(self.masks[j], 1.0, -1.0), side * G[j]
+            u, rho = best_in_cell(self.design, sign, g)
+            found = self._inside(side * Z, g, u)
+            return cell_bound(self.design, sign, g, rho), found if found[0] > 0.0 else None
+
+        return price_cells(self.design.norm.polar(G), price, floor, limit)
 
     def _inside(self, z: np.ndarray, g: np.ndarray, u: np.ndarray) -> tuple[float, np.ndarray]:
         """The price of a neuron in its cell; with a complete list it may leave it with its best bias."""
@@ -78,7 +69,7 @@ class NormCellOracle(NeuronOracle):
         found = min(max([row[0] for row in rows], default=floor), bound)
         return Price(bound * (1.0 + ROUNDING) + slack, self.scope, max(found, min(floor, bound)))
 
-    def _full(self, Z: np.ndarray) -> tuple[float, list[tuple[float, np.ndarray, float, int]], float]:
+    def _full(self, Z: np.ndarray) -> tuple[float, list[Cell], float]:
         """All cells that may hold the best neuron: the bound, what was priced, and what a search found.
 
         The last answer is kept, as training asks first and the judge next.

@@ -13,6 +13,7 @@ References: Pilanci and Ergen, ICML 2020, section 3; :mod:`cvxnn.pricing`, :mod:
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -146,6 +147,49 @@ class NeuronOracle(Oracle):
         return self.neurons(Z, starts, random_state, 0)
 
 
+#: A priced cell: value, direction, sign, index.
+Cell = tuple[float, np.ndarray, float, int]
+
+
+def price_cells(
+    bounds: np.ndarray,
+    price: Callable[[int, float], tuple[float, tuple[float, np.ndarray] | None]],
+    floor: float,
+    limit: int,
+) -> tuple[float, list[Cell]]:
+    """Price cells, those with the largest bounds first.
+
+    Parameters
+    ----------
+    bounds : ndarray of shape (cells,)
+        Of the prices of both signs.
+    price : callable(cell, sign)
+        Returns a sharper bound, and value and direction of the best neuron, None if there is none.
+    floor : float
+        Cells bounded by it, or by the best value found, do not matter.
+    limit : int
+        Cells to price at most.
+
+    Returns
+    -------
+    bound : float
+        Of the price over all cells.
+    cells : list of (value, direction, sign, cell)
+    """
+    best, bound = 0.0, 0.0
+    rows: list[Cell] = []
+    for done, j in enumerate(np.argsort(-bounds, kind="stable").tolist()):
+        if bounds[j] <= max(best, floor) or done >= limit:
+            return max(bound, float(bounds[j])), rows
+        for side in (1.0, -1.0):
+            top, found = price(j, side)
+            bound = max(bound, top)
+            if found is not None:
+                rows.append((*found, side, j))
+                best = max(best, found[0])
+    return bound, rows
+
+
 class CellOracle(NeuronOracle):
     """Exact pricing over the cells of an arrangement (``global`` if it is complete)."""
 
@@ -157,35 +201,28 @@ class CellOracle(NeuronOracle):
         self.scope = "global" if arrangement.complete else "patterns"
         self._last: tuple[np.ndarray, Price] | None = None
 
-    def _cells(self, Z: np.ndarray, floor: float, limit: int) -> tuple[float, list[tuple]]:
+    def _cells(self, Z: np.ndarray, floor: float, limit: int) -> tuple[float, list[Cell]]:
         """Price cells in the order of their unprojected norms.
 
         Returns an upper bound of the price over all cells, and per priced cell
         ``(value, direction, sign, cell)``. Stops below `floor` or after `limit` cells.
         """
         G = (self.shares * Z) @ self.X
+
+        def price(j: int, side: float) -> tuple[float, tuple[float, np.ndarray] | None]:
+            r, _ = project_cone(self.X, np.where(self.masks[j], 1.0, -1.0), side * G[j], self.free)
+            found = neuron_of(self.X, side * Z, r, self.free, self.slope)
+            # The best of all biases may leave the listed patterns; the projection does not.
+            if found is not None and self.free and self.scope != "global":
+                found = (float(np.linalg.norm(r[: len(r) - self.free])), found[1])
+            return float(self._ceilings(r[None])[0]), found
+
+        return price_cells(self._ceilings(G), price, floor, limit)
+
+    def _ceilings(self, G: np.ndarray) -> np.ndarray:
+        """The largest ``g'u`` over unit neurons with biases in reach, for the rows g of ``G`` (k, d)."""
         k = G.shape[1] - self.free
-        norms = np.linalg.norm(G[:, :k], axis=1) + self.reach * np.sum(np.abs(G[:, k:]), axis=1)
-        best, bound, rows = 0.0, 0.0, []
-        for done, j in enumerate(np.argsort(-norms, kind="stable")):
-            if norms[j] <= max(best, floor) or done >= limit:
-                bound = max(bound, float(norms[j]))
-                break
-            sign = np.where(self.masks[j], 1.0, -1.0)
-            for side in (1.0, -1.0):
-                r, _ = project_cone(self.X, sign, side * G[j], self.free)
-                bound = max(
-                    bound,
-                    float(np.linalg.norm(r[:k]) + self.reach * np.sum(np.abs(r[k:]))),
-                )
-                found = neuron_of(self.X, side * Z, r, self.free, self.slope)
-                if found is not None:
-                    # The best of all biases may leave the listed patterns; the projection does not.
-                    inside = not self.free or self.scope == "global"
-                    value = found[0] if inside else float(np.linalg.norm(r[:k]))
-                    rows.append((value, found[1], side, j))
-                    best = max(best, value)
-        return bound, rows
+        return np.linalg.norm(G[:, :k], axis=1) + self.reach * np.sum(np.abs(G[:, k:]), axis=1)
 
     def price(self, Z: np.ndarray) -> Price:
         if self._last is not None and np.array_equal(self._last[0], Z):
@@ -201,8 +238,7 @@ class CellOracle(NeuronOracle):
     def active(self, Z: np.ndarray, floor: float, network: Network) -> Neurons:
         """The unit neurons priced at least `floor`, of every cell that has one."""
         G = (self.shares * Z) @ self.X
-        k = G.shape[1] - self.free
-        norms = np.linalg.norm(G[:, :k], axis=1) + self.reach * np.sum(np.abs(G[:, k:]), axis=1)
+        norms = self._ceilings(G)
         cells, directions, values, signs = [], [], [], []
         for j in np.flatnonzero(norms >= floor):
             for side in (1.0, -1.0):

@@ -17,14 +17,14 @@ from __future__ import annotations
 import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..arrangement import Arrangement
 from ..certificate import Oracle
-from ..network import Network
+from ..network import Affine, Network
 from ..program import Master, Problem, Program, Solution
 
 #: The values of `hidden_bias`, shared by all two-layer architectures.
@@ -208,6 +208,23 @@ def check_count(patterns: Any) -> int:
     if not isinstance(patterns, numbers.Integral) or isinstance(patterns, bool) or patterns < 1:
         raise ValueError(f"patterns={patterns!r} must be 'auto', 'all' or an integer: pass at least 1")
     return int(patterns)
+
+
+def free_constants(problem: Problem, hidden_bias: str | None) -> Problem:
+    """Return the problem with free constants of the output, which free hidden biases bring."""
+    freed = hidden_bias == "free" and not problem.intercept
+    return replace(problem, intercept=True) if freed else problem
+
+
+def with_constants(problem: Problem, network: Network) -> Network:
+    """Return a network whose output has no constants with the best ones, if the problem has any."""
+    if not problem.intercept:
+        return network
+    c = problem.loss.intercept(network(problem.X), problem.y, problem.weights)
+    last = network.layers[-1]
+    assert isinstance(last, Affine)
+    constants = np.atleast_1d(np.asarray(c, dtype=np.float64))
+    return Network((*network.layers[:-1], Affine(last.weight, constants)))
 
 
 def design_matrix(problem: Problem, hidden_bias: str | None) -> np.ndarray:

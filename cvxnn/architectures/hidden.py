@@ -21,7 +21,13 @@ from ..norm_pricing import NormDesign
 from ..oracles import Design
 from ..pricing import rectify
 from ..program import Problem
-from .base import check_count, check_hidden_bias, design_matrix
+from .base import (
+    check_count,
+    check_hidden_bias,
+    design_matrix,
+    free_constants,
+    with_constants,
+)
 
 #: Gates beyond which ``patterns="all"`` refuses.
 ALL_GATES = 50_000
@@ -80,9 +86,7 @@ class ReLUHidden(HiddenPenalty):
 
     def problem_of(self, problem: Problem) -> Problem:
         """A free hidden bias frees the constants of the output too: say so in the problem."""
-        if self.hidden_bias != "free" or problem.intercept:
-            return problem
-        return Problem(problem.X, problem.y, problem.weights, problem.loss, problem.beta, intercept=True)
+        return free_constants(problem, self.hidden_bias)
 
     def hidden_norms(self, network: Network) -> np.ndarray:
         """Return the norms of the penalised weights of each neuron, shape (m,).
@@ -176,11 +180,7 @@ class GatedHidden(HiddenPenalty):
             np.ascontiguousarray(U.T[:d]),
             U.T[d] if bias else none,
         )
-        network = Network((layer, Affine(V, np.zeros(V.shape[1]))))
-        if not problem.intercept:
-            return network
-        c = problem.loss.intercept(network(problem.X), problem.y, problem.weights)
-        return Network((layer, Affine(V, np.atleast_1d(c))))
+        return with_constants(problem, Network((layer, Affine(V, np.zeros(V.shape[1])))))
 
     def hidden_norms(self, network: Network) -> np.ndarray:
         """Return the norms of the weights of each neuron, shape (m,); gates are fixed and cost nothing.

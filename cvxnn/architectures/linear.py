@@ -20,7 +20,7 @@ Sahiner, Ergen, Ozturkler, Pauly, Mardani and Pilanci, ICML 2022 (linear network
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -41,6 +41,8 @@ from .base import (
     VectorArchitecture,
     check_hidden_bias,
     design_matrix,
+    free_constants,
+    with_constants,
 )
 
 
@@ -78,7 +80,7 @@ class LinearHidden:
 
     def problem_of(self, problem: Problem) -> Problem:
         """A free hidden bias frees the constants of the output: say so in the problem."""
-        return replace(problem, intercept=True) if self.hidden_bias == "free" else problem
+        return free_constants(problem, self.hidden_bias)
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement:
         """Return the one pattern there is: every sample passes."""
@@ -109,11 +111,7 @@ class LinearHidden:
         problem, d = self.problem_of(problem), problem.X.shape[1]
         bias = U[:, d] if U.shape[1] > d else np.zeros(len(U))
         first = Affine(np.ascontiguousarray(U[:, :d].T), np.ascontiguousarray(bias))
-        network = Network((first, Affine(V, np.zeros(V.shape[1]))))
-        if not problem.intercept:
-            return network
-        c = problem.loss.intercept(network(problem.X), problem.y, problem.weights)
-        return Network((first, Affine(V, np.atleast_1d(np.asarray(c, dtype=float)))))
+        return with_constants(problem, Network((first, Affine(V, np.zeros(V.shape[1])))))
 
     def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: Any) -> Network:
         """Return the linear network of plain weights."""

@@ -37,7 +37,14 @@ from ..pricing import Neurons
 from ..program import Master, Problem, Program, Solution
 from ..smoothing_newton import affordable
 from ..spline import fit_spline, kinks_of
-from .base import Architecture, Effort, Progress, Training, check_count
+from .base import (
+    Architecture,
+    Effort,
+    Progress,
+    Training,
+    check_count,
+    with_constants,
+)
 from .hidden import ReLUHidden
 
 #: `patterns="auto"` enumerates up to this many patterns, and up to this many bits of patterns.
@@ -160,11 +167,7 @@ class Rectified(ReLUHidden, Architecture):
         full, a = full / root[:, None], rows.signs * root
         d = problem.X.shape[1]
         bias = np.zeros(len(full)) if self.hidden_bias is None else full[:, d]
-        network = self.adopt(np.ascontiguousarray(full[:, :d].T), bias, a, 0.0)
-        if not problem.intercept:
-            return network
-        c = problem.loss.intercept(network(problem.X), problem.y, problem.weights)
-        return self.adopt(np.ascontiguousarray(full[:, :d].T), bias, a, c)
+        return with_constants(problem, self.adopt(np.ascontiguousarray(full[:, :d].T), bias, a, 0.0))
 
     def cost(self, network: Network) -> float:
         """``sum_j Omega(w_j, b_j) |a_j|``, the penalty after the best rescaling of each neuron."""

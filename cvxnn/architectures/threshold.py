@@ -54,7 +54,17 @@ from ..network import Threshold as Step
 from ..operators import Masked
 from ..penalties import GroupL2
 from ..program import Master, Problem, Program, Solution
-from .base import Architecture, Effort, Progress, Training, check_count, check_hidden_bias, design_matrix
+from .base import (
+    Architecture,
+    Effort,
+    Progress,
+    Training,
+    check_count,
+    check_hidden_bias,
+    design_matrix,
+    free_constants,
+    with_constants,
+)
 
 #: `patterns="auto"` lists up to this many patterns, and up to this many numbers in them.
 AUTO_PATTERNS, AUTO_NUMBERS = 10_000, 10_000_000
@@ -94,9 +104,7 @@ class Threshold(Architecture):
 
     def problem_of(self, problem: Problem) -> Problem:
         """A free hidden bias frees the constant of the output too, as in other families."""
-        if self.hidden_bias != "free" or problem.intercept:
-            return problem
-        return Problem(problem.X, problem.y, problem.weights, problem.loss, problem.beta, intercept=True)
+        return free_constants(problem, self.hidden_bias)
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
         X = self._design(problem)
@@ -146,11 +154,7 @@ class Threshold(Architecture):
             middle = np.where(np.isfinite(on) & np.isfinite(off), 0.5 * (on + off), 0.0)
             W, bias = gates[:, :-1], gates[:, -1] - middle
         layers = (Affine(np.ascontiguousarray(W.T), np.ascontiguousarray(bias)), Step())
-        network = Network((*layers, Affine(z[:, None].copy(), np.zeros(1))))
-        if not problem.intercept:
-            return network
-        c = problem.loss.intercept(network(problem.X), problem.y, problem.weights)
-        return Network((*layers, Affine(z[:, None].copy(), np.array([c]))))
+        return with_constants(problem, Network((*layers, Affine(z[:, None].copy(), np.zeros(1)))))
 
     def cost(self, network: Network) -> float:
         """``sum_j |s_j a_j|``, weight decay on amplitudes and output weights after balancing them.

@@ -46,6 +46,7 @@ from .base import (
     Training,
     VectorArchitecture,
     check_hidden_bias,
+    with_constants,
 )
 from .hidden import ReLUHidden
 
@@ -335,8 +336,4 @@ class VectorReLU(ReLUHidden, VectorArchitecture):
         full, V = full / root, rows.G * root
         d = problem.X.shape[1]
         bias = np.zeros(len(full)) if self.hidden_bias is None else full[:, d]
-        network = Network.two_layer(np.ascontiguousarray(full[:, :d].T), bias, V)
-        if not problem.intercept:
-            return network
-        c = problem.loss.intercept(network(problem.X), problem.y, problem.weights)
-        return Network.two_layer(np.ascontiguousarray(full[:, :d].T), bias, V, c)
+        return with_constants(problem, Network.two_layer(np.ascontiguousarray(full[:, :d].T), bias, V))
