@@ -64,7 +64,10 @@ def minimise(
             function, gradient, metric, radius, min(0.1, (size / first) ** 0.5), left
         )
         left -= used
-        length = float(np.sqrt(np.sum(step * step * metric)))
+        with np.errstate(over="ignore"):  # a model that is all but flat has steps without end
+            length = float(np.sqrt(np.sum(step * step * metric)))
+        if not np.isfinite(length):
+            break
         new, slope = function.at(x + step)
         ratio = (value - new) / drop if drop > 0 else -1.0
         if ratio < 0.25 or not np.isfinite(new):

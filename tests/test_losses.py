@@ -270,3 +270,14 @@ def test_other_parameters_keep_the_laws(loss):
     check_loss(loss)
     if not loss.smooth:
         check_loss(loss.smoothed(0.05))
+
+
+def test_the_best_constants_of_saturated_predictions():
+    """Where classes are all but certain, and wrong, steps are huge and must not make things worse."""
+    loss, rng = get_loss("log_loss", 3), np.random.default_rng(0)
+    for _ in range(100):
+        f, y = rng.standard_normal((20, 3)) * 10 ** rng.uniform(-1, 3), np.eye(3)[np.arange(20) % 3]
+        y, s = y[rng.permutation(20)], np.ones(20)
+        c = loss.intercept(f, y, s)
+        assert loss.value(f + c, y, s) <= loss.value(f, y, s) * (1.0 + 1e-9)
+        assert np.max(np.abs(c)) <= 10.0 * np.max(np.abs(f))

@@ -86,7 +86,8 @@ class Softmax(VectorLoss):
                 now = self.value(f + c + step, y, s)
                 new = np.sum(self.gradient(f + c + step, y, s), axis=0)
                 # where values no longer tell points apart, the gradient does
-                if now < value or np.max(np.abs(new)) < np.max(np.abs(slope)):
+                same = now <= value * (1.0 + 1e-12)
+                if now < value or (same and np.max(np.abs(new)) < np.max(np.abs(slope))):
                     break
                 step = 0.5 * step
             else:
