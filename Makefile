@@ -31,7 +31,7 @@ types: .venv/test
 
 # One BLAS thread for each of two workers is faster than two threads for one.
 unit: .venv/test
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test: lint types unit
 

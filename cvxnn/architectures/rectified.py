@@ -58,7 +58,7 @@ CLOSE = 1e-3
 #: Unknowns of a program from which on growing again is preferred to solving it.
 LARGE = 2000
 #: Times that growing is taken up again, for at most so many rounds.
-AGAIN, ROUNDS = 10, 10
+AGAIN, ROUNDS = 4, 10
 #: `patterns="all"` refuses beyond this many.
 ALL_PATTERNS = 50_000
 
@@ -211,7 +211,7 @@ class Rectified(ReLUHidden, Architecture):
         best = self._network(problem, design, rows.signs, rows.U)
         value, idle = problem.value(best(problem.X), self.cost(best)), 0
         empty, whole = self._network(problem, design, np.zeros(0), design.X[:0]), blocks
-        bold, again = MERGE, AGAIN
+        bold, again, pays = MERGE, AGAIN, 1.0 - min(1e-6, 0.01 * effort.tol)
         sharpness = 0.01 if problem.loss.smooth else 0.001
         # A large program has little to add to what Newton's method has followed to its end.
         followed = problem.loss.smooth and self._can_follow(design, rows)
@@ -226,7 +226,7 @@ class Rectified(ReLUHidden, Architecture):
                 )
             now = problem.value(network(problem.X), self.cost(network))
             # Bold merging keeps programs small; where it stops paying it gives way.
-            if not followed and now > value * (1.0 - min(1e-6, 0.01 * effort.tol)):
+            if not followed and now > value * pays:
                 bold, idle = 0.1 * bold, idle + 1
                 # With kinks it may take patterns without a neuron to hold the dual variable in its place.
                 blocks = blocks if problem.loss.smooth else whole
@@ -255,7 +255,7 @@ class Rectified(ReLUHidden, Architecture):
                 held = held or (rows if followed else Rows(blocks.W, blocks.signs))
                 at = insert(problem, design, held, found)
                 at, _ = yield from self._explore(problem, design, oracle, effort, at)
-                if objective(problem, design, at) < value:
+                if objective(problem, design, at) < value * pays:
                     rows, best = at, self._plain(problem, design, at)
                     value, idle = problem.value(best(problem.X), self.cost(best)), 0
                     blocks = Blocks.of(design, merge(rows, design, bold))
