@@ -50,6 +50,8 @@ class Reading:
         Of the hidden weights.
     bare : bool
         Whether these are weights only, of any activation; the network then has ReLUs.
+    family : str, Architecture or None
+        What the object says it is, where layers do not tell.
     """
 
     network: Network
@@ -60,6 +62,7 @@ class Reading:
     coupling: str = "joint"
     penalty: WeightPenalty = "l2"
     bare: bool = False
+    family: str | Architecture | None = None
 
 
 def certify(
@@ -160,7 +163,7 @@ def certify(
     if not free and np.any(reading.network.intercept) and bias != "free":
         raise ValueError("the network's output has a constant: pass fit_intercept=True")
     gated = isinstance(reading.network.layers[0], Gated)
-    family = architecture if reading.bare else _family_of(reading.network, architecture)
+    family = architecture if reading.bare else _family_of(reading, architecture)
     judge_of = get_architecture(family, bias, patterns, outputs, shared, norm)
     if reading.bare:
         reading = replace(reading, network=_adopted(reading.network, judge_of))
@@ -192,11 +195,12 @@ def certify(
     )
 
 
-def _family_of(network: Network, architecture: str | Architecture) -> str | Architecture:
-    """The family of a network by its layers, unless another one was asked for."""
+def _family_of(reading: Reading, architecture: str | Architecture) -> str | Architecture:
+    """The family of a network by its layers, or by what it says of itself, unless another was asked for."""
     if architecture != "relu":
         return architecture
-    return next((name for name, family in ARCHITECTURES.items() if family.reads(network)), "relu")
+    named = next((name for name, family in ARCHITECTURES.items() if family.reads(reading.network)), "relu")
+    return reading.family if named == "relu" and reading.family is not None else named
 
 
 def _adopted(network: Network, family: Architecture) -> Network:
@@ -241,10 +245,9 @@ def read_network(network: Any) -> Reading:
     if hasattr(network, "network_") and isinstance(network.network_, Network):
         return _from_estimator(network)
     if isinstance(network, Network):
-        first = network.layers[0]
-        assert isinstance(first, Affine | Gated)
         free = bool(np.any(network.intercept))
-        return Reading(network, "penalized" if np.any(first.bias) else None, free)
+        biased = bool(np.any(getattr(network.layers[0], "bias", 0.0)))
+        return Reading(network, "penalized" if biased else None, free)
     if isinstance(network, tuple | list) and len(network) == 4:
         return _from_arrays(*network)
     if hasattr(network, "coefs_") and hasattr(network, "intercepts_"):
@@ -273,7 +276,8 @@ def _from_estimator(estimator: Any) -> Reading:
     bias = getattr(architecture, "hidden_bias", estimator.hidden_bias)
     free = bool(estimator.fit_intercept) or bias == "free"
     classes = getattr(estimator, "classes_", None)
-    return Reading(network, bias, free, estimator.loss, classes, coupling, penalty)
+    family = None if architecture.name == "relu" else estimator.architecture
+    return Reading(network, bias, free, estimator.loss, classes, coupling, penalty, family=family)
 
 
 def _from_arrays(W1: Any, b1: Any, W2: Any, b2: Any) -> Reading:

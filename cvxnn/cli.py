@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,12 +34,11 @@ from sklearn.utils import check_random_state
 from typer.core import TyperGroup
 
 from . import __version__
-from .architectures import Architecture
+from .architectures import ARCHITECTURES, Architecture
 from .audit import certify as certify_network
-from .certificate import Certificate
 from .encoding import Encoding, Target
 from .losses import LOSSES, code_classes, get_loss
-from .network import Network
+from .models import Model
 from .parameters import check_alpha, check_grid
 from .paths import follow
 from .program import Problem, Status
@@ -151,6 +151,10 @@ class HiddenBias(StrEnum):
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="CSV (with a header) or Parquet file.")]
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="File written by cvxnn fit.")]
 TargetName = Annotated[str, typer.Option("--target", metavar="COLUMN", help="Column to predict.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="Of the architecture, such as slope=0.2; repeat for several."),
+]
 MaxTime = Annotated[
     float | None, typer.Option(min=0.0, metavar="SECONDS", help="Stop training after this.")
 ]
@@ -186,9 +190,8 @@ def fit(
             help=f"One of {', '.join(LOSSES)}; by default squared_error for numbers, log_loss for classes."
         ),
     ] = None,
-    architecture: Annotated[
-        str, typer.Option(help="relu, leaky_relu, absolute, threshold, linear or gated_relu.")
-    ] = "relu",
+    architecture: Annotated[str, typer.Option(help=f"One of {', '.join(ARCHITECTURES)}.")] = "relu",
+    option: Options = None,
     patterns: Annotated[str, typer.Option(help="Activation patterns: auto, all or a number.")] = "auto",
     hidden_bias: Annotated[HiddenBias, typer.Option(help="Bias of the neurons.")] = HiddenBias.penalized,
     penalty: Annotated[
@@ -205,11 +208,12 @@ def fit(
     path = out or Path(data.stem + ".safetensors")
     _check_out(path, data)
     wanted: str | int = int(patterns) if patterns.isdecimal() else patterns
-    get_architecture(architecture, bias, wanted)  # a wrong name is told before any work
+    options = _options(option)
+    get_architecture(architecture, bias, wanted, options=options)  # a wrong name is told before any work
     X, y, encoding, coding, chosen = _read(data, target, task, ignore, loss, scale)
     typer.echo(f"Training on {count(encoding.width, 'input')}, {chosen}, alpha {alpha:g}.")
     typer.echo("Ctrl-C stops and keeps the best network so far.")
-    problem, family = _pose(X, y, coding, chosen, alpha, architecture, bias, wanted, penalty.value)
+    problem, family = _pose(X, y, coding, chosen, alpha, architecture, bias, wanted, penalty.value, options)
     with Progress(tol, max_time) as progress:
         # The seed is drawn as the estimators draw it: both train the same network.
         trained = train(
@@ -221,7 +225,7 @@ def fit(
             callback=progress,
         )
     settings = {"alpha": alpha, "loss": chosen, "architecture": architecture, "hidden_bias": bias}
-    settings["penalty"] = penalty.value
+    settings = {**settings, "penalty": penalty.value, "options": options}
     model = Model(trained.network, encoding, coding, {**settings, "fit_intercept": True})
     model.save(path, trained.certificate)
     _report(trained, tol, get_loss(chosen).mean(trained.network(X)), y, coding)
@@ -234,9 +238,8 @@ def follow_path(
     target: TargetName,
     n_alphas: Annotated[int, typer.Option(min=1, help="Number of strengths.")] = 20,
     eps: Annotated[float, typer.Option(help="The last strength as a share of the first.")] = 1e-3,
-    architecture: Annotated[
-        str, typer.Option(help="relu, leaky_relu, absolute, threshold, linear or gated_relu.")
-    ] = "relu",
+    architecture: Annotated[str, typer.Option(help=f"One of {', '.join(ARCHITECTURES)}.")] = "relu",
+    option: Options = None,
     tol: Annotated[float, typer.Option(min=0.0, help="Search gap to reach.")] = 1e-5,
     max_time: MaxTime = None,
 ) -> None:
@@ -244,10 +247,12 @@ def follow_path(
     check_grid(None, n_alphas, eps, None)
     X, y, encoding, coding, chosen = _read(data, target, TaskName.auto, None, None, True)
     typer.echo(f"Training on {count(encoding.width, 'input')}, {chosen}, {count(n_alphas, 'alpha')}.")
-    problem, family = _pose(X, y, coding, chosen, 1.0, architecture, "penalized", "auto")
-    options = {"tol": tol, "max_time": max_time, "random_state": check_random_state(0).randint(2**31 - 1)}
+    problem, family = _pose(
+        X, y, coding, chosen, 1.0, architecture, "penalized", "auto", options=_options(option)
+    )
+    effort = {"tol": tol, "max_time": max_time, "random_state": check_random_state(0).randint(2**31 - 1)}
     found = follow(
-        problem, family, n_alphas=n_alphas, eps=eps, callback=lambda p: _remark(str(p)), **options
+        problem, family, n_alphas=n_alphas, eps=eps, callback=lambda p: _remark(str(p)), **effort
     )
     if not found.complete:
         _remark(f"stopped after {len(found)} of {n_alphas} alphas; their certificates hold")
@@ -303,58 +308,9 @@ def certify(model: ModelFile, data: Data, target: TargetName, max_time: MaxTime 
     for note in [*notes, *more]:
         _remark(f"note: {note}")
     with wait("searching the best network for these data, to compare with ..."):
-        certificate = certify_network(loaded.network, X, y, max_time=max_time, **loaded.settings)
+        certificate = certify_network(loaded.network, X, y, max_time=max_time, **loaded.judged())
     typer.echo(f"{model} on {count(len(table), 'row')} of {data}, alpha {certificate.alpha:g}:")
     Console(highlight=False).print(show(certificate))
-
-
-@dataclass(frozen=True, eq=False)
-class Model:
-    """What a model file holds.
-
-    Parameters
-    ----------
-    network : Network
-    encoding : Encoding
-    target : Target
-    settings : dict
-        The keywords `alpha`, `loss`, `architecture`, `hidden_bias`, `penalty` and `fit_intercept` of
-        :func:`cvxnn.certify`.
-    """
-
-    network: Network
-    encoding: Encoding
-    target: Target
-    settings: dict[str, Any]
-
-    def save(self, path: Path, certificate: Certificate) -> None:
-        """Write a safetensors file; the certificate of training goes along."""
-        header = {
-            "cvxnn": __version__,
-            "encoding": self.encoding.to_dict(),
-            "target": self.target.to_dict(),
-            "settings": self.settings,
-            "certificate": certificate.to_dict(),
-        }
-        self.network.save(path, header)
-
-    @classmethod
-    def load(cls, path: Path) -> Model:
-        """Read a model file; ValueError or FileNotFoundError says what is wrong with it."""
-        network, header = Network.load(path)
-        try:
-            encoding = Encoding.from_dict(header["encoding"])
-            target, settings = Target.from_dict(header["target"]), dict(header["settings"])
-            keys = ("alpha", "loss", "architecture", "hidden_bias", "fit_intercept")
-            # files of before had no other penalty
-            settings = {"penalty": settings.get("penalty", "l2"), **{key: settings[key] for key in keys}}
-        except (KeyError, TypeError, ValueError):
-            raise ValueError(
-                f"{path} does not say how to read a table: use a file written by cvxnn fit"
-            ) from None
-        if encoding.width != network.n_features:
-            raise ValueError(f"{path} is damaged (its encoding and weights do not fit): fit again")
-        return cls(network, encoding, target, settings)
 
 
 #: What a training that did not reach `--tol` says.
@@ -408,15 +364,30 @@ def _pose(
     bias: str | None,
     patterns: str | int,
     penalty: str = "l2",
+    options: dict[str, Any] | None = None,
 ) -> tuple[Problem, Architecture]:
     """The training problem of a table, and the family of networks with an output for each of many
     classes."""
     outputs = len(coding.classes) if len(coding.classes) > 2 else 1
-    family = get_architecture(architecture, bias, patterns, outputs, penalty=penalty)
+    family = get_architecture(architecture, bias, patterns, outputs, penalty=penalty, options=options)
     chosen = get_loss(loss, outputs)
     if outputs > 1:
         y = code_classes(y.astype(int), chosen, outputs)
     return Problem.from_alpha(X, y, None, chosen, alpha, True), family
+
+
+def _options(given: list[str] | None) -> dict[str, Any]:
+    """Options of an architecture: values are JSON where they can be, else text."""
+    options: dict[str, Any] = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise ValueError(f"--option {text!r} is not NAME=VALUE: pass slope=0.2, say")
+        try:
+            options[name] = json.loads(value)
+        except json.JSONDecodeError:
+            options[name] = value
+    return options
 
 
 def _loss_name(loss: str | None, coding: Target) -> str:

@@ -1,7 +1,6 @@
 """The explicit network that training returns: plain weights in a closed vocabulary of layers.
 
-Architectures decode into these layers and into nothing else, so everything that reads a network (the
-certificate, saving, the exporters) knows every case. With the default vocabulary a two-layer ReLU
+The vocabulary is :mod:`cvxnn.layers`; the last layer is always ``Affine``. A two-layer ReLU
 network is ``Affine -> ReLU -> Affine`` (or another activation in the middle, or none in a linear network),
 and a gated one is ``Gated -> Affine`` with
 
@@ -22,74 +21,23 @@ from typing import Any
 
 import numpy as np
 
+from .layers import LAYERS, Absolute, Activation, Affine, Gated, Layer, LeakyReLU, ReLU, Threshold
+
+__all__ = [
+    "LAYERS",
+    "Absolute",
+    "Activation",
+    "Affine",
+    "Gated",
+    "Layer",
+    "LeakyReLU",
+    "Network",
+    "ReLU",
+    "Threshold",
+]
+
 #: Version of the file format; raised when old files can no longer be read.
 FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True, eq=False)
-class Affine:
-    """``x -> W' x + b`` with ``weight`` (inputs, outputs) and ``bias`` (outputs,)."""
-
-    weight: np.ndarray
-    bias: np.ndarray
-
-    def __call__(self, X: np.ndarray) -> np.ndarray:
-        return X @ self.weight + self.bias
-
-
-@dataclass(frozen=True, eq=False)
-class ReLU:
-    """``x -> max(x, 0)``, coordinate by coordinate."""
-
-    def __call__(self, X: np.ndarray) -> np.ndarray:
-        return np.maximum(X, 0.0)
-
-
-@dataclass(frozen=True, eq=False)
-class LeakyReLU:
-    """``x -> x`` where ``x > 0``, else ``slope * x``; `slope` is one number, (1,) or a float."""
-
-    slope: np.ndarray | float
-
-    def __call__(self, X: np.ndarray) -> np.ndarray:
-        return np.where(X > 0.0, X, self.slope * X)
-
-
-@dataclass(frozen=True, eq=False)
-class Absolute:
-    """``x -> |x|``, coordinate by coordinate."""
-
-    def __call__(self, X: np.ndarray) -> np.ndarray:
-        return np.abs(X)
-
-
-@dataclass(frozen=True, eq=False)
-class Threshold:
-    """``x -> 1[x >= 0]``, coordinate by coordinate; at zero it is one."""
-
-    def __call__(self, X: np.ndarray) -> np.ndarray:
-        return (X >= 0.0).astype(np.float64)
-
-
-@dataclass(frozen=True, eq=False)
-class Gated:
-    """``x -> 1[G' x + h >= 0] * (W' x + b)``; all weights (inputs, units), biases (units,)."""
-
-    gates: np.ndarray
-    gate_bias: np.ndarray
-    weight: np.ndarray
-    bias: np.ndarray
-
-    def __call__(self, X: np.ndarray) -> np.ndarray:
-        return (X @ self.gates + self.gate_bias >= 0) * (X @ self.weight + self.bias)
-
-
-Activation = ReLU | LeakyReLU | Absolute | Threshold
-Layer = Affine | Activation | Gated
-#: The closed vocabulary, by the name used in files.
-LAYERS: dict[str, type] = {
-    kind.__name__: kind for kind in (Affine, ReLU, LeakyReLU, Absolute, Threshold, Gated)
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +99,7 @@ class Network:
     @property
     def n_features(self) -> int:
         """The number of inputs."""
-        return int(self.layers[0].weight.shape[0])  # type: ignore[union-attr]
+        return int(self.layers[0].inputs)  # type: ignore[union-attr]
 
     @property
     def n_outputs(self) -> int:

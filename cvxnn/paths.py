@@ -26,7 +26,7 @@ from .certificate import Certificate, Proof, judge_and_prove, relative_gap, scal
 from .network import Network
 from .program import Problem, Status
 from .threshold import threshold
-from .train import BOUND_ITER, Ground, nothing, threads_for, train
+from .train import BOUND_ITER, Ground, threads_for, train
 
 #: A network trained at less than this multiple of the next alpha is a start for it.
 NEAR = 4.0
@@ -265,7 +265,7 @@ class _Walk:
         problem = self.problem.at(alpha)
         if alpha >= self.alpha_max * (1.0 - 1e-12):
             # Optimal by the threshold; the certificate says how far that is proven.
-            network = nothing(problem, self.architecture)
+            network = self.architecture.nothing(problem)
             oracle = self.ground.oracle.at(problem.beta)
             certificate, proof = judge_and_prove(
                 network, problem, self.architecture, oracle, max_iter=bound_iter

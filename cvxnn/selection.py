@@ -35,7 +35,7 @@ from .architectures.base import Effort, Training
 from .low_rank import Reduction
 from .network import Network
 from .program import Master, Problem, Status
-from .train import Ground, drive, nothing, threads_for
+from .train import Ground, drive, threads_for
 
 #: Rounds of growing at each alpha of a fold: two leave objectives up to 15 % above the best where alpha
 #: is small, three 1 to 2 % (more where networks interpolate), at twice the time.
@@ -115,7 +115,7 @@ def outline(
         for alpha in alphas.tolist():
             there = problem.at(alpha)
             if alpha >= first:
-                networks.append(nothing(there, architecture))
+                networks.append(architecture.nothing(there))
                 continue
             start = networks[-1] if networks and networks[-1].width else None
             effort = Effort(FOLD_TOL, max_iter, np.random.default_rng(random_state), start=start)
@@ -126,7 +126,7 @@ def outline(
                 raise KeyboardInterrupt
             if status is Status.max_time and networks:
                 break  # half trained
-            networks.append(nothing(there, architecture) if network is None else network)
+            networks.append(architecture.nothing(there) if network is None else network)
             if status is Status.max_time:
                 break
     return networks

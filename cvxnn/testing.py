@@ -140,8 +140,15 @@ def _check_run(solver: Solver, program: Program, tol: float, label: str) -> None
     require(same, "frozen program", f"the solver changed the program: {label}")
 
 
-def check_architecture(architecture: Architecture) -> None:
+def check_architecture(architecture: Architecture, features: int = 2) -> None:
     """Check the laws of training and of certificates on small problems with both kinds of target.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        Of one output.
+    features : int
+        Number of features of the problems, for families that need more than two.
 
     Raises
     ------
@@ -151,7 +158,7 @@ def check_architecture(architecture: Architecture) -> None:
     for seed, name in enumerate(("squared_error", "log_loss")):
         for intercept in (False, True):
             rng = np.random.default_rng(seed)
-            X, loss = rng.normal(size=(8, 2)), get_loss(name)
+            X, loss = rng.normal(size=(8, features)), get_loss(name)
             y, s = targets(loss, 8, rng), rng.integers(1, 4, 8).astype(float)
             problem = Problem.from_alpha(X, y, s, loss, 0.03, intercept)
             arrangement = architecture.arrange(problem, np.random.default_rng(0))

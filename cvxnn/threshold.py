@@ -24,7 +24,7 @@ from .architectures import Architecture
 from .certificate import Price
 from .network import Network
 from .program import Status
-from .train import Ground, nothing, train
+from .train import Ground, train
 
 #: Rounds in which training at the threshold may find that the search for it fell short.
 RAISES = 5
@@ -63,7 +63,7 @@ def threshold(architecture: Architecture, ground: Ground, *, random_state: int =
     Z = problem.residual(np.zeros_like(problem.y))
     if np.sum(np.abs(Z)) <= 1e-12 * np.sum(problem.weights @ np.abs(problem.y)):
         return 0.0, 0.0  # the best constant leaves nothing to explain
-    zero = nothing(problem, architecture)
+    zero = architecture.nothing(problem)
     price = ground.oracle.price(Z)
     if not problem.loss.smooth:
         return _enclose(architecture, ground, price, random_state)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from .architectures import ARCHITECTURES, VECTOR_ARCHITECTURES, Architecture, VectorArchitecture
+from .architectures import ARCHITECTURES, VECTOR_ARCHITECTURES, Architecture
 from .architectures.base import Effort, Progress
 from .arrangement import Arrangement
 from .certificate import Certificate, Oracle, Proof, judge_and_prove
@@ -144,6 +144,7 @@ def get_architecture(
     outputs: int = 1,
     coupling: str = "joint",
     penalty: WeightPenalty = "l2",
+    options: dict[str, Any] | None = None,
 ) -> Architecture:
     """Return an architecture from its name; an :class:`Architecture` is returned as it is.
 
@@ -158,39 +159,49 @@ def get_architecture(
         Of several outputs.
     penalty : {"l2", "l1"}, Groups or Elastic
         Of the hidden weights of networks with one output, see :mod:`cvxnn.feature_penalties`.
+    options : dict or None
+        Further parameters of the architecture that a name stands for, such as ``{"slope": 0.2}``.
 
     Raises
     ------
     ValueError
-        If no architecture has this name, or it has another kind of output; if it has no such penalty.
+        If no architecture has this name, or it has another kind of output; if it has no such parameter.
     """
     if isinstance(architecture, Architecture):
-        if isinstance(architecture, VectorArchitecture) != (outputs > 1):
-            number = "one output" if outputs == 1 else "several outputs"
-            raise ValueError(f"{architecture!r} is not for {number}: pass its name, {architecture.name!r}")
         own = getattr(architecture, "penalty", "l2")
         if not is_weight_decay(penalty) and penalty != own:
             raise ValueError(f"penalty={penalty!r} beside {architecture!r}: pass it to the architecture")
-        return architecture
-    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
+        return architecture.for_outputs(outputs)
+    if not isinstance(architecture, str) or architecture not in {**ARCHITECTURES, **VECTOR_ARCHITECTURES}:
         names = ", ".join(map(repr, ARCHITECTURES))
         raise ValueError(f"unknown architecture {architecture!r}: pass one of {names}, or an Architecture")
-    if outputs == 1:
-        family = ARCHITECTURES[architecture]
-        options = {"hidden_bias": hidden_bias, "patterns": patterns}
-        if is_weight_decay(penalty):
-            return family(**options)
-        if "penalty" not in {part.name for part in fields(family)}:  # type: ignore[arg-type]
-            raise ValueError(f"{architecture!r} networks know weight decay only: pass penalty='l2'")
-        return family(**options, penalty=penalty)  # type: ignore[call-arg]
-    if not is_weight_decay(penalty):
+    if outputs > 1 and not is_weight_decay(penalty):
         raise ValueError(f"penalty={penalty!r} is for one output: pass 'l2' for {outputs} outputs")
-    if architecture not in VECTOR_ARCHITECTURES:
-        names = ", ".join(map(repr, VECTOR_ARCHITECTURES))
-        raise ValueError(f"architecture {architecture!r} has one output: pass one of {names}")
-    return VECTOR_ARCHITECTURES[architecture](  # type: ignore[call-arg]
-        hidden_bias=hidden_bias, patterns=patterns, coupling=coupling
-    )
+    families: dict[str, Any] = {**(ARCHITECTURES if outputs == 1 else VECTOR_ARCHITECTURES)}
+    if architecture not in families:
+        has = "several outputs" if outputs == 1 else "one output"
+        names = ", ".join(map(repr, families))
+        raise ValueError(f"architecture {architecture!r} has {has}: pass one of {names}")
+    known = {part.name for part in fields(families[architecture])}
+    given = {"hidden_bias": hidden_bias, "patterns": patterns, "penalty": penalty}
+    chosen = {name: value for name, value in given.items() if name in known}
+    if not is_weight_decay(penalty) and "penalty" not in known:
+        raise ValueError(f"{architecture!r} networks know weight decay only: pass penalty='l2'")
+    if "hidden_bias" not in known and hidden_bias != "penalized":
+        raise ValueError(f"{architecture!r} networks have no choice of hidden_bias: leave it 'penalized'")
+    if "patterns" not in known and not (isinstance(patterns, str) and patterns == "auto"):
+        raise ValueError(f"{architecture!r} networks have no choice of patterns: leave it 'auto'")
+    if outputs > 1 and "coupling" in known:
+        chosen["coupling"] = coupling
+    elif outputs > 1 and coupling != "joint":
+        raise ValueError(f"{architecture!r} networks share neurons between outputs: pass coupling='joint'")
+    unknown = set(options or {}) - known
+    if unknown:
+        raise ValueError(
+            f"{architecture!r} networks have no option {', '.join(sorted(unknown))}: they have "
+            f"{', '.join(sorted(known))}"
+        )
+    return families[architecture](**{**chosen, **(options or {})})
 
 
 def choose_solver(program: Program) -> Solver:
@@ -283,7 +294,7 @@ def train(
         training = architecture.train(problem, arrangement, oracle, effort)
         network, status, n_iter = drive(training, effort, deadline, note)
         if network is None:
-            network = nothing(problem, architecture)
+            network = architecture.nothing(problem)
         left = max(1.0, deadline - time.perf_counter())
         dual = _dual(network, oracle.problem, effort)
         certificate, proof = _certify(network, dual, architecture, oracle, bound_iter, left)
@@ -344,14 +355,6 @@ def _solve(request: Master, effort: Effort, deadline: float) -> Solution:
         max_time=max(left, 0.05),
         start=request.start,
     )
-
-
-def nothing(problem: Problem, architecture: Architecture) -> Network:
-    """The zero network with its best constant: what there is before the first round ends."""
-    d, c = problem.X.shape[1], 0.0
-    if problem.intercept:
-        c = problem.loss.intercept(np.zeros_like(problem.y), problem.y, problem.weights)
-    return architecture.adopt(np.zeros((d, 0)), np.zeros(0), np.zeros((0, *problem.y.shape[1:])), c)
 
 
 def _dual(network: Network, problem: Problem, effort: Effort) -> np.ndarray:

@@ -19,7 +19,8 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner, Result
 
 from cvxnn import ConvexNetClassifier, ConvexNetRegressor, Network, certify
-from cvxnn.cli import Model, app
+from cvxnn.cli import app
+from cvxnn.models import Model
 from cvxnn.tables import read_table
 
 
@@ -152,7 +153,7 @@ def test_certify(folder: Path) -> None:
     model = Model.load(folder / "classes.safetensors")
     table = read_table(folder / "houses.csv")
     X, y = model.encoding.apply(table)[0], model.target.apply(table)
-    expected = certify(model.network, X, y, **model.settings)
+    expected = certify(model.network, X, y, **model.judged())
     result = run("certify", folder / "classes.safetensors", folder / "houses.csv", "--target", "sold")
     assert result.exit_code == 0, result.stderr
     assert f"{expected.objective:.8g}" in result.stdout and f"{expected.lower_bound:.8g}" in result.stdout
@@ -170,6 +171,14 @@ def test_options_and_default_name(here: Path) -> None:
         assert "Model written to tiny.v2.safetensors." in result.stdout
         assert run("certify", "tiny.v2.safetensors", "tiny.v2.csv", "--target", "y").exit_code == 0
     assert "standardised" not in result.stdout
+    leaky = ("fit", "tiny.v2.csv", "--target", "y", "--architecture", "leaky_relu", "--option")
+    assert run(*leaky, "slope=0.25", "--out", "leaky").exit_code == 0
+    assert Model.load(here / "leaky").judged()["architecture"].slope == 0.25
+    assert run("certify", "leaky", "tiny.v2.csv", "--target", "y").exit_code == 0
+    (here / "leaky").unlink()
+    refused(run(*leaky, "steep=3"), "no option steep", "slope")
+    refused(run(*leaky, "slope"), "NAME=VALUE")
+    refused(run(*leaky, "slope=two"), "slope")
     assert Model.load(here / "tiny.v2.safetensors").settings["hidden_bias"] is None
     assert sorted(path.name for path in here.iterdir()) == ["tiny.v2.csv", "tiny.v2.safetensors"]
 

@@ -161,6 +161,26 @@ class Architecture(ABC):
         """
         return last
 
+    def for_outputs(self, outputs: int) -> Architecture:
+        """Return this family, or its sister, with networks of a number of outputs.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        if isinstance(self, VectorArchitecture) != (outputs > 1):
+            number = "one output" if outputs == 1 else "several outputs"
+            raise ValueError(f"{self!r} is not for {number}: pass its name, {self.name!r}")
+        return self
+
+    def nothing(self, problem: Problem) -> Network:
+        """Return the zero network with its best constant: what there is before the first round ends."""
+        d, c = problem.X.shape[1], 0.0
+        if problem.intercept:
+            c = problem.loss.intercept(np.zeros_like(problem.y), problem.y, problem.weights)
+        return self.adopt(np.zeros((d, 0)), np.zeros(0), np.zeros((0, *problem.y.shape[1:])), c)
+
     @classmethod
     def reads(cls, network: Network) -> bool:
         """Whether the layers of a network are those of this family."""
