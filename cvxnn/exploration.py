@@ -9,7 +9,7 @@ neurons far, and may undo what an insertion gained), the next search has more st
 of every cell (at weak decay the neurons that pay lie on many kinks, where ascent stalls below them), and
 neurons that searches found before, and that did not pay then, are tried again: prices change little from
 round to round, and what is just below beta now is above it soon. Networks with more neurons than samples,
-which no optimum needs, are thinned; those too large for Newton steps are annealed.
+which no optimum needs, are thinned before they grow; those too large for Newton steps are annealed.
 
 References: Denoyelle, Duval, Peyré and Soubies, "The sliding Frank-Wolfe algorithm", Inverse Problems 2019.
 """
@@ -116,6 +116,8 @@ class Exploration:
             if paid < IDLE and level == len(PATHS) - 1 and reach == hardest:
                 break
             before = self.least
+            if len(self.best.signs) > len(self.design.X):
+                self.best = thin(self.problem, self.design, self.best)
             rows = insert(self.smooth, self.design, self.best, found)
             yield from self._offer(rows)
             if wide and self.gap > CLOSE:

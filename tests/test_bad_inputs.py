@@ -313,9 +313,9 @@ def test_interrupt_returns_the_best_network(monkeypatch):
         return original(*args)
 
     monkeypatch.setattr(training, "_solve", interrupted)
-    data = np.random.default_rng(1).standard_normal((60, 6))
+    data = np.random.default_rng(1).standard_normal((40, 4))
     with pytest.warns(ConvergenceWarning, match="Interrupted"):
-        model = ConvexNetRegressor(alpha=1e-4).fit(data, data[:, 0] * data[:, 1])
+        model = ConvexNetRegressor(alpha=1e-3, tol=1e-9).fit(data, data[:, 0] * data[:, 1])
     assert model.network_.width > 0
     assert 0.0 <= model.certificate_.lower_bound <= model.certificate_.objective
 
