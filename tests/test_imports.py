@@ -15,7 +15,7 @@ FOLDERS = ("losses", "architectures", "solvers", "tasks")
 
 #: Floors from the ground up; modules that share a floor may import each other (circles apart).
 FLOORS = [
-    {"arrays", "layers", "parameters", "registry", "routing"},
+    {"arrays", "layers", "parameters", "patches", "registry", "routing"},
     {"losses", "network", "constraints", "decomposition", "penalties", "feature_penalties", "units"},
     {"operators", "arrangement", "descent", "polytope", "pricing", "bounds", "interior_loss"},
     {"vector_operators", "vector_descent", "vector_pricing", "vector_bounds"},
@@ -32,7 +32,13 @@ FLOORS = [
     {"audit", "max_margin", "path_estimator", "selection_estimator", "tables"},
 ]
 #: Abstract bases of some members of an open folder, besides its base.
-FAMILIES = {"losses.piecewise", "architectures.hidden", "architectures.programs", "architectures.rectified"}
+FAMILIES = {
+    "losses.piecewise",
+    "architectures.convolutional",
+    "architectures.hidden",
+    "architectures.programs",
+    "architectures.rectified",
+}
 #: Libraries that only some people have: imported where they are used, never on import of cvxnn.
 OPTIONAL = {"torch", "cvxpy", "matplotlib", "onnx", "onnxruntime", "pandas", "polars", "pyarrow", "dask"}
 #: Files that are about such a library, or that a user asks for by name.
