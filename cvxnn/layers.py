@@ -71,6 +71,28 @@ class Threshold:
 
 
 @dataclass(frozen=True, eq=False)
+class Polynomial:
+    """``x -> quadratic * x^2 + linear * x + constant``, coordinate by coordinate; each one number, (1,)
+    or a float."""
+
+    quadratic: np.ndarray | float
+    linear: np.ndarray | float
+    constant: np.ndarray | float
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        return (self.quadratic * X + self.linear) * X + self.constant
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """``x -> x_j * x_(m + j)``: the products of the first half of 2m coordinates with the second."""
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        half = X.shape[1] // 2
+        return X[:, :half] * X[:, half:]
+
+
+@dataclass(frozen=True, eq=False)
 class Gated:
     """``x -> 1[G' x + h >= 0] * (W' x + b)``; all weights (inputs, units), biases (units,)."""
 
@@ -199,10 +221,22 @@ class Pool:
         return np.asarray(taken.reshape(len(X), windows.positions * channels))
 
 
-Activation = ReLU | LeakyReLU | Absolute | Threshold
-Layer = Affine | Activation | Gated | Conv | GatedConv | Pool
+Activation = ReLU | LeakyReLU | Absolute | Threshold | Polynomial
+Layer = Affine | Activation | Product | Gated | Conv | GatedConv | Pool
 #: The closed vocabulary, by the name used in files.
 LAYERS: dict[str, type] = {
     kind.__name__: kind
-    for kind in (Affine, ReLU, LeakyReLU, Absolute, Threshold, Gated, Conv, GatedConv, Pool)
+    for kind in (
+        Affine,
+        ReLU,
+        LeakyReLU,
+        Absolute,
+        Threshold,
+        Polynomial,
+        Product,
+        Gated,
+        Conv,
+        GatedConv,
+        Pool,
+    )
 }

@@ -31,7 +31,9 @@ from .layers import (
     GatedConv,
     Layer,
     LeakyReLU,
+    Polynomial,
     Pool,
+    Product,
     ReLU,
     Threshold,
 )
@@ -47,7 +49,9 @@ __all__ = [
     "Layer",
     "LeakyReLU",
     "Network",
+    "Polynomial",
     "Pool",
+    "Product",
     "ReLU",
     "Threshold",
 ]
@@ -91,7 +95,7 @@ class Network:
         b1 : ndarray of shape (m,)
         w2 : ndarray of shape (m,), or (m, outputs) for several outputs
         intercept : float, or ndarray of shape (outputs,)
-        activation : ReLU, LeakyReLU, Absolute, Threshold or None
+        activation : ReLU, LeakyReLU, Absolute, Threshold, Polynomial or None
             The layer phi; None is the ReLU.
         """
         last = w2[:, None] if w2.ndim == 1 else w2

@@ -262,6 +262,34 @@ class Pooled(Operator):
         return rows.reshape(-1, self.pool, rows.shape[1]).sum(axis=1)
 
 
+class Dense(Operator):
+    """Groups of explicit columns.
+
+    Parameters
+    ----------
+    columns : ndarray of shape (n, groups, d)
+    """
+
+    columns: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        n, groups, d = self.columns.shape
+        return n, groups, d
+
+    def apply(self, W: Array) -> Array:
+        return self.dense() @ np.ravel(to_numpy(W))
+
+    def adjoint(self, Z: Array) -> Array:
+        return (to_numpy(Z) @ self.dense()).reshape(self.shape[1:])
+
+    def norm_bound(self) -> float:
+        return float(np.linalg.norm(self.dense(), 2)) if self.columns.size else 0.0
+
+    def dense(self) -> np.ndarray:
+        return self.columns.reshape(len(self.columns), -1)
+
+
 @cache
 def _octets(dtype: np.dtype[Any]) -> np.ndarray:
     """The eight bits of every byte as numbers, (256,) opaque items of eight entries each."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy import sparse
@@ -35,7 +35,9 @@ class Epigraph:
     U, E : sparse matrices of shapes (rows, d) and (rows, k)
     cost : ndarray of shape (k,)
     cones : list of (str, int)
-        ``("nonnegative", size)`` or ``("second_order", size)`` in the order of the rows.
+        ``("nonnegative", size)``, ``("second_order", size)``, ``("zero", size)``, or ``("semidefinite",
+        order)`` for the upper triangle of a matrix, column by column, with its off-diagonal entries times
+        the root of 2; in the order of the rows.
     """
 
     U: sparse.spmatrix
@@ -46,6 +48,9 @@ class Epigraph:
 
 class Penalty(ABC):
     """A convex, positively homogeneous penalty that is a sum over groups."""
+
+    #: Whether the prox is there: solvers that take proximal steps ask.
+    proximable: ClassVar[bool] = True
 
     @abstractmethod
     def value(self, W: Array) -> float:

@@ -117,6 +117,7 @@ def _solve(program: Program) -> State:
     rows.append(_pad(sizes, {2: -sparse.kron(each, gauge.U), 4: -sparse.kron(each, gauge.E)}))
     right.append(np.zeros(groups * gauge.U.shape[0]))
     shapes = {"nonnegative": clarabel.NonnegativeConeT, "second_order": clarabel.SecondOrderConeT}
+    shapes |= {"zero": clarabel.ZeroConeT, "semidefinite": clarabel.PSDTriangleConeT}
     cones += [shapes[name](size) for name, size in gauge.cones] * groups
     settings = clarabel.DefaultSettings()
     settings.verbose = False

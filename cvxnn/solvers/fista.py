@@ -46,6 +46,8 @@ class Fista(Solver):
     def supports(self, program: Program) -> tuple[bool, str]:
         if not isinstance(program.constraint, Free):
             return False, "the constraint has no cheap prox together with the penalty"
+        if not program.penalty.proximable:
+            return False, f"{type(program.penalty).__name__} has no cheap prox"
         if not program.loss.smooth:
             return False, f"needs a smooth loss, and {program.loss.name} is not"
         return True, ""
