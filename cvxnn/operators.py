@@ -12,7 +12,8 @@ product with D and little else,
 
     A(W) = rowsum( X o (D'(sigma W)) ),     A*(Z) = sigma D (Z o X),
 
-taken over tiles of D, which is stored one bit per sample and unpacked tile by tile.
+taken over tiles of D, which is stored one bit per sample and unpacked tile by tile. Where every group is
+one feature, whatever it is, the program is a Lasso and its operator a :class:`Dictionary`.
 
 Reference: Mishkin, Sahiner and Pilanci, ICML 2022, section 5; Pilanci and Ergen, ICML 2020.
 """
@@ -268,6 +269,15 @@ class Dense(Operator):
     Parameters
     ----------
     columns : ndarray of shape (n, groups, d)
+
+
+class Dictionary(Operator):
+    """Groups of one weight, each with a feature of its own: the operator of a Lasso.
+
+    Parameters
+    ----------
+    columns : ndarray of shape (n, groups)
+        The features on the samples; NumPy only.
     """
 
     columns: np.ndarray
@@ -288,6 +298,22 @@ class Dense(Operator):
 
     def dense(self) -> np.ndarray:
         return self.columns.reshape(len(self.columns), -1)
+        return self.columns.shape[0], self.columns.shape[1], 1
+
+    def apply(self, W: Array) -> Array:
+        return self.columns @ W[:, 0]
+
+    def adjoint(self, Z: Array) -> Array:
+        return (Z @ self.columns)[:, None]
+
+    def norm_bound(self) -> float:
+        # the norm of a matrix is at most the root of the product of its largest row and column sums
+        sizes = np.abs(self.columns)
+        across, down = (np.max(np.sum(sizes, axis=k), initial=0.0) for k in (1, 0))
+        return min(float(np.sqrt(across * down)), float(np.linalg.norm(self.columns)))
+
+    def dense(self) -> np.ndarray:
+        return self.columns
 
 
 @cache

@@ -28,6 +28,7 @@ from .arrangement import Arrangement
 from .certificate import Certificate, Oracle, Proof, judge_and_prove
 from .feature_penalties import WeightPenalty, is_weight_decay
 from .network import Network
+from .operators import Dictionary
 from .penalties import GroupL2
 from .program import Master, Problem, Program, Solution, Status
 from .solvers import SOLVERS, Solver, run
@@ -207,8 +208,8 @@ def get_architecture(
 def choose_solver(program: Program) -> Solver:
     """Return the solver that suits a program.
 
-    Programs without cones go to working sets while a group is small enough for exact block steps;
-    others to the interior point while its system is small.
+    Programs without cones go to working sets while a group is small enough for exact block steps, a Lasso
+    over a dictionary whole to the conic solver; others to the interior point while its system is small.
 
     Raises
     ------
@@ -220,6 +221,10 @@ def choose_solver(program: Program) -> Solver:
     working_set = SOLVERS["working_set"]()
     if d <= 300 and working_set.supports(program)[0]:
         return working_set
+    # features of a Lasso are nearly parallel to their neighbours, which first-order steps do not get over
+    whole = SOLVERS["conic"]()
+    if isinstance(program.operator, Dictionary) and whole.supports(program)[0]:
+        return whole
     small = min(n, groups * d) <= 6000 and n * groups * d <= 3e8
     if point.supports(program)[0] and (small or not first_order.supports(program)[0]):
         return point

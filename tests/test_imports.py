@@ -38,9 +38,8 @@ FAMILIES = {
     "architectures.hidden",
     "architectures.programs",
     "architectures.rectified",
+    "architectures.spectrahedral",
 }
-FAMILIES = {"losses.piecewise", "architectures.hidden", "architectures.programs", "architectures.rectified"}
-FAMILIES |= {"architectures.spectrahedral"}
 #: Libraries that only some people have: imported where they are used, never on import of cvxnn.
 OPTIONAL = {"torch", "cvxpy", "matplotlib", "onnx", "onnxruntime", "pandas", "polars", "pyarrow", "dask"}
 #: Files that are about such a library, or that a user asks for by name.

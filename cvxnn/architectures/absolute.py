@@ -31,7 +31,7 @@ class Absolute(Rectified):
     ----------
     hidden_bias : {"penalized", "free", None}, default="penalized"
         As in :class:`cvxnn.architectures.relu.ReLU`.
-    patterns : {"auto", "all"} or int, default="auto"
+    patterns : {"auto", "all", "wedge"}, int or tuple, default="auto"
         Likewise.
     """
 
@@ -39,7 +39,7 @@ class Absolute(Rectified):
     layer: ClassVar[type[Activation]] = network.Absolute
 
     hidden_bias: str | None = "penalized"
-    patterns: str | int = "auto"
+    patterns: str | int | tuple = "auto"
 
     @property
     def leak(self) -> float:

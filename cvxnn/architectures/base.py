@@ -24,6 +24,7 @@ import numpy as np
 
 from ..arrangement import Arrangement
 from ..certificate import Oracle
+from ..geometric import wedge_gates, wedge_number
 from ..network import Affine, Network
 from ..program import Master, Problem, Program, Solution
 
@@ -241,8 +242,35 @@ def check_count(patterns: Any) -> int:
         If it is not an integer of at least 1.
     """
     if not isinstance(patterns, numbers.Integral) or isinstance(patterns, bool) or patterns < 1:
-        raise ValueError(f"patterns={patterns!r} must be 'auto', 'all' or an integer: pass at least 1")
+        raise ValueError(
+            f"patterns={patterns!r} must be 'auto', 'all', an integer, 'wedge' or ('wedge', number): "
+            "pass at least 1"
+        )
     return int(patterns)
+
+
+def sampled_gates(X: np.ndarray, patterns: Any, default: int, random_state: np.random.Generator) -> Any:
+    """Return gates through random samples where `patterns` asks for them, see :mod:`cvxnn.geometric`.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+    patterns : object
+        ``"wedge"``, ``("wedge", number)`` or ``("wedge", number, columns of the sketch)``.
+    default : int
+        The number of gates where none is given.
+
+    Returns
+    -------
+    ndarray of shape (number, d), or None if `patterns` is something else
+    """
+    wanted = wedge_number(patterns, default)
+    return None if wanted is None else wedge_gates(X, wanted[0], random_state, wanted[1])
+
+
+def is_sample(patterns: Any) -> bool:
+    """Whether `patterns` asks for a sample: a number of patterns, given gates, or wedges."""
+    return not isinstance(patterns, str) or patterns == "wedge"
 
 
 def free_constants(problem: Problem, hidden_bias: str | None) -> Problem:

@@ -55,9 +55,10 @@ class GatedReLU(GatedHidden, Architecture):
     ----------
     hidden_bias : {"penalized", None}, default="penalized"
         Whether neurons and gates see a column of ones.
-    patterns : {"auto", "all"}, int or ndarray of shape (gates, d), default="auto"
+    patterns : {"auto", "all", "wedge"}, int, tuple or ndarray of shape (gates, d), default="auto"
         How many Gaussian gates to draw ("auto": 500, duplicates removed); "all" takes one gate in
-        every cell of the data; an array gives the gates themselves.
+        every cell of the data; an array gives the gates themselves. "wedge" or ("wedge", number) draws
+        them through samples, see :mod:`cvxnn.geometric`.
     penalty : {"l2", "l1"}, Groups or Elastic, default="l2"
         The norm of hidden weights in the network's penalty, ``1/2 sum_j (Omega(w_j)^2 + a_j^2)``; "l2" is
         weight decay, for the others see :mod:`cvxnn.feature_penalties`.
@@ -67,7 +68,7 @@ class GatedReLU(GatedHidden, Architecture):
     auto_gates: ClassVar[int] = 500
 
     hidden_bias: str | None = "penalized"
-    patterns: str | int | np.ndarray = "auto"
+    patterns: str | int | tuple | np.ndarray = "auto"
     penalty: WeightPenalty = "l2"
 
     def _penalty(self, problem: Problem) -> Penalty:

@@ -26,6 +26,7 @@ from .base import (
     check_hidden_bias,
     design_matrix,
     free_constants,
+    sampled_gates,
     with_constants,
 )
 
@@ -136,7 +137,7 @@ class GatedHidden(HiddenPenalty):
     #: How many gates ``patterns="auto"`` draws.
     auto_gates: ClassVar[int]
 
-    patterns: str | int | np.ndarray
+    patterns: str | int | tuple | np.ndarray
 
     def _design(self, problem: Problem) -> np.ndarray:
         check_hidden_bias(self.hidden_bias)
@@ -154,11 +155,14 @@ class GatedHidden(HiddenPenalty):
             if self.patterns.ndim != 2 or self.patterns.shape[1] != X.shape[1]:
                 raise ValueError(f"gates must have shape (gates, {X.shape[1]}), got {self.patterns.shape}")
             return Arrangement.from_gates(X, self.patterns)
-        if self.patterns == "all":
+        if isinstance(self.patterns, str) and self.patterns == "all":
             return Arrangement.enumerate(X, limit=ALL_GATES)
+        gates = sampled_gates(X, self.patterns, self.auto_gates, random_state)
+        if gates is not None:
+            return Arrangement.from_gates(X, gates)
         if isinstance(self.patterns, str) and self.patterns != "auto":
             raise ValueError(
-                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all', a number or an array"
+                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all', 'wedge', a number or an array"
             )
         number = self.auto_gates if self.patterns == "auto" else check_count(self.patterns)
         return Arrangement.sample(X, number, random_state=int(random_state.integers(2**31 - 1)))

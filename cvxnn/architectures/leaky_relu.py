@@ -42,7 +42,7 @@ class LeakyReLU(Rectified):
     ----------
     hidden_bias : {"penalized", "free", None}, default="penalized"
         As in :class:`cvxnn.architectures.relu.ReLU`.
-    patterns : {"auto", "all"} or int, default="auto"
+    patterns : {"auto", "all", "wedge"}, int or tuple, default="auto"
         Likewise.
     slope : float, default=0.01
         Of the negative side, in [-1, 1).
@@ -57,7 +57,7 @@ class LeakyReLU(Rectified):
     layer: ClassVar[type[Activation]] = network.LeakyReLU
 
     hidden_bias: str | None = "penalized"
-    patterns: str | int = "auto"
+    patterns: str | int | tuple = "auto"
     slope: float = 0.01
 
     def __post_init__(self) -> None:

@@ -27,6 +27,7 @@ from ..blocks import Blocks, active
 from ..certificate import search_gap
 from ..constraints import ReLUCones
 from ..exploration import KINKED, REACH, Exploration
+from ..geometric import GATES
 from ..growth import Rows, insert, merge, objective, thin
 from ..network import Affine, Network
 from ..operators import Masked, Pooled
@@ -43,6 +44,8 @@ from .base import (
     Progress,
     Training,
     check_count,
+    is_sample,
+    sampled_gates,
     with_constants,
 )
 from .hidden import ReLUHidden
@@ -70,7 +73,7 @@ class Rectified(ReLUHidden, Architecture):
     :class:`cvxnn.architectures.relu.ReLU`, and says its :attr:`leak`.
     """
 
-    patterns: str | int
+    patterns: str | int | tuple
 
     @property
     @abstractmethod
@@ -79,9 +82,12 @@ class Rectified(ReLUHidden, Architecture):
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
         X = self.design(problem).X
+        gates = sampled_gates(X, self.patterns, GATES, random_state)
+        if gates is not None:
+            return Arrangement.from_gates(X, gates)
         if isinstance(self.patterns, str) and self.patterns not in ("auto", "all"):
             raise ValueError(
-                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all' or a number of patterns"
+                f"patterns={self.patterns!r}: pass 'auto', 'all', 'wedge' or a number of patterns"
             )
         if self.patterns == "all":
             return Arrangement.enumerate(X, limit=ALL_PATTERNS)
@@ -94,9 +100,8 @@ class Rectified(ReLUHidden, Architecture):
                 return Arrangement.enumerate(X, limit=limit)
             except TooManyPatterns:
                 return None
-        check_count(self.patterns)
         seed = int(random_state.integers(2**31 - 1))
-        return Arrangement.sample(X, int(self.patterns), random_state=seed)
+        return Arrangement.sample(X, check_count(self.patterns), random_state=seed)
 
     def _most_listed(self, problem: Problem, X: np.ndarray) -> int:
         """How many patterns "auto" lists; a line needs no list, see :class:`PlaneOracle`."""
@@ -178,7 +183,7 @@ class Rectified(ReLUHidden, Architecture):
 
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> NeuronOracle:
         problem, design = self.problem_of(problem), self.design(problem)
-        if arrangement is None or (not arrangement.complete and isinstance(self.patterns, str)):
+        if arrangement is None or (not arrangement.complete and not is_sample(self.patterns)):
             return self._search_oracle(problem, design)
         return self._cell_oracle(problem, design, arrangement)
 

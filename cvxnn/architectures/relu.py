@@ -39,9 +39,10 @@ class ReLU(GrownByPrograms):
     hidden_bias : {"penalized", "free", None}, default="penalized"
         A bias per neuron that is penalised with its weights, one that is not (which also frees
         the output's constant), or none.
-    patterns : {"auto", "all"} or int, default="auto"
+    patterns : {"auto", "all", "wedge"}, int or tuple, default="auto"
         "auto" enumerates all patterns when that is cheap and grows them otherwise; "all" insists on
-        enumeration; a number trains on that many sampled patterns, with scope ``patterns``.
+        enumeration; a number trains on that many sampled patterns, with scope ``patterns``, and "wedge" or
+        ("wedge", number) on patterns sampled through the data, see :mod:`cvxnn.geometric`.
     penalty : {"l2", "l1"}, Groups or Elastic, default="l2"
         The norm of hidden weights in the network's penalty, ``1/2 sum_j (Omega(w_j)^2 + a_j^2)``; "l2" is
         weight decay, for the others see :mod:`cvxnn.feature_penalties`.
@@ -50,7 +51,7 @@ class ReLU(GrownByPrograms):
     name: ClassVar[str] = "relu"
 
     hidden_bias: str | None = "penalized"
-    patterns: str | int = "auto"
+    patterns: str | int | tuple = "auto"
     penalty: WeightPenalty = "l2"
 
     @property

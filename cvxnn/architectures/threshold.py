@@ -37,6 +37,7 @@ import numpy as np
 
 from ..arrangement import Arrangement, TooManyPatterns, pack
 from ..certificate import Oracle, search_gap
+from ..geometric import GATES
 from ..halfspaces import (
     TIE,
     HalfSpaceOracle,
@@ -63,6 +64,8 @@ from .base import (
     check_hidden_bias,
     design_matrix,
     free_constants,
+    is_sample,
+    sampled_gates,
     with_constants,
 )
 
@@ -83,16 +86,17 @@ class Threshold(Architecture):
     hidden_bias : {"penalized", "free", None}, default="penalized"
         Whether units have a bias. It is scale-free with their weights, so both words mean the same, but
         ``"free"`` keeps its meaning of bringing a free constant of the output.
-    patterns : {"auto", "all"} or int, default="auto"
+    patterns : {"auto", "all", "wedge"}, int or tuple, default="auto"
         "auto" takes all patterns where that is cheap and grows them otherwise; "all" insists; a number
-        trains on that many sampled patterns, with scope ``patterns``.
+        trains on that many sampled patterns, with scope ``patterns``; "wedge" or ("wedge", number) samples
+        them through the data, see :mod:`cvxnn.geometric`.
     """
 
     name: ClassVar[str] = "threshold"
     continuous: ClassVar[bool] = False
 
     hidden_bias: str | None = "penalized"
-    patterns: str | int = "auto"
+    patterns: str | int | tuple = "auto"
 
     @classmethod
     def reads(cls, network: Network) -> bool:
@@ -108,13 +112,15 @@ class Threshold(Architecture):
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
         X = self._design(problem)
-        if not isinstance(self.patterns, str):
-            drawn = random_state.standard_normal((check_count(self.patterns), X.shape[1]))
+        if is_sample(self.patterns):
+            drawn = sampled_gates(X, self.patterns, GATES, random_state)
+            if drawn is None:
+                drawn = random_state.standard_normal((check_count(self.patterns), X.shape[1]))
             found = HalfSpaces.of(drawn @ X.T >= 0, drawn)
             return Arrangement(pack(found.masks), len(X), found.gates)
         if self.patterns not in ("auto", "all"):
             raise ValueError(
-                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all' or a number of patterns"
+                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all', 'wedge' or a number"
             )
         if shatters(X):
             return level_sets(X, problem.y)
@@ -175,9 +181,9 @@ class Threshold(Architecture):
 
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> HalfSpaceOracle:
         problem, X, biased = self.problem_of(problem), self._design(problem), self.hidden_bias is not None
-        if isinstance(self.patterns, str) and shatters(X):
+        if not is_sample(self.patterns) and shatters(X):
             return ShatteredOracle(problem, X, biased)
-        if arrangement is None or (isinstance(self.patterns, str) and not arrangement.complete):
+        if arrangement is None or (not is_sample(self.patterns) and not arrangement.complete):
             return SearchedOracle(problem, X, biased)
         return ListedOracle(problem, X, biased, arrangement)
 

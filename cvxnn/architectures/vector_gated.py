@@ -59,9 +59,10 @@ class VectorGatedReLU(GatedHidden, VectorArchitecture):
     ----------
     hidden_bias : {"penalized", None}, default="penalized"
         Whether neurons and gates see a column of ones.
-    patterns : {"auto", "all"}, int or ndarray of shape (gates, d), default="auto"
+    patterns : {"auto", "all", "wedge"}, int, tuple or ndarray of shape (gates, d), default="auto"
         How many Gaussian gates to draw ("auto": 100, duplicates removed); "all" takes one gate in every
-        cell of the data; an array gives the gates themselves.
+        cell of the data; an array gives the gates themselves. "wedge" or ("wedge", number) draws them
+        through samples, see :mod:`cvxnn.geometric`.
     coupling : {"joint", "separate"}, default="joint"
         Weight decay (nuclear norms), or networks that share nothing between outputs.
     """
@@ -70,7 +71,7 @@ class VectorGatedReLU(GatedHidden, VectorArchitecture):
     auto_gates: ClassVar[int] = 100
 
     hidden_bias: str | None = "penalized"
-    patterns: str | int | np.ndarray = "auto"
+    patterns: str | int | tuple | np.ndarray = "auto"
     coupling: str = "joint"
 
     def _design(self, problem: Problem) -> np.ndarray:
