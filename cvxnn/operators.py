@@ -13,7 +13,7 @@ product with D and little else,
     A(W) = rowsum( X o (D'(sigma W)) ),     A*(Z) = sigma D (Z o X),
 
 taken over tiles of D, which is stored one bit per sample and unpacked tile by tile. Where every group is
-one feature, whatever it is, the program is a Lasso and its operator a :class:`Dictionary`.
+one feature, whatever it is, the program is a Lasso and its operator :class:`Dense`.
 
 Reference: Mishkin, Sahiner and Pilanci, ICML 2022, section 5; Pilanci and Ergen, ICML 2020.
 """
@@ -32,6 +32,8 @@ from array_api_compat import device, is_numpy_array
 
 from .arrays import Array, array_namespace, asarray_like, to_numpy, unpack
 
+#: Numbers up to which the norm of an explicit matrix is computed and not bounded.
+SMALL_MATRIX = 200_000
 #: Numbers in an unpacked tile of masks, 4 MB of float64: on a processor a tile should stay in its cache
 #: between the unpacking and the product. On a device it only has to fit, and short products are slow.
 TILE, DEVICE_TILE = 1 << 19, 1 << 25
@@ -263,29 +265,22 @@ class Pooled(Operator):
         return rows.reshape(-1, self.pool, rows.shape[1]).sum(axis=1)
 
 
+@dataclass(frozen=True, eq=False)
 class Dense(Operator):
-    """Groups of explicit columns.
+    """Groups of explicit columns; with one column a group it is the operator of a Lasso.
 
     Parameters
     ----------
-    columns : ndarray of shape (n, groups, d)
-
-
-class Dictionary(Operator):
-    """Groups of one weight, each with a feature of its own: the operator of a Lasso.
-
-    Parameters
-    ----------
-    columns : ndarray of shape (n, groups)
-        The features on the samples; NumPy only.
+    columns : ndarray of shape (n, groups, d), or (n, groups) for groups of one column
+        NumPy only.
     """
 
     columns: np.ndarray
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        n, groups, d = self.columns.shape
-        return n, groups, d
+        n, groups = self.columns.shape[:2]
+        return n, groups, self.columns.shape[2] if self.columns.ndim == 3 else 1
 
     def apply(self, W: Array) -> Array:
         return self.dense() @ np.ravel(to_numpy(W))
@@ -294,26 +289,15 @@ class Dictionary(Operator):
         return (to_numpy(Z) @ self.dense()).reshape(self.shape[1:])
 
     def norm_bound(self) -> float:
-        return float(np.linalg.norm(self.dense(), 2)) if self.columns.size else 0.0
+        A = self.dense()
+        if A.size <= SMALL_MATRIX:
+            return float(np.linalg.norm(A, 2)) if A.size else 0.0
+        # the norm of a matrix is at most the root of the product of its largest row and column sums
+        across, down = (np.max(np.sum(np.abs(A), axis=k), initial=0.0) for k in (1, 0))
+        return min(float(np.sqrt(across * down)), float(np.linalg.norm(A)))
 
     def dense(self) -> np.ndarray:
         return self.columns.reshape(len(self.columns), -1)
-        return self.columns.shape[0], self.columns.shape[1], 1
-
-    def apply(self, W: Array) -> Array:
-        return self.columns @ W[:, 0]
-
-    def adjoint(self, Z: Array) -> Array:
-        return (Z @ self.columns)[:, None]
-
-    def norm_bound(self) -> float:
-        # the norm of a matrix is at most the root of the product of its largest row and column sums
-        sizes = np.abs(self.columns)
-        across, down = (np.max(np.sum(sizes, axis=k), initial=0.0) for k in (1, 0))
-        return min(float(np.sqrt(across * down)), float(np.linalg.norm(self.columns)))
-
-    def dense(self) -> np.ndarray:
-        return self.columns
 
 
 @cache

@@ -28,7 +28,7 @@ from .arrangement import Arrangement
 from .certificate import Certificate, Oracle, Proof, judge_and_prove
 from .feature_penalties import WeightPenalty, is_weight_decay
 from .network import Network
-from .operators import Dictionary
+from .operators import Dense
 from .penalties import GroupL2
 from .program import Master, Problem, Program, Solution, Status
 from .solvers import SOLVERS, Solver, run
@@ -223,7 +223,7 @@ def choose_solver(program: Program) -> Solver:
         return working_set
     # features of a Lasso are nearly parallel to their neighbours, which first-order steps do not get over
     whole = SOLVERS["conic"]()
-    if isinstance(program.operator, Dictionary) and whole.supports(program)[0]:
+    if isinstance(program.operator, Dense) and d == 1 and whole.supports(program)[0]:
         return whole
     small = min(n, groups * d) <= 6000 and n * groups * d <= 3e8
     if point.supports(program)[0] and (small or not first_order.supports(program)[0]):

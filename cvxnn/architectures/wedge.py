@@ -42,7 +42,7 @@ from ..certificate import Oracle, search_gap
 from ..geometric import TooManyWedges, Wedges, list_wedges, sample_wedges
 from ..growth import Rows, merge
 from ..network import Affine, Network
-from ..operators import Dictionary
+from ..operators import Dense
 from ..oracles import Design
 from ..penalties import GroupL2
 from ..program import Master, Problem, Program, Solution
@@ -158,7 +158,7 @@ class Wedge(ReLUHidden, Architecture):
     def _program(self, problem: Problem, design: Design, U: np.ndarray) -> Program:
         problem = self.problem_of(problem)
         rest = (problem.y, problem.weights, problem.beta, GroupL2())
-        return Program(Dictionary(features(design.X, U)), problem.loss, *rest, intercept=problem.intercept)
+        return Program(Dense(features(design.X, U)), problem.loss, *rest, intercept=problem.intercept)
 
     def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
         design = self.design(problem)
