@@ -156,7 +156,10 @@ class DeepOracle(Oracle):
         return best
 
     def found(self, Z: np.ndarray, network: Network) -> float:
-        return max([self.price(Z).found, *(value for value, _, _ in self.search(Z, network))])
+        price = self.price(Z)
+        if price.scope == "global":
+            return price.found
+        return max([price.found, *(value for value, _, _ in self.search(Z, network))])
 
     def search(self, Z: np.ndarray, network: Network) -> list[tuple[float, Branch, float]]:
         """Branches of unit cost with value and side, from local ascents; the best first.

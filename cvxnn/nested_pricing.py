@@ -39,7 +39,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from .oracles import NeuronOracle
+from .oracles import CellOracle, NeuronOracle
 
 __all__ = ["Branches", "Found", "price_side"]
 
@@ -131,8 +131,9 @@ def price_side(
     size = float(np.max(np.abs(z), initial=0.0))
     if size == 0.0 or not np.any(z > 0) or not np.any(inner.X):
         return Found(0.0, [], True), pool
+    pool = _joined(pool, pool[:0])
     if not np.any(z < 0):  # (h)_+ <= p: a single neuron is best
-        pool = _joined(pool, _proposed(inner, z, 0.0, pool))
+        pool = _joined(pool, _look(inner, z, 0.0)[1][:ADDED])
     root, pool = _solve(inner, z, np.zeros(len(z), dtype=bool), z > 0, pool)
     found, best, queue, solved = [root.branch], max(root.branch.value, floor), [(-root.bound, 0, root)], 1
     done = 0.0
@@ -156,14 +157,6 @@ def price_side(
     return Found(bound, found, bound <= max(found[0].value, floor) * (1.0 + EXACT)), pool
 
 
-def _bound(inner: NeuronOracle, z: np.ndarray, fixed: np.ndarray, free: np.ndarray, a: np.ndarray) -> float:
-    """The right-hand side of (*) for any a, cut to what is allowed."""
-    a = np.clip(a, 0.0, np.maximum(-z, 0.0))
-    one = np.where(fixed, z, 0.0)
-    prices = [inner.price(v).value for v in (one + np.where(free, z, 0.0) - a, one - a) if np.any(v)]
-    return max([0.0, *prices])
-
-
 def _solve(
     inner: NeuronOracle, z: np.ndarray, fixed: np.ndarray, free: np.ndarray, pool: np.ndarray
 ) -> tuple[_Node, np.ndarray]:
@@ -171,16 +164,20 @@ def _solve(
     one, some = np.where(fixed, z, 0.0), np.where(free, z, 0.0)
     low = np.maximum(-z, 0.0)
     if not len(pool):
-        pool = _proposed(inner, one + some, 0.0, pool)
+        pool = _joined(pool, _look(inner, one + some, 0.0)[1])
     bound = np.inf
     for _ in range(ROUNDS):
         value, a, P, Q = relaxation(inner.X, pool, z, fixed, free)
+        # the right-hand side of (*) holds for any a that is allowed
         a = np.clip(a, 0.0, low)
-        bound = min(bound, _bound(inner, z, fixed, free, a))
+        sides = [one + some - a, one - a] if np.any(some) else [one - a]
+        looks = [_look(inner, v, value) for v in sides]
+        bound = min(bound, max(look[0] for look in looks))
         if bound <= value * (1.0 + CLOSE):
             break
-        new = [_proposed(inner, v, value * (1.0 + 0.1 * CLOSE), pool) for v in (one + some - a, one - a)]
-        larger = _joined(pool, np.concatenate(new))
+        larger = pool
+        for _, masks in looks:
+            larger = _joined(larger, masks)[: len(larger) + ADDED]
         if len(larger) == len(pool):
             break
         pool = larger
@@ -197,14 +194,18 @@ def _solve(
     return _Node(bound, branch, excess, fixed, free), pool
 
 
-def _proposed(inner: NeuronOracle, v: np.ndarray, floor: float, pool: np.ndarray) -> np.ndarray:
-    """Patterns of two-layer neurons worth more than `floor` for v, a few of the best, (k, n)."""
+def _look(inner: NeuronOracle, v: np.ndarray, floor: float) -> tuple[float, np.ndarray]:
+    """An upper bound of the larger of `floor` and the two-layer price of v, and patterns worth more, (k, n)."""
+    none = np.zeros((0, len(v)), dtype=bool)
     if not np.any(v):
-        return np.zeros((0, len(v)), dtype=bool)
-    found = inner.neurons(v, inner.X[:0], np.random.default_rng(0), 1)
-    masks = found.masks[found.values > floor]
-    known = {mask.tobytes() for mask in pool}
-    return np.array([mask for mask in masks if mask.tobytes() not in known][:ADDED]).reshape(-1, len(v))
+        return 0.0, none
+    if isinstance(inner, CellOracle):
+        return inner.above(v, floor)
+    bound = inner.price(v).value
+    if bound <= floor:
+        return bound, none
+    found = inner.neurons(v, inner.X[:0], np.random.default_rng(0), 0)
+    return bound, found.masks[found.values > floor]
 
 
 def _joined(pool: np.ndarray, new: np.ndarray) -> np.ndarray:
