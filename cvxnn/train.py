@@ -28,12 +28,15 @@ from .arrangement import Arrangement
 from .certificate import Certificate, Oracle, Proof, judge_and_prove
 from .feature_penalties import WeightPenalty, is_weight_decay
 from .network import Network
+from .operators import Masked
 from .penalties import GroupL2
 from .program import Master, Problem, Program, Solution, Status
 from .solvers import SOLVERS, Solver, run
 
 #: Up to this many samples one BLAS thread is used.
 SINGLE_THREAD = 1000
+#: Numbers in an operator without the structure of masks up to which a general conic solver takes it.
+CONIC = 1_000_000
 #: Iterations spent on tightening a bound of scope "bounded".
 BOUND_ITER = 40
 
@@ -220,13 +223,16 @@ def choose_solver(program: Program) -> Solver:
     working_set = SOLVERS["working_set"]()
     if d <= 300 and working_set.supports(program)[0]:
         return working_set
+    conic = SOLVERS["conic"]()
+    if not isinstance(program.operator, Masked) and n * groups * d <= CONIC and conic.supports(program)[0]:
+        return conic
     small = min(n, groups * d) <= 6000 and n * groups * d <= 3e8
     if point.supports(program)[0] and (small or not first_order.supports(program)[0]):
         return point
-    for solver in (first_order, SOLVERS["conic"]()):
+    for solver in (first_order, conic):
         if solver.supports(program)[0]:
             return solver
-    return point if isinstance(program.penalty, GroupL2) else SOLVERS["conic"]()
+    return point if isinstance(program.penalty, GroupL2) and point.supports(program)[0] else conic
 
 
 def train(
