@@ -38,8 +38,9 @@ __all__ = ["DeepOracle", "two_layer_oracle"]
 
 #: Patterns of two-layer neurons that are listed, and bits of them.
 LISTED, BITS = 3000, 200_000
-#: Relaxations of branch and bound: where two layers are exact and where they are bounded.
-NODES, FEW = 300, 12
+#: Relaxations of branch and bound: where two layers cost nothing, where they are bounded, while growing; and the bits
+#: of patterns that all of them may go through.
+NODES, FEW, QUICK, WORK = 300, 12, 30, 600_000
 #: Samples times features beyond which relaxations are not solved.
 LARGE = 3000
 #: Halvings of c.
@@ -81,24 +82,31 @@ class DeepOracle(Oracle):
         off = np.abs(square - np.diag(lengths**2)) > 1e-12 * np.outer(lengths, lengths)
         self.orthogonal = not np.any(off) and bool(np.all(lengths > 0))
         self.lengths = lengths
-        self._last: tuple[np.ndarray, Price, list[tuple[Branches, float]]] | None = None
+        self._last: dict[int, tuple[np.ndarray, Price, list[tuple[Branches, float]]]] = {}
+        self.limit = NODES
+        if isinstance(self.inner, CellOracle):
+            self.limit = int(np.clip(WORK / self.inner.masks.size, FEW, NODES))
+        elif self.inner.scope != "global":
+            self.limit = FEW
 
     def price(self, Z: np.ndarray) -> Price:
-        return self._priced(Z)[0]
+        return self._priced(Z, self.limit)[0]
 
-    def branches(self, Z: np.ndarray) -> list[tuple[Branches, float]]:
-        """Three-layer branches with the sides that suit them, those that :meth:`price` met, best first."""
-        return self._priced(Z)[1]
+    def branches(self, Z: np.ndarray, limit: int = QUICK) -> tuple[Price, list[tuple[Branches, float]]]:
+        """Three-layer branches with the sides that suit them, those that a quick pricing meets, best first."""
+        return self._priced(Z, min(limit, self.limit))
 
-    def _priced(self, Z: np.ndarray) -> tuple[Price, list[tuple[Branches, float]]]:
-        if self._last is None or not np.array_equal(self._last[0], Z):
+    def _priced(self, Z: np.ndarray, limit: int) -> tuple[Price, list[tuple[Branches, float]]]:
+        last = self._last.get(limit)
+        if last is None or not np.array_equal(last[0], Z):
             met = self._neurons(Z)
             met.sort(key=lambda pair: -pair[0].value)
-            self._last = (Z.copy(), *self._compute(Z, met))
-        return self._last[1], self._last[2]
+            last = (Z.copy(), *self._compute(Z, met, limit))
+            self._last = {**self._last, limit: last}
+        return last[1], last[2]
 
     def _compute(
-        self, Z: np.ndarray, met: list[tuple[Branches, float]]
+        self, Z: np.ndarray, met: list[tuple[Branches, float]], limit: int
     ) -> tuple[Price, list[tuple[Branches, float]]]:
         found = met[0][0].value if met else 0.0
         if self.orthogonal:
@@ -110,7 +118,6 @@ class DeepOracle(Oracle):
         if self.design.X.size > LARGE:
             value = max(self._bound(side * Z, 3) for side in (1.0, -1.0))
             return Price(max(value, found) * (1.0 + ROUNDING), "bounded", found), met
-        limit = NODES if self.inner.scope == "global" else FEW
         bound, exact = found, self.inner.scope == "global"
         # patterns of before are good ones, but a price must not depend on what was asked before
         pool = np.array([mask for pair in met[:8] for mask in pair[0].masks]).reshape(-1, len(Z))
@@ -184,7 +191,7 @@ class DeepOracle(Oracle):
 
     def _starts(self, z: np.ndarray, side: float, network: Network, rng: np.random.Generator) -> list:
         own = [b for b in self.branches_of(network) if b[-1][0, 0] * side > 0][:STARTS]
-        own += [self.deep(branch) for branch, s in self.branches(side * z) if s == side][:STARTS]
+        own += [self.deep(branch) for branch, s in self.branches(side * z)[1] if s == side][:STARTS]
         d = self.design.X.shape[1]
         random = unstack(draw(STARTS, self.depth, d, NEURONS, 1.0, rng))
         layers = stack([*own, *random], NEURONS)

@@ -261,7 +261,7 @@ class DeepReLU(Architecture):
         pool, best, least, stale = Pool(), self._network(problem, branches), float("inf"), 0
         for branch in branches:
             pool.add_weights(branch, design.X)
-        pool.add_branches(oracle.branches(problem.residual(np.zeros_like(problem.y))), 0.0, 8)
+        pool.add_branches(oracle.branches(problem.residual(np.zeros_like(problem.y)))[1], 0.0, 8)
         for _ in range(effort.max_iter):
             nest = pool.nest(len(problem.y))
             if not len(nest.first):
@@ -271,7 +271,9 @@ class DeepReLU(Architecture):
             solution = yield Master(program, 0.1 * effort.tol, None, best)
             assert solution is not None
             network, Z = self._rounded(problem, nest, solution, effort.tol), np.asarray(solution.Z)
-            price, met = oracle.price(Z), oracle.branches(Z)
+            price, met = oracle.branches(Z)
+            if price.scope != "global" and price.found <= problem.beta * (1.0 + effort.tol):
+                price, met = oracle.branches(Z, oracle.limit)
             line = self._report(problem, network, Z, max(price.found, problem.beta), len(nest))
             stale = 0 if line.objective < least * (1.0 - 0.1 * effort.tol) else stale + 1
             if line.objective <= least:
