@@ -159,9 +159,18 @@ class NestedCones(Constraint):
     def project(self, W: np.ndarray) -> np.ndarray:
         blocks, out = self._blocks(W), np.zeros((len(self.nest.first), self.X.shape[1]))
         for k in range(len(self.nest.second)):
-            mine, A = self._branch(k)
-            out[mine] = project_cone(A, np.ones(len(A)), blocks[mine].ravel())[0].reshape(-1, self.X.shape[1])
+            mine = np.flatnonzero(self.nest.branch == k)
+            out[mine] = self.projected(k, blocks[mine].ravel()).reshape(-1, self.X.shape[1])
         return out.reshape(np.shape(W))
+
+    def projected(self, k: int, g: np.ndarray) -> np.ndarray:
+        """Project the weights of all blocks of one branch, one after the other, onto its cone."""
+        A = self._branch(k)[1]
+        r = project_cone(A, np.ones(len(A)), g)[0]
+        inside = float(np.min(A @ r, initial=0.0)) >= -1e-9 * float(np.max(np.abs(A) @ np.abs(g), initial=0.0))
+        # rows that repeat one another can end an active-set method early
+        best = inside and abs(float(r @ (g - r))) <= 1e-10 * float(g @ g)
+        return r if best else _projection(A, g)
 
     def _branch(self, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The blocks of one branch, and the dense rows on their weights."""
@@ -225,3 +234,20 @@ def _least_largest(A: np.ndarray, G: np.ndarray) -> np.ndarray:
     better = G + size * (rho @ unit).reshape(blocks, d)
     worst = [np.max(np.linalg.norm(V, axis=1)) for V in (better, G)]
     return better if np.all(np.isfinite(better)) and worst[0] <= worst[1] else G
+
+
+def _projection(A: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """Return ``g + A' rho`` of least norm over ``rho >= 0`` where active sets cycle: by an interior point."""
+    import clarabel
+
+    size = float(np.max(np.abs(g)))
+    unit = A / np.maximum(np.linalg.norm(A, axis=1, keepdims=True), 1e-300)
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-12
+    square, cones = sparse.identity(len(g), format="csc"), [clarabel.NonnegativeConeT(len(A))]
+    rows, right = sparse.csc_matrix(-unit), np.zeros(len(A))
+    found: Any = clarabel.DefaultSolver(square, -g / size, rows, right, cones, settings).solve()
+    rho = np.maximum(np.array(found.z), 0.0)
+    r = g + size * (rho @ unit)
+    return r if np.all(np.isfinite(r)) and np.linalg.norm(r) <= np.linalg.norm(g) else g

@@ -265,3 +265,35 @@ class Features(Operator):
 
     def dense(self) -> np.ndarray:
         return self.A
+
+
+@dataclass(frozen=True, eq=False)
+class Stacked(Operator):
+    """Groups made of several groups of another operator, their weights one after the other.
+
+    Parameters
+    ----------
+    single : Operator
+        Of ``parts`` times as many groups.
+    parts : int
+    """
+
+    single: Operator
+    parts: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        n, groups, d = self.single.shape
+        return n, groups // self.parts, d * self.parts
+
+    def apply(self, W: Array) -> Array:
+        return self.single.apply(W.reshape(self.single.shape[1:]))
+
+    def adjoint(self, Z: Array) -> Array:
+        return self.single.adjoint(Z).reshape(self.shape[1:])
+
+    def norm_bound(self) -> float:
+        return self.single.norm_bound()
+
+    def dense(self) -> np.ndarray:
+        return self.single.dense()

@@ -10,7 +10,7 @@ objectives", 2024.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,6 +24,8 @@ from .base import Candidate, Solver
 
 #: Entries of the explicit matrix beyond which the reference is refused.
 MAX_ENTRIES = 20_000_000
+#: Relative violation of the constraint from which on the point is projected; the loop takes no larger ones.
+FEASIBLE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,13 @@ class Conic(Solver):
         return State(np.zeros((groups, d)), 0.0, multipliers, False)
 
     def step(self, program: Program, state: State) -> State | None:
-        return None if state.done else _solve(program)
+        if state.done:
+            return None
+        found = _solve(program)
+        if program.constraint.violation(found.W) <= FEASIBLE or not np.all(np.isfinite(found.W)):
+            return found
+        # of a solution that is nearly zero the solver's accuracy is no longer small against it
+        return replace(found, W=program.constraint.project(found.W))
 
     def candidate(self, program: Program, state: State) -> Candidate:
         f = program.predict(state.W, state.offset)
