@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from scipy.optimize import nnls
 
 from .arrays import Array, to_numpy
@@ -48,8 +49,16 @@ class Constraint(ABC):
         ----------
         G : ndarray of shape (groups, d)
         multipliers : ndarray of shape (groups, n), or None
-            Nonnegative ``rho``; None solves for those that make the price of each group smallest.
+            Nonnegative ``rho``; None solves for those that make the price of each group smallest. A constraint
+            that couples groups has further rows.
         """
+
+    def matrix(self) -> sparse.csr_matrix | None:
+        """Return K as a sparse matrix on the weights of all groups, or None if it has no such form here.
+
+        Its rows come in blocks of n, one for each row of the multipliers.
+        """
+        return None
 
     def to_cvxpy(self, W: Any) -> list[Any]:
         """Return the constraint as CVXPY constraints on a variable of shape (groups, d)."""
@@ -109,6 +118,13 @@ class ReLUCones(Constraint):
             rows = zip(self.signs(), G, strict=True)
             return np.array([project_cone(X, s, g, self.free)[0] for s, g in rows])
         return G + (self.signs() * np.maximum(multipliers, 0.0)) @ X
+
+    def matrix(self) -> sparse.csr_matrix:
+        """``blockdiag((2 D_g - I) X)``."""
+        X = to_numpy(self.X)
+        if not len(self.bits):
+            return sparse.csr_matrix((0, 0))
+        return sparse.csr_matrix(sparse.block_diag([sign[:, None] * X for sign in self.signs()]))
 
     def to_cvxpy(self, W: Any) -> list[Any]:
         import cvxpy as cp

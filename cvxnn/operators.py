@@ -314,3 +314,63 @@ def spread(bits: np.ndarray, n: int, dtype: Any) -> np.ndarray:
     """
     numbers = np.take(_octets(np.dtype(dtype)), bits, mode="clip")
     return numbers.view(dtype)[:, :n]
+
+
+@dataclass(frozen=True, eq=False)
+class Features(Operator):
+    """A dictionary written out: groups of one weight, a column each.
+
+    Parameters
+    ----------
+    A : ndarray of shape (n, groups)
+    """
+
+    A: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.A.shape[0], self.A.shape[1], 1
+
+    def apply(self, W: Array) -> Array:
+        return self.A @ W[:, 0]
+
+    def adjoint(self, Z: Array) -> Array:
+        return (self.A.T @ Z)[:, None]
+
+    def norm_bound(self) -> float:
+        return float(np.linalg.norm(self.A, 2)) * (1.0 + 1e-12) if self.A.size else 0.0
+
+    def dense(self) -> np.ndarray:
+        return self.A
+
+
+@dataclass(frozen=True, eq=False)
+class Stacked(Operator):
+    """Groups made of several groups of another operator, their weights one after the other.
+
+    Parameters
+    ----------
+    single : Operator
+        Of ``parts`` times as many groups.
+    parts : int
+    """
+
+    single: Operator
+    parts: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        n, groups, d = self.single.shape
+        return n, groups // self.parts, d * self.parts
+
+    def apply(self, W: Array) -> Array:
+        return self.single.apply(W.reshape(self.single.shape[1:]))
+
+    def adjoint(self, Z: Array) -> Array:
+        return self.single.adjoint(Z).reshape(self.shape[1:])
+
+    def norm_bound(self) -> float:
+        return self.single.norm_bound()
+
+    def dense(self) -> np.ndarray:
+        return self.single.dense()

@@ -249,6 +249,13 @@ class CellOracle(NeuronOracle):
         self._last = (Z, price)
         return price
 
+    def above(self, Z: np.ndarray, floor: float) -> tuple[float, np.ndarray]:
+        """Return a bound of the larger of the price and `floor`, and patterns worth more, the best first."""
+        bound, rows = self._cells(Z, floor, 1 << 62)
+        slack = self.arrangement.resolution * float(np.abs(Z) @ np.linalg.norm(self.X, axis=1))
+        order = sorted((row for row in rows if row[0] > floor), key=lambda row: -row[0])
+        return bound * (1.0 + ROUNDING) + slack, self.masks[[row[3] for row in order]]
+
     def active(self, Z: np.ndarray, floor: float, network: Network) -> Neurons:
         """The unit neurons priced at least `floor`, of every cell that has one."""
         G = (self.shares * Z) @ self.X

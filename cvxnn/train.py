@@ -28,13 +28,15 @@ from .arrangement import Arrangement
 from .certificate import Certificate, Oracle, Proof, judge_and_prove
 from .feature_penalties import WeightPenalty, is_weight_decay
 from .network import Network
-from .operators import Dense
+from .operators import Masked, Pooled
 from .penalties import GroupL2
 from .program import Master, Problem, Program, Solution, Status
 from .solvers import SOLVERS, Solver, run
 
 #: Up to this many samples one BLAS thread is used.
 SINGLE_THREAD = 1000
+#: Numbers in an operator without the structure of masks up to which a general conic solver takes it.
+CONIC = 1_000_000
 #: Iterations spent on tightening a bound of scope "bounded".
 BOUND_ITER = 40
 
@@ -221,17 +223,17 @@ def choose_solver(program: Program) -> Solver:
     working_set = SOLVERS["working_set"]()
     if d <= 300 and working_set.supports(program)[0]:
         return working_set
-    # features of a Lasso are nearly parallel to their neighbours, which first-order steps do not get over
-    whole = SOLVERS["conic"]()
-    if isinstance(program.operator, Dense) and d == 1 and whole.supports(program)[0]:
-        return whole
+    # Features of a Lasso are nearly parallel to their neighbours, which first-order steps do not get over.
+    conic, explicit = SOLVERS["conic"](), not isinstance(program.operator, Masked | Pooled)
+    if explicit and (d == 1 or n * groups * d <= CONIC) and conic.supports(program)[0]:
+        return conic
     small = min(n, groups * d) <= 6000 and n * groups * d <= 3e8
     if point.supports(program)[0] and (small or not first_order.supports(program)[0]):
         return point
-    for solver in (first_order, SOLVERS["conic"]()):
+    for solver in (first_order, conic):
         if solver.supports(program)[0]:
             return solver
-    return point if isinstance(program.penalty, GroupL2) else SOLVERS["conic"]()
+    return point if isinstance(program.penalty, GroupL2) and point.supports(program)[0] else conic
 
 
 def train(

@@ -36,6 +36,7 @@ FAMILIES = {
     "losses.piecewise",
     "architectures.convolutional",
     "architectures.hidden",
+    "architectures.linear_family",
     "architectures.programs",
     "architectures.rectified",
     "architectures.spectrahedral",

@@ -25,67 +25,22 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..arrangement import Arrangement, pack
-from ..certificate import Oracle, Price, search_gap
+from ..arrangement import Arrangement
 from ..network import Affine, Network
-from ..operators import Masked, Operator
 from ..parameters import check_coupling
-from ..penalties import ColumnL2, GroupL2, NuclearNorm, Penalty
-from ..program import Master, Problem, Program, Solution
-from ..vector_operators import PerColumn
-from .base import (
-    Architecture,
-    Effort,
-    Progress,
-    Training,
-    VectorArchitecture,
-    check_hidden_bias,
-    design_matrix,
-    free_constants,
-    with_constants,
-)
+from ..penalties import ColumnL2, NuclearNorm, Penalty
+from ..program import Problem, Solution
+from .base import VectorArchitecture, with_constants
+from .linear_family import LinearFamily
 
 
-class LinearOracle(Oracle):
-    """Exact pricing of linear neurons: the polar of ``X'Z`` (scope ``global``)."""
-
-    def __init__(self, problem: Problem, operator: Operator, penalty: Penalty) -> None:
-        super().__init__(problem)
-        self.operator, self.penalty = operator, penalty
-
-    def price(self, Z: np.ndarray) -> Price:
-        value = float(np.max(self.penalty.polar(self.operator.adjoint(Z)), initial=0.0))
-        # What sums of n terms may be off by, for products that cancel.
-        X = self.operator.single.X if isinstance(self.operator, PerColumn) else self.operator.X  # type: ignore[attr-defined]
-        rounding = 1e-15 * float(np.linalg.norm(np.abs(X).T @ np.abs(Z)))
-        return Price(value * (1.0 + 1e-12) + rounding, "global", value)
-
-
-class LinearHidden:
-    """What linear networks of one and of several outputs share."""
-
-    hidden_bias: str | None
-    patterns: str | int
+class LinearHidden(LinearFamily):
+    """What two-layer linear networks of one and of several outputs share."""
 
     @classmethod
     def reads(cls, network: Network) -> bool:
         """Whether the layers of a network are those of this family."""
         return len(network.layers) == 2 and isinstance(network.layers[0], Affine)
-
-    def _design(self, problem: Problem) -> np.ndarray:
-        check_hidden_bias(self.hidden_bias)
-        if self.patterns not in ("auto", "all"):
-            raise ValueError(f"patterns={self.patterns!r}: linear networks have none, pass 'auto'")
-        return design_matrix(problem, "penalized" if self.hidden_bias == "penalized" else None)
-
-    def problem_of(self, problem: Problem) -> Problem:
-        """A free hidden bias frees the constants of the output: say so in the problem."""
-        return free_constants(problem, self.hidden_bias)
-
-    def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement:
-        """Return the one pattern there is: every sample passes."""
-        X = self._design(problem)
-        return Arrangement(pack(np.ones((1, len(X)))), len(X), np.zeros((1, X.shape[1])), True)
 
     def hidden_norms(self, network: Network) -> np.ndarray:
         """Return the norms of the penalised weights of each neuron, shape (m,).
@@ -121,38 +76,13 @@ class LinearHidden:
 
     def outputs_of(self, problem: Problem, U: np.ndarray) -> np.ndarray:
         """Return the hidden outputs (k, n) of unit neurons in the directions ``U`` (k, d + 1)."""
-        X = self._design(problem)
+        X = self.design(problem)
         U = U[:, : X.shape[1]]
         return (X @ (U / np.linalg.norm(U, axis=1)[:, None]).T).T
 
-    def weights_of(self, network: Network) -> np.ndarray:
-        """Return ``sum_j w_j v_j'`` of a network, shape (1, d, outputs)."""
-        first, last = network.layers[0], network.layers[-1]
-        assert isinstance(first, Affine) and isinstance(last, Affine)
-        rows = first.weight
-        if self.hidden_bias == "penalized":
-            rows = np.vstack([rows, first.bias])
-        return (rows @ last.weight)[None]
-
-
-def _solved(
-    architecture: Linear | VectorLinear, problem: Problem, oracle: Oracle, effort: Effort, start: Any
-) -> Training:
-    """Solve the one program there is, and report its network."""
-    arrangement = architecture.arrange(problem, effort.random_state)
-    solution = yield Master(architecture.lift(problem, arrangement), effort.tol, start)
-    assert solution is not None
-    network = architecture.decode(problem, arrangement, solution)
-    problem, Z = architecture.problem_of(problem), np.asarray(solution.Z)
-    value = problem.value(network(problem.X), architecture.cost(network))
-    gap = search_gap(problem, value, Z, oracle.price(Z).found)
-    effort.history.append(Progress(value, gap, network.width, 1, network, Z))
-    yield effort.history[-1]
-    return network
-
 
 @dataclass(frozen=True)
-class Linear(LinearHidden, Architecture):
+class Linear(LinearHidden):
     """Two-layer linear networks with one output: at most one neuron, with penalty ``||w||_2``.
 
     Parameters
@@ -169,12 +99,6 @@ class Linear(LinearHidden, Architecture):
     hidden_bias: str | None = "penalized"
     patterns: str | int = "auto"
 
-    def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
-        problem, X = self.problem_of(problem), self._design(problem)
-        operator, loss = Masked(X, arrangement.bits), problem.loss
-        rest = (problem.y, problem.weights, problem.beta, GroupL2())
-        return Program(operator, loss, *rest, intercept=problem.intercept)
-
     def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
         """``w / sqrt(||w||)`` and ``sqrt(||w||)``; nothing if w is zero."""
         W = np.asarray(solution.W, dtype=np.float64)
@@ -188,18 +112,8 @@ class Linear(LinearHidden, Architecture):
         assert isinstance(last, Affine)
         return float(norms @ np.abs(last.weight[:, 0]))
 
-    def oracle(self, problem: Problem, arrangement: Arrangement | None) -> LinearOracle:
-        problem, X = self.problem_of(problem), self._design(problem)
-        return LinearOracle(problem, Masked(X, pack(np.ones((1, len(X))))), GroupL2())
-
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
         return self.outputs_of(problem, U)
-
-    def train(
-        self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
-    ) -> Training:
-        start = None if effort.start is None else self.weights_of(effort.start)[:, :, 0]
-        return (yield from _solved(self, problem, oracle, effort, start))
 
 
 @dataclass(frozen=True)
@@ -223,15 +137,9 @@ class VectorLinear(LinearHidden, VectorArchitecture):
     patterns: str | int = "auto"
     coupling: str = "joint"
 
-    def _penalty(self) -> Penalty:
+    def penalty_of(self, problem: Problem) -> Penalty:
         check_coupling(self.coupling)
         return NuclearNorm() if self.coupling == "joint" else ColumnL2()
-
-    def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
-        problem, X = self.problem_of(problem), self._design(problem)
-        operator, loss = PerColumn(Masked(X, arrangement.bits)), problem.loss
-        rest = (problem.y, problem.weights, problem.beta, self._penalty())
-        return Program(operator, loss, *rest, intercept=problem.intercept)
 
     def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
         """A neuron for every singular vector (or column) that is not zero, its layers balanced."""
@@ -256,18 +164,7 @@ class VectorLinear(LinearHidden, VectorArchitecture):
         check_coupling(self.coupling)
         return np.linalg.norm(V, ord=2 if self.coupling == "joint" else 1, axis=1)
 
-    def oracle(self, problem: Problem, arrangement: Arrangement | None) -> LinearOracle:
-        problem, X = self.problem_of(problem), self._design(problem)
-        operator = PerColumn(Masked(X, pack(np.ones((1, len(X))))))
-        return LinearOracle(problem, operator, self._penalty())
-
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
         V = np.cos(np.outer(np.arange(len(U)) + 1.0, np.arange(problem.y.shape[1]) + 1.0))
         V = V / self._sizes(V)[:, None]
         return self.outputs_of(problem, U)[:, :, None] * V[:, None, :]
-
-    def train(
-        self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
-    ) -> Training:
-        start = None if effort.start is None else self.weights_of(effort.start)
-        return (yield from _solved(self, problem, oracle, effort, start))

@@ -10,20 +10,22 @@ objectives", 2024.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from scipy import sparse
 
 from ..arrays import Array, to_numpy
-from ..constraints import Free, ReLUCones
+from ..constraints import Free
 from ..penalties import GroupL2
 from ..program import Program
 from .base import Candidate, Solver
 
 #: Entries of the explicit matrix beyond which the reference is refused.
 MAX_ENTRIES = 20_000_000
+#: Relative violation of the constraint from which on the point is projected; the loop takes no larger ones.
+FEASIBLE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,21 +50,28 @@ class Conic(Solver):
             return False, "is for one output"
         if program.penalty.epigraph(d) is None:
             return False, f"no conic form of {type(program.penalty).__name__}"
-        if not isinstance(program.constraint, Free | ReLUCones):
-            return False, f"no conic form of {type(program.constraint).__name__}"
         if program.loss.conic(np.zeros(1), np.ones(1)) is None:
             return False, f"no conic form of the loss {program.loss.name}"
         if n * groups * d > MAX_ENTRIES:
             return False, f"{n} x {groups} x {d} entries are too many to write out"
+        if not isinstance(program.constraint, Free) and program.constraint.matrix() is None:
+            return False, f"no conic form of {type(program.constraint).__name__}"
         return True, ""
 
     def init(self, program: Program, start: Array | None) -> State:
         n, groups, d = program.operator.shape
-        cones = isinstance(program.constraint, ReLUCones)
-        return State(np.zeros((groups, d)), 0.0, np.zeros((groups, n)) if cones else None, False)
+        matrix = None if isinstance(program.constraint, Free) else program.constraint.matrix()
+        multipliers = None if matrix is None else np.zeros((matrix.shape[0] // n, n))
+        return State(np.zeros((groups, d)), 0.0, multipliers, False)
 
     def step(self, program: Program, state: State) -> State | None:
-        return None if state.done else _solve(program)
+        if state.done:
+            return None
+        found = _solve(program)
+        if program.constraint.violation(found.W) <= FEASIBLE or not np.all(np.isfinite(found.W)):
+            return found
+        # of a solution that is nearly zero the solver's accuracy is no longer small against it
+        return replace(found, W=program.constraint.project(found.W))
 
     def candidate(self, program: Program, state: State) -> Candidate:
         f = program.predict(state.W, state.offset)
@@ -100,11 +109,11 @@ def _solve(program: Program) -> State:
     q = np.concatenate([form.linear, form.extra, np.zeros(groups * d + int(sizes[3]))])
     q = np.concatenate([q, program.beta * np.tile(gauge.cost, groups)])
     rows, right, cones = _fit_rows(program, sizes)
-    if isinstance(program.constraint, ReLUCones):
-        block = _cone_rows(program.constraint, groups)
+    block = None if isinstance(program.constraint, Free) else program.constraint.matrix()
+    if block is not None:
         rows.append(_pad(sizes, {2: -block}))
-        right.append(np.zeros(groups * n))
-        cones.append(clarabel.NonnegativeConeT(groups * n))
+        right.append(np.zeros(block.shape[0]))
+        cones.append(clarabel.NonnegativeConeT(block.shape[0]))
     if len(form.h):
         rows.append(_pad(sizes, {0: -form.F, 1: -form.V}))
         right.append(form.h)
@@ -130,9 +139,10 @@ def _solve(program: Program) -> State:
     ends = np.cumsum(sizes)
     W = x[ends[1] : ends[2]].reshape(groups, d)
     offset = float(x[ends[2]]) if program.intercept else 0.0
-    if not isinstance(program.constraint, ReLUCones):
+    if block is None:
         return State(W, offset, None, True, z[:n])
-    return State(W, offset, np.maximum(z[n : n + groups * n], 0).reshape(groups, n), True, z[:n])
+    multipliers = np.maximum(z[n : n + block.shape[0]], 0).reshape(-1, n)
+    return State(W, offset, multipliers, True, z[:n])
 
 
 def _fit_rows(program: Program, sizes: np.ndarray) -> tuple[list[Any], list[Any], list[Any]]:
@@ -144,12 +154,6 @@ def _fit_rows(program: Program, sizes: np.ndarray) -> tuple[list[Any], list[Any]
     if sizes[3]:
         blocks[3] = -np.ones((n, 1))
     return [_pad(sizes, blocks)], [np.zeros(n)], [clarabel.ZeroConeT(n)]
-
-
-def _cone_rows(constraint: ReLUCones, groups: int) -> Any:
-    """``blockdiag((2 D_g - I) X)``."""
-    X = to_numpy(constraint.X)
-    return sparse.block_diag([sign[:, None] * X for sign in constraint.signs()])
 
 
 def _pad(sizes: np.ndarray, blocks: dict[int, Any]) -> Any:

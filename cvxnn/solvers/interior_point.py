@@ -38,7 +38,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.linalg.blas import dsyrk
 
 from ..arrays import Array, to_numpy
-from ..constraints import ReLUCones
+from ..constraints import Free, ReLUCones
 from ..interior_loss import InteriorLoss, Multipliers
 from ..operators import Masked, Pooled
 from ..patches import pooled
@@ -114,6 +114,8 @@ class InteriorPoint(Solver):
             return False, reason
         if program.penalty.free and not isinstance(program.constraint, ReLUCones):
             return False, "unpenalised coordinates need cone constraints"
+        if not isinstance(program.constraint, Free | ReLUCones):
+            return False, "knows no cones that couple groups"
         return True, ""
 
     def init(self, program: Program, start: Array | None) -> State:
