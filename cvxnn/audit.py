@@ -171,6 +171,7 @@ def certify(
     elif judge_of.reads(reading.network) and (isinstance(family, str) or gated):
         judge_of = judge_of.like(reading.network)
     problem = Problem.from_alpha(X, y, weights, chosen, alpha, free)
+    judge_of = judge_of.on(problem)
     judge_of.cost(reading.network)  # refuses a network of another family before any work
     trained = train(
         problem,

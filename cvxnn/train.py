@@ -269,6 +269,7 @@ def train(
     Trained
     """
     began = time.perf_counter()
+    architecture = architecture.on(problem)
     deadline = began + (float("inf") if max_time is None else max_time)
     rng = np.random.default_rng(random_state)
     ground = ground or Ground.prepare(problem, architecture, rng, max_time)
