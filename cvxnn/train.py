@@ -207,8 +207,9 @@ def get_architecture(
 def choose_solver(program: Program) -> Solver:
     """Return the solver that suits a program.
 
-    Programs without cones go to working sets while a group is small enough for exact block steps;
-    others to the interior point while its system is small.
+    Programs without cones go to working sets while a group is small enough for exact block steps, of
+    more features to kernels where the loss has them; others to the interior point while its system is
+    small.
 
     Raises
     ------
@@ -220,6 +221,9 @@ def choose_solver(program: Program) -> Solver:
     working_set = SOLVERS["working_set"]()
     if d <= 300 and working_set.supports(program)[0]:
         return working_set
+    kernel = SOLVERS["kernel"]()
+    if kernel.supports(program)[0]:
+        return kernel
     small = min(n, groups * d) <= 6000 and n * groups * d <= 3e8
     if point.supports(program)[0] and (small or not first_order.supports(program)[0]):
         return point
