@@ -40,7 +40,6 @@ from scipy.optimize import nnls
 
 from .arrangement import Arrangement, TooManyPatterns
 from .certificate import Oracle, Price
-from .oracles import Design
 from .program import Problem
 
 #: Cells and rays listed at most.
@@ -68,17 +67,25 @@ class Cones:
     def of(cls, full: np.ndarray, weights: np.ndarray) -> Cones:
         """List the cones of a design ``full`` (n, d).
 
+        Its rows are taken in coordinates in which they are white: cones do not depend on coordinates, and
+        what is zero is told from rounding there.
+
         Raises
         ------
         ValueError
             If there are too many.
         """
-        design = Design.reduce(full, 0)
-        X = design.X
-        if not np.any(X):
+        size = np.sqrt(np.mean(full**2, axis=0))
+        unit = 1.0 / np.where(size > 0.0, size, 1.0)
+        U, values, Vt = np.linalg.svd(full * unit, full_matrices=False)
+        floor = max(full.shape) * np.finfo(float).eps * np.max(values, initial=0.0)
+        rank = int(np.sum(values > floor))
+        if rank == 0:
             return cls([], [])
-        if np.linalg.matrix_rank(X) == len(X):
-            return cls._scaled(X, weights, [np.linalg.pinv(X).T], design.basis)
+        X = U[:, :rank]
+        basis = unit[:, None] * Vt[:rank].T / values[:rank]
+        if rank == len(X):
+            return cls._scaled(X, weights, [X], basis)  # X is orthogonal: its rows are its inverse's columns
         E = _rays(X)
         try:
             masks = Arrangement.enumerate(X, limit=MOST_CELLS).masks()
@@ -89,10 +96,11 @@ class Cones:
         off = ~np.asarray(masks, dtype=bool)
         # a ray bounds a cell if no sample is on for one and off for the other
         conflicts = off.astype(float) @ (T > 0.0) + (~off).astype(float) @ (T < 0.0)
-        return cls._scaled(X, weights, [E[row == 0.0] for row in conflicts], design.basis)
+        return cls._scaled(X, weights, [E[row == 0.0] for row in conflicts], basis)
 
     @classmethod
     def _scaled(cls, X: np.ndarray, s: np.ndarray, cells: list[np.ndarray], basis: np.ndarray) -> Cones:
+        """The cones of cells with given rays, their outputs scaled to norm one."""
         rays, outputs = [], []
         for E in cells:
             H = np.maximum(X @ E.T, 0.0)

@@ -47,7 +47,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from ..arrangement import Arrangement
-from ..certificate import Oracle, scale, search_gap
+from ..certificate import Oracle, search_gap
 from ..losses.squared_error import SquaredError
 from ..network import Affine, Network
 from ..network import ReLU as Rectifier
@@ -262,13 +262,21 @@ class BatchNorm(Whitened, Architecture):
     ) -> Oracle:
         if self.where == "after":
             problem = free_constants(problem, self.hidden_bias)
-            return ConeOracle(problem, Cones.of(design_matrix(problem, self.hidden_bias), problem.weights))
+            return ConeOracle(problem, Cones.of(self._seen(problem)[0], problem.weights))
         found = super().oracle_within(problem, arrangement, max_time)
         assert isinstance(found, WhitenedOracle)
         if isinstance(self.patterns, str) and self.hidden_bias == "penalized" and found.whitening.complete:
             there = found.whitening.problem(found.problem)
             found.inner = OrthantOracle(there, self.plain().design(there))
         return found
+
+    def _seen(self, problem: Problem) -> tuple[np.ndarray, Whitening | None]:
+        """What neurons before a normalisation see: X, or with biases whitened data and ones, which span the
+        same and leave less to rounding."""
+        if self.hidden_bias is None:
+            return problem.X, None
+        whitening = Whitening.of(problem)
+        return np.column_stack([whitening.Q, np.ones(len(problem.X))]), whitening
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
         if self.where == "before":
@@ -309,49 +317,53 @@ class BatchNorm(Whitened, Architecture):
         line = self._noted(oracle, best, Z, 0, effort)
         yield line
         least = line.objective
+        again = True
         for _ in range(effort.max_iter):
             _, found = oracle.members(Z)
             out = [row for value, row in found if value > problem.beta * (1.0 + 1e-9)]
             fresh = [row for row in out if row not in chosen][:ADDED]
-            if line.search_gap <= effort.tol or not fresh:
+            # nothing new and still a gap: the last program was not solved well, fewer cones are easier
+            if line.search_gap <= effort.tol or not (fresh or again):
                 break
-            chosen += fresh
+            chosen, again = chosen + fresh, bool(fresh)
             weights, Z = solve_cones(problem, oracle.cones, chosen)
             size = np.array([np.sum(x) for x in weights])
             carry = np.flatnonzero(size > 1e-9 * np.sum(size))
-            network = self._of_rays(oracle, [chosen[g] for g in carry], [weights[g] for g in carry])
-            Z = self._sharper(oracle, network, Z)
+            carried = [chosen[g] for g in carry]
+            network = self._of_rays(oracle, carried, [weights[g] for g in carry])
+            Z = self._dual(problem, network, Z)
             line = self._noted(oracle, network, Z, len(chosen), effort)
             if line.objective <= least:
                 best, least = network, line.objective
             yield line
-            # a cone that carries nothing now may come back by its price
-            chosen = [chosen[g] for g in carry]
+            # at kinks of the loss a cone without weight may hold the dual variable in its place
+            chosen = carried if problem.loss.smooth else chosen
         return best
 
-    def _sharper(self, oracle: ConeOracle, network: Network, Z: np.ndarray) -> np.ndarray:
-        """The network's own residual, or the program's dual variable where that proves more."""
-        problem = oracle.problem
-        own = problem.residual(network(problem.X))
+    def _dual(self, problem: Problem, network: Network, Z: np.ndarray) -> np.ndarray:
+        """The network's residual; at kinks of the loss it is a choice, which the program has made."""
+        if problem.loss.smooth:
+            return problem.residual(network(problem.X))
         Z = problem.loss.nearest(Z, problem.y, problem.weights)
-        Z = problem.loss.balance(Z) if problem.intercept else Z
-        return max((own, Z), key=lambda z: scale(problem, z, oracle.price(z).value)[1])
+        return problem.loss.balance(Z) if problem.intercept else Z
 
     def _of_rays(
         self, oracle: ConeOracle, members: list[tuple[int, float]], weights: list[np.ndarray]
     ) -> Network:
         """A neuron for every cone, its two layers of equal size."""
         problem = oracle.problem
+        data, whitening = self._seen(problem)
         rows = [x @ oracle.cones.rays[g] for x, (g, _) in zip(weights, members, strict=True)]
-        U = np.array(rows).reshape(len(members), -1)
-        d = problem.X.shape[1]
-        bias = U[:, d] if self.hidden_bias is not None and len(U) else np.zeros(len(U))
-        W = U[:, :d] if len(U) else np.zeros((0, d))
-        H = np.maximum(problem.X @ W.T + bias, 0.0)
+        U, signs = np.array(rows).reshape(-1, data.shape[1]), np.array([sign for _, sign in members])
+        H = np.maximum(data @ U.T, 0.0)
         root = np.sqrt(np.sqrt(problem.weights @ H**2 / problem.total_weight))
-        signs = np.array([sign for _, sign in members])
-        layers = np.ascontiguousarray((W / root[:, None]).T), bias / root, signs * root
-        return with_constants(problem, Network.two_layer(*layers))
+        U = U / root[:, None]
+        if whitening is None:
+            network = Network.two_layer(np.ascontiguousarray(U.T), np.zeros(len(U)), signs * root)
+        else:
+            first = Affine(np.ascontiguousarray(U[:, :-1].T), U[:, -1])
+            network = whitening.fold(Network((first, Rectifier(), Affine((signs * root)[:, None], np.zeros(1)))))
+        return with_constants(problem, network)
 
 
 @dataclass(frozen=True)
