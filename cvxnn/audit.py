@@ -92,7 +92,9 @@ def certify(
     network : Network, tuple, torch.nn.Sequential or scikit-learn MLP
         A :class:`Network`; weights ``(W1, b1, W2, b2)`` in scikit-learn's convention with ``W1`` (d, m),
         ``b1`` (m,) or None, ``W2`` (m, outputs), ``b2`` (outputs,) or None;
-        ``Sequential(Linear, ReLU, Linear)``, with ``LeakyReLU`` or nothing in the middle too;
+        ``Sequential(Linear, ReLU, Linear)``, with ``LeakyReLU`` or nothing in the middle too, or with
+        ``BatchNorm1d`` before the ReLU: folded with its running statistics in eval mode, else with those
+        of the data as one batch, and judged among batch-normalised networks;
         a fitted ``MLPRegressor`` or ``MLPClassifier`` with one hidden layer, of activation "relu" or
         "identity"; or a fitted estimator of this package. Weights alone are a network of the given
         architecture.
@@ -142,7 +144,7 @@ def certify(
     0.489
     """
     check_alpha(alpha)
-    reading = read_network(network)
+    reading = read_network(network, X, sample_weight)
     name = reading.loss if loss == "auto" else loss
     outputs = reading.network.n_outputs
     chosen = get_loss(name, outputs)
@@ -166,6 +168,8 @@ def certify(
         raise ValueError("the network's output has a constant: pass fit_intercept=True")
     own = isinstance(reading.network.layers[0], Gated | Conv | GatedConv)
     family = architecture if reading.bare else _family_of(reading, architecture)
+    if hidden_bias == "auto" and isinstance(family, str) and ARCHITECTURES[family].folded:
+        bias = "penalized"
     judge_of = get_architecture(family, bias, patterns, outputs, shared, norm)
     if reading.bare:
         reading = replace(reading, network=_adopted(reading.network, judge_of))
@@ -173,6 +177,7 @@ def certify(
     elif judge_of.reads(reading.network) and (isinstance(family, str) or own):
         judge_of = judge_of.like(reading.network)
     problem = Problem.from_alpha(X, y, weights, chosen, alpha, free)
+    judge_of = judge_of.on(problem)
     judge_of.cost(reading.network)  # refuses a network of another family before any work
     trained = train(
         problem,
@@ -234,8 +239,10 @@ def _code(y: np.ndarray, loss: Loss, outputs: int, classes: np.ndarray | None) -
     return code_classes(np.searchsorted(known, y), loss, needed)
 
 
-def read_network(network: Any) -> Reading:
+def read_network(network: Any, X: Any = None, sample_weight: Any = None) -> Reading:
     """Read a network of this package, of arrays, of torch or of scikit-learn.
+
+    The data ``X`` (n, d) and their weights matter to a batch normalisation in training mode only.
 
     Raises
     ------
@@ -255,7 +262,7 @@ def read_network(network: Any) -> Reading:
     if hasattr(network, "coefs_") and hasattr(network, "intercepts_"):
         return _from_sklearn(network)
     if hasattr(network, "state_dict") and hasattr(network, "children"):
-        return _from_torch(network)
+        return _from_torch(network, X, sample_weight)
     raise TypeError(
         f"cannot read a network from {type(network).__name__}: pass a cvxnn Network, arrays "
         "(W1, b1, W2, b2), torch.nn.Sequential(Linear, ReLU, Linear) or a fitted scikit-learn MLP"
@@ -312,26 +319,56 @@ def _from_sklearn(mlp: Any) -> Reading:
     return Reading(network, "free", True, loss, classes)
 
 
-def _from_torch(module: Any) -> Reading:
+def _from_torch(module: Any, X: Any, sample_weight: Any) -> Reading:
     names = [type(child).__name__ for child in module.children()]
     # Only a Sequential is known to compute what its children say.
     middle = names[1:-1]
     outer = [*names[:1], *names[-1:]] == ["Linear", "Linear"] and len(names) > 1
-    known = outer and middle in (["ReLU"], ["LeakyReLU"], [])
+    known = outer and middle in (["ReLU"], ["LeakyReLU"], ["BatchNorm1d", "ReLU"], [])
     if not known or type(module).__name__ != "Sequential":
         raise ValueError(
             f"the torch module {type(module).__name__} has the layers {names}: "
-            "pass Sequential(Linear, ReLU, Linear)"
+            "pass Sequential(Linear, ReLU, Linear), or with BatchNorm1d before the ReLU"
         )
     children = list(module.children())
     first, last = children[0], children[-1]
-    slope = {"ReLU": 0.0, "LeakyReLU": getattr(children[1], "negative_slope", 0.0)}.get(
-        "".join(middle), 1.0
-    )
+    weight = to_numpy(first.weight).T
     b1 = None if first.bias is None else to_numpy(first.bias)
     b2 = None if last.bias is None else to_numpy(last.bias)
-    plain = _from_arrays(to_numpy(first.weight).T, b1, to_numpy(last.weight).T, b2)
-    return replace(plain, network=_with(plain.network, float(slope)), bare=False)
+    normalised = "BatchNorm1d" in middle
+    if normalised:
+        weight, b1 = _folded(children[1], weight, 0.0 if b1 is None else b1, X, sample_weight)
+    slope = {"ReLU": 0.0, "LeakyReLU": getattr(children[1], "negative_slope", 0.0)}.get(
+        "".join(middle[-1:]), 1.0
+    )
+    plain = _from_arrays(weight, b1, to_numpy(last.weight).T, b2)
+    family = "batchnorm" if normalised else None
+    return replace(plain, network=_with(plain.network, float(slope)), bare=False, family=family)
+
+
+def _folded(
+    norm: Any, weight: np.ndarray, bias: Any, X: Any, sample_weight: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (d, m) and biases (m,) of a layer with the batch normalisation after it folded in.
+
+    In training mode, or without running statistics, those of the whole data as one batch.
+    """
+    if norm.running_mean is not None and not norm.training:
+        mean, variance = to_numpy(norm.running_mean), to_numpy(norm.running_var)
+    elif X is None:
+        raise ValueError("the batch normalisation has no statistics: call .eval(), or pass X")
+    else:
+        T = to_numpy(X.detach() if hasattr(X, "detach") else np.asarray(X, dtype=np.float64)) @ weight
+        share = np.ones(len(T)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        share = share / np.sum(share)
+        mean = share @ T
+        variance, mean = share @ (T - mean) ** 2, mean + bias
+    scale = 1.0 / np.sqrt(variance + norm.eps)
+    shift = 0.0 - mean * scale
+    if norm.weight is not None:
+        gamma, beta = to_numpy(norm.weight), to_numpy(norm.bias)
+        scale, shift = gamma * scale, gamma * shift + beta
+    return weight * scale, bias * scale + shift
 
 
 def _with(network: Network, slope: float) -> Network:

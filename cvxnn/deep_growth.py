@@ -154,7 +154,10 @@ def insert(
     units = [[b[0] / c, *b[1:]] for b, c in zip(branches, costs, strict=True)]
     units += [branch for _, branch, _ in found]
     signs += [side for _, _, side in found]
-    G = np.array([g / c for g, c in zip(outputs, costs, strict=True)] + [outputs_of(b, design.X) for _, b, _ in found])
+    G = np.array(
+        [g / c for g, c in zip(outputs, costs, strict=True)]
+        + [outputs_of(b, design.X) for _, b, _ in found]
+    )
     G = G.reshape(-1, len(problem.y)) * np.array(signs)[:, None]
     start = np.concatenate([sizes, np.zeros(len(found))])
     a = _nonnegative_lasso(problem, G, start)

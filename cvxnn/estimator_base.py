@@ -184,6 +184,7 @@ class ConvexNet(BaseEstimator):
             float(self.alpha),
             bool(self.fit_intercept),
         )
+        architecture = architecture.on(problem)
         value = problem.value(self.network_(problem.X), architecture.cost(self.network_))
         objective = self.certificate_.objective
         if abs(value / problem.total_weight - objective) > 1e-9 * abs(objective):

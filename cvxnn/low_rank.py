@@ -224,7 +224,7 @@ def train_low_rank(
     spent = time.perf_counter() - began
     left = float("inf") if max_time is None else max(1.0, max_time - spent)
     network = reduction.lift(trained.network)
-    family = _family(architecture, reduction, ground)
+    family = _family(architecture, reduction, ground).on(problem)
     with threads_for(problem):
         whole = Ground.prepare(problem, family, np.random.default_rng(random_state))
         oracle = whole.oracle.at(problem.beta)

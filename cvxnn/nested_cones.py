@@ -90,7 +90,11 @@ class Nest(Arrangement):
         place[kept] = np.arange(len(kept))
         mine = place[self.branch] >= 0
         return Nest.of(
-            self.first[mine], self.signs[mine], place[self.branch[mine]], self.second[kept], self.sides[kept]
+            self.first[mine],
+            self.signs[mine],
+            place[self.branch[mine]],
+            self.second[kept],
+            self.sides[kept],
         )
 
 
@@ -141,7 +145,9 @@ class NestedCones(Constraint):
         own = np.where(nest.first, 1.0, -1.0)[:, :, None] * X
         side = np.where(nest.second, 1.0, -1.0)[nest.branch]
         outer = (nest.signs[:, None] * nest.first * side)[:, :, None] * X
-        places = [np.broadcast_to(at * n + row, (B, n, d)) for at in (block, B + nest.branch[:, None, None])]
+        places = [
+            np.broadcast_to(at * n + row, (B, n, d)) for at in (block, B + nest.branch[:, None, None])
+        ]
         values = np.concatenate([own.ravel(), outer.ravel()])
         at = (np.concatenate([place.ravel() for place in places]), np.tile(columns.ravel(), 2))
         full = sparse.csr_matrix((values, at), shape=((B + len(nest.second)) * n, B * d))
@@ -167,7 +173,9 @@ class NestedCones(Constraint):
         """Project the weights of all blocks of one branch, one after the other, onto its cone."""
         A = self._branch(k)[1]
         r = project_cone(A, np.ones(len(A)), g)[0]
-        inside = float(np.min(A @ r, initial=0.0)) >= -1e-9 * float(np.max(np.abs(A) @ np.abs(g), initial=0.0))
+        inside = float(np.min(A @ r, initial=0.0)) >= -1e-9 * float(
+            np.max(np.abs(A) @ np.abs(g), initial=0.0)
+        )
         # rows that repeat one another can end an active-set method early
         best = inside and abs(float(r @ (g - r))) <= 1e-10 * float(g @ g)
         return r if best else _projection(A, g)

@@ -291,57 +291,13 @@ class Dense(Operator):
     def norm_bound(self) -> float:
         A = self.dense()
         if A.size <= SMALL_MATRIX:
-            return float(np.linalg.norm(A, 2)) if A.size else 0.0
+            return float(np.linalg.norm(A, 2)) * (1.0 + 1e-12) if A.size else 0.0
         # the norm of a matrix is at most the root of the product of its largest row and column sums
         across, down = (np.max(np.sum(np.abs(A), axis=k), initial=0.0) for k in (1, 0))
         return min(float(np.sqrt(across * down)), float(np.linalg.norm(A)))
 
     def dense(self) -> np.ndarray:
         return self.columns.reshape(len(self.columns), -1)
-
-
-@cache
-def _octets(dtype: np.dtype[Any]) -> np.ndarray:
-    """The eight bits of every byte as numbers, (256,) opaque items of eight entries each."""
-    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(dtype)
-    return bits.view(np.dtype((np.void, 8 * dtype.itemsize)))[:, 0]
-
-
-def spread(bits: np.ndarray, n: int, dtype: Any) -> np.ndarray:
-    """Unpack rows of bits (k, ceil(n / 8)) into zeros and ones (k, n) of a floating dtype.
-
-    One table look-up writes eight numbers; unpacking to bytes first and converting takes twice as long.
-    """
-    numbers = np.take(_octets(np.dtype(dtype)), bits, mode="clip")
-    return numbers.view(dtype)[:, :n]
-
-
-@dataclass(frozen=True, eq=False)
-class Features(Operator):
-    """A dictionary written out: groups of one weight, a column each.
-
-    Parameters
-    ----------
-    A : ndarray of shape (n, groups)
-    """
-
-    A: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.A.shape[0], self.A.shape[1], 1
-
-    def apply(self, W: Array) -> Array:
-        return self.A @ W[:, 0]
-
-    def adjoint(self, Z: Array) -> Array:
-        return (self.A.T @ Z)[:, None]
-
-    def norm_bound(self) -> float:
-        return float(np.linalg.norm(self.A, 2)) * (1.0 + 1e-12) if self.A.size else 0.0
-
-    def dense(self) -> np.ndarray:
-        return self.A
 
 
 @dataclass(frozen=True, eq=False)
@@ -374,3 +330,19 @@ class Stacked(Operator):
 
     def dense(self) -> np.ndarray:
         return self.single.dense()
+
+
+@cache
+def _octets(dtype: np.dtype[Any]) -> np.ndarray:
+    """The eight bits of every byte as numbers, (256,) opaque items of eight entries each."""
+    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(dtype)
+    return bits.view(np.dtype((np.void, 8 * dtype.itemsize)))[:, 0]
+
+
+def spread(bits: np.ndarray, n: int, dtype: Any) -> np.ndarray:
+    """Unpack rows of bits (k, ceil(n / 8)) into zeros and ones (k, n) of a floating dtype.
+
+    One table look-up writes eight numbers; unpacking to bytes first and converting takes twice as long.
+    """
+    numbers = np.take(_octets(np.dtype(dtype)), bits, mode="clip")
+    return numbers.view(dtype)[:, :n]

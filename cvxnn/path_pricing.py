@@ -94,7 +94,9 @@ class Path:
     @property
     def key(self) -> bytes:
         """Equal for branches of one cell, whatever the order of their neurons."""
-        rows = sorted(m.tobytes() + np.sign(s).tobytes() for m, s in zip(self.masks, self.signs, strict=True))
+        rows = sorted(
+            m.tobytes() + np.sign(s).tobytes() for m, s in zip(self.masks, self.signs, strict=True)
+        )
         return b"".join(rows) + self.second.tobytes() + (b"+" if self.side > 0 else b"-")
 
 

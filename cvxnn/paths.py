@@ -206,6 +206,7 @@ def follow(
     with threads_for(problem):
         ground = Ground.prepare(problem, architecture, np.random.default_rng(random_state))
         problem = ground.oracle.problem
+        architecture = architecture.on(problem)
         found, proven = threshold(architecture, ground, random_state=random_state)
         asked = grid(found, n_alphas, eps) if alphas is None else np.sort(alphas)[::-1]
         n_bounds = len(asked) if n_bounds is None else n_bounds

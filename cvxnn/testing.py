@@ -182,7 +182,7 @@ def _check_lift(architecture: Architecture, problem: Problem, arrangement: Arran
     shrunk = replace(solution, W=W, offset=c, primal=program.primal(W, c), bound=0.0)
     for at, tol in ((solution, 1e-9 + solution.gap), (shrunk, 1e-9)):
         network = architecture.decode(problem, arrangement, at)
-        value = problem.value(network(problem.X), architecture.cost(network))
+        value = problem.value(network(problem.X), architecture.on(problem).cost(network))
         require(
             abs(value - at.primal) <= tol * abs(at.primal),
             "decode preserves the objective",
@@ -229,6 +229,7 @@ def _check_certificate(
 ) -> Certificate:
     trained = train(problem, architecture, tol=1e-7)
     certificate, total = trained.certificate, problem.total_weight
+    architecture = architecture.on(problem)
     objective = problem.value(trained.network(problem.X), architecture.cost(trained.network)) / total
     require(close(objective, certificate.objective, 1e-12), "objective", "not the network's own")
     bound = certificate.lower_bound
@@ -314,7 +315,8 @@ def _check_alpha_max(
         found = train(other, architecture, tol=1e-7)
         change = null - found.certificate.objective * total
         if zero:
-            ok = abs(change) <= 1e-9 * null and architecture.cost(found.network) <= 1e-9 * null / beta
+            cost = architecture.on(other).cost(found.network)
+            ok = abs(change) <= 1e-9 * null and cost <= 1e-9 * null / beta
             require(ok, "alpha_max", f"above it the network is not zero: {found.certificate}")
         else:
             require(change > 1e-9 * null, "alpha_max", f"just below it the network is zero: {beta:g}")

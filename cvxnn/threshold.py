@@ -59,7 +59,7 @@ def threshold(architecture: Architecture, ground: Ground, *, random_state: int =
         If interrupted.
     """
     problem = ground.oracle.problem
-    total = problem.total_weight
+    architecture, total = architecture.on(problem), problem.total_weight
     Z = problem.residual(np.zeros_like(problem.y))
     if np.sum(np.abs(Z)) <= 1e-12 * np.sum(problem.weights @ np.abs(problem.y)):
         return 0.0, 0.0  # the best constant leaves nothing to explain

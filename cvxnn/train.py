@@ -28,7 +28,7 @@ from .arrangement import Arrangement
 from .certificate import Certificate, Oracle, Proof, judge_and_prove
 from .feature_penalties import WeightPenalty, is_weight_decay
 from .network import Network
-from .operators import Masked, Pooled
+from .operators import Dense, Stacked
 from .penalties import GroupL2
 from .program import Master, Problem, Program, Solution, Status
 from .solvers import SOLVERS, Solver, run
@@ -210,8 +210,9 @@ def get_architecture(
 def choose_solver(program: Program) -> Solver:
     """Return the solver that suits a program.
 
-    Programs without cones go to working sets while a group is small enough for exact block steps, a Lasso
-    over a dictionary whole to the conic solver; others to the interior point while its system is small.
+    Programs without cones go to working sets while a group is small enough for exact block steps, of more
+    features to kernels where the loss has them; what has its columns written out to the conic solver; others
+    to the interior point while its system is small.
 
     Raises
     ------
@@ -223,8 +224,11 @@ def choose_solver(program: Program) -> Solver:
     working_set = SOLVERS["working_set"]()
     if d <= 300 and working_set.supports(program)[0]:
         return working_set
+    kernel = SOLVERS["kernel"]()
+    if kernel.supports(program)[0]:
+        return kernel
     # Features of a Lasso are nearly parallel to their neighbours, which first-order steps do not get over.
-    conic, explicit = SOLVERS["conic"](), not isinstance(program.operator, Masked | Pooled)
+    conic, explicit = SOLVERS["conic"](), isinstance(program.operator, Dense | Stacked)
     if explicit and (d == 1 or n * groups * d <= CONIC) and conic.supports(program)[0]:
         return conic
     small = min(n, groups * d) <= 6000 and n * groups * d <= 3e8
@@ -276,6 +280,7 @@ def train(
     Trained
     """
     began = time.perf_counter()
+    architecture = architecture.on(problem)
     deadline = began + (float("inf") if max_time is None else max_time)
     rng = np.random.default_rng(random_state)
     ground = ground or Ground.prepare(problem, architecture, rng, max_time)

@@ -18,7 +18,7 @@ import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -97,6 +97,9 @@ class Architecture(ABC):
     continuous: ClassVar[bool] = True
     #: Whether features may be rotated with the weights that see them; not where they have places.
     rotates: ClassVar[bool] = True
+    #: Whether statistics of the data are folded into plain weights, so that their biases say nothing about
+    #: the family's own.
+    folded: ClassVar[bool] = False
 
     @abstractmethod
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
@@ -112,7 +115,17 @@ class Architecture(ABC):
 
     @abstractmethod
     def cost(self, network: Network) -> float:
-        """Return R, the regulariser of a network after balancing its layers."""
+        """Return R, the regulariser of a network after balancing its layers.
+
+        Raises
+        ------
+        ValueError
+            If it is no network of this family, or the cost depends on data that :meth:`on` has not given.
+        """
+
+    def on(self, problem: Problem) -> Self:
+        """Return this family with training data, on which the cost of its networks may depend."""
+        return self
 
     @abstractmethod
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> Oracle:

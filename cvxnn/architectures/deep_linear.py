@@ -105,7 +105,9 @@ class DeepLinear(LinearFamily):
             kinds = ", ".join(["Affine"] * self.depth)
             raise ValueError(f"{network!r} is not a linear network of depth {self.depth}: pass {kinds}")
         if any(np.any(layer.bias != 0) for layer in layers[1:-1]):
-            raise ValueError("the network has biases beyond its first layer: pass layers whose bias is zero")
+            raise ValueError(
+                "the network has biases beyond its first layer: pass layers whose bias is zero"
+            )
         if self.hidden_bias is None and np.any(layers[0].bias != 0):
             raise ValueError(
                 "the network has hidden biases: pass hidden_bias='penalized' or 'free', not None"

@@ -37,7 +37,7 @@ import numpy as np
 from ..arrangement import Arrangement
 from ..certificate import Oracle, Price, search_gap
 from ..network import Affine, Network, ReLU
-from ..operators import Features
+from ..operators import Dense
 from ..penalties import GroupL2
 from ..planar import kink_prices
 from ..program import Master, Problem, Program, Solution
@@ -66,7 +66,9 @@ class Ramps(Arrangement):
         """Return the ramps of some intervals, each once."""
         pairs = np.unique(np.column_stack([starts, ends]), axis=0).reshape(-1, 2)
         none = np.zeros((len(pairs), 0))
-        return cls(np.zeros((len(pairs), -(-n // 8)), np.uint8), n, none, False, 0.0, pairs[:, 0], pairs[:, 1])
+        return cls(
+            np.zeros((len(pairs), -(-n // 8)), np.uint8), n, none, False, 0.0, pairs[:, 0], pairs[:, 1]
+        )
 
     def outputs(self, x: np.ndarray) -> np.ndarray:
         """What the units compute, shape (n, k)."""
@@ -111,7 +113,11 @@ class RampOracle(Oracle):
             ends = np.concatenate([np.full(len(right), np.inf), x[left]])
             values = np.concatenate([np.abs(G[right]), np.abs(G - G[0])[left]])
         else:
-            turns = np.flatnonzero(np.diff(np.sign(np.diff(G, prepend=np.nan, append=np.nan)))) if len(G) > 2 else []
+            turns = (
+                np.flatnonzero(np.diff(np.sign(np.diff(G, prepend=np.nan, append=np.nan))))
+                if len(G) > 2
+                else []
+            )
             at = np.unique([0, len(G) - 1, int(np.argmax(G)), int(np.argmin(G)), *turns])
             high = at[np.argsort(-G[at], kind="stable")][:ADDED]
             low = at[np.argsort(G[at], kind="stable")][:ADDED]
@@ -166,7 +172,7 @@ class NarrowReLU(Architecture):
         """The Lasso over some ramps."""
         assert isinstance(arrangement, Ramps)
         problem = self.problem_of(problem)
-        operator = Features(arrangement.outputs(problem.X[:, 0]))
+        operator = Dense(arrangement.outputs(problem.X[:, 0]))
         rest = (problem.y, problem.weights, problem.beta, GroupL2())
         return Program(operator, problem.loss, *rest, intercept=True)
 
@@ -209,7 +215,9 @@ class NarrowReLU(Architecture):
         between = all(isinstance(layer, ReLU) for layer in network.layers[1::2])
         if len(network.layers) != 2 * self.depth - 1 or len(affine) != self.depth or not between:
             layers = ", ReLU, ".join(["Affine"] * self.depth)
-            raise ValueError(f"{network!r} is not a narrow ReLU network of depth {self.depth}: pass {layers}")
+            raise ValueError(
+                f"{network!r} is not a narrow ReLU network of depth {self.depth}: pass {layers}"
+            )
         self._check(network.n_features)
         sizes = np.abs(affine[0].weight[0]) * np.abs(affine[-1].weight[:, 0])
         for layer in affine[1:-1]:
@@ -232,7 +240,9 @@ class NarrowReLU(Architecture):
         for at in range(2, self.depth):
             out = np.maximum(out, 0.0)
             side = np.where(np.cos(at * 1e3 * U[:, :1]) > 0, 1.0, -1.0)
-            out = side * out + (np.abs(U[:, :1]) + 0.3 * at) * np.where(side < 0, 1.0, np.sin(1e3 * U[:, 1:2]))
+            out = side * out + (np.abs(U[:, :1]) + 0.3 * at) * np.where(
+                side < 0, 1.0, np.sin(1e3 * U[:, 1:2])
+            )
         return np.maximum(out, 0.0)
 
     def train(
@@ -280,7 +290,9 @@ class NarrowReLU(Architecture):
             if self.depth == 2:
                 return np.where(right, at, -np.inf), np.where(right, np.inf, at)
             turned = np.diag(affine[1].weight) < 0
-            width = np.where(turned, -affine[1].bias / np.diag(affine[1].weight) / np.abs(first.weight[0]), np.inf)
+            width = np.where(
+                turned, -affine[1].bias / np.diag(affine[1].weight) / np.abs(first.weight[0]), np.inf
+            )
         bounded = turned & ~right & np.isfinite(width)
         starts = np.where(right, at, np.where(bounded, at - width, -np.inf))
         return starts, np.where(right, np.inf, at)

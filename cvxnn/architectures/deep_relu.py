@@ -234,7 +234,9 @@ class DeepReLU(Architecture):
             return (yield from self._grow(problem, design, oracle, effort, branches))
         return (yield from self._descend(problem, design, oracle, effort, branches))
 
-    def _report(self, problem: Problem, network: Network, Z: np.ndarray, found: float, blocks: int) -> Progress:
+    def _report(
+        self, problem: Problem, network: Network, Z: np.ndarray, found: float, blocks: int
+    ) -> Progress:
         value = problem.value(network(problem.X), self.cost(network))
         return Progress(value, search_gap(problem, value, Z, found), network.width, blocks, network, Z)
 

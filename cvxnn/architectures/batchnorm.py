@@ -1,0 +1,454 @@
+r"""Two-layer ReLU networks with batch normalisation.
+
+*Before the ReLU.* A neuron normalises its pre-activation over the training data, scales and shifts it,
+
+    f(x) = sum_j a_j ( gamma_j (x'w_j - mean_j) / std_j + delta_j )_+ + c,
+
+and weight decay is on ``1/2 sum_j (gamma_j^2 + delta_j^2 + a_j^2)``; w_j has no scale, so it is not
+penalised. On the data the pre-activation is ``Q v_j + delta_j`` with Q the whitened data
+(:mod:`cvxnn.whitening`) and v_j an arbitrary vector of norm gamma_j. So this is the plain two-layer ReLU
+network on whitened data: the same convex program, patterns, prices and certificates, for all its choices of
+the bias, which is the shift. A folded network, Affine, ReLU, Affine, costs
+
+    sum_j |a_j| sqrt( (1/S) sum_i s_i t_ij^2 ),      t_j = X w_j + b_j:
+
+the root mean square of its pre-activation, for the mean is delta and the standard deviation gamma. Every
+two-layer ReLU network is therefore one with batch normalisation, of another cost, and can be judged as
+one. That cost depends on the training data: :meth:`Architecture.on` hands them over.
+
+Where Q and a column of ones span all vectors (as many features as samples, generically) a neuron computes
+any h >= 0, and for the squared loss without intercept the optimum is known: with ``r = sqrt(s) y`` and
+``k = beta / sqrt(S)``,
+
+    sqrt(s) f = (1 - k / ||r_+||)_+ r_+  -  (1 - k / ||r_-||)_+ r_-,
+
+for each sign is a projection of its own part. An intercept c replaces y by y - c and makes the residuals
+sum to zero, one monotone equation.
+
+*After the ReLU.* ``f(x) = sum_j a_j gamma_j h_j(x) / rms_j + c`` with ``h_j = (x'w_j + b_j)_+`` and its root
+mean square over the data; nothing is subtracted, and w_j and b_j are not penalised. A folded network costs
+``sum_j |a_j| rms_j``. Prices, over all patterns: :mod:`cvxnn.normalised_cells`.
+
+*Scale.* Dividing by the standard deviation is what batch normalisation does in practice, and makes alpha
+independent of the number of samples. The paper divides by the norm of the centred pre-activation, ``sqrt(n)``
+times as much, and has a shift of ``1 / sqrt(n)``: its beta is ours over ``sqrt(n)``.
+
+References: Ergen, Sahiner, Ozturkler, Pauly, Mardani and Pilanci, "Demystifying batch normalization in ReLU
+networks", ICLR 2022 (before); Wang, Hua, Candes and Pilanci, 2022 (normalised after the ReLU).
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from scipy.optimize import brentq
+
+from ..arrangement import Arrangement
+from ..certificate import Oracle, search_gap
+from ..losses.squared_error import SquaredError
+from ..network import Affine, Network
+from ..network import ReLU as Rectifier
+from ..normalised_cells import ConeOracle, Cones, solve_cones
+from ..parameters import check_coupling
+from ..program import Problem, Program, Solution
+from ..whitening import OrthantOracle, WhitenedOracle, Whitening
+from .base import (
+    Architecture,
+    Effort,
+    Progress,
+    Training,
+    VectorArchitecture,
+    check_hidden_bias,
+    design_matrix,
+    free_constants,
+    with_constants,
+)
+from .relu import ReLU
+from .vector_relu import VectorReLU
+
+#: A mean below this share of the root mean square is none.
+CENTRED = 1e-7
+#: Cones that a round adds at most.
+ADDED = 20
+
+
+class Whitened:
+    """What networks of one and of several outputs share: a plain family on whitened data."""
+
+    #: What :meth:`on` has been told of the training data.
+    known: ClassVar[Problem | None] = None
+    continuous: ClassVar[bool] = False
+    folded: ClassVar[bool] = True
+
+    hidden_bias: str | None
+    patterns: str | int
+
+    def plain(self) -> Any:
+        """The family of plain networks that this is on whitened data."""
+        raise NotImplementedError
+
+    def on(self, problem: Problem) -> Self:
+        """Return this family with the training data whose statistics its networks' costs need."""
+        other = copy.copy(self)
+        object.__setattr__(other, "known", problem)
+        return other
+
+    def _data(self) -> Problem:
+        if self.known is None:
+            raise ValueError(
+                "what a batch-normalised network costs depends on its training data: "
+                "ask .on(problem).cost(network)"
+            )
+        return self.known
+
+    def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
+        """Return the patterns to train with on whitened data, None where they grow."""
+        whitening = Whitening.of(problem)
+        found: Arrangement | None = self.plain().arrange(whitening.problem(problem), random_state)
+        return found
+
+    def oracle(self, problem: Problem, arrangement: Arrangement | None) -> Oracle:
+        """Return the oracle of the plain family on whitened data."""
+        return self.oracle_within(problem, arrangement, None)
+
+    def oracle_within(
+        self, problem: Problem, arrangement: Arrangement | None, max_time: float | None
+    ) -> WhitenedOracle:
+        """Likewise, within a time."""
+        whitening = Whitening.of(problem)
+        inner = self.plain().oracle_within(whitening.problem(problem), arrangement, max_time)
+        return WhitenedOracle(problem, whitening, inner)
+
+    def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
+        """Return the convex program of the plain family on whitened data."""
+        program: Program = self.plain().lift(Whitening.of(problem).problem(problem), arrangement)
+        return program
+
+    def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
+        """Return the plain family's network, with the statistics folded into its weights."""
+        whitening = Whitening.of(problem)
+        return whitening.fold(self.plain().decode(whitening.problem(problem), arrangement, solution))
+
+    def sizes_on_data(self, network: Network) -> np.ndarray:
+        """Return ``sqrt(gamma_j^2 + delta_j^2)`` of each neuron, shape (m,).
+
+        Raises
+        ------
+        ValueError
+            If it is not a two-layer ReLU network, or shifts where the family does not.
+        """
+        problem, first = self._data(), rectified(network)
+        T = problem.X @ first.weight + first.bias
+        share = problem.weights / problem.total_weight
+        square, mean = share @ T**2, share @ T
+        if self.hidden_bias == "penalized":
+            return np.sqrt(square)
+        if self.hidden_bias is None and np.any(np.abs(mean) > CENTRED * np.sqrt(square)):
+            raise ValueError(
+                "the network shifts its normalised neurons: pass hidden_bias='penalized' or 'free'"
+            )
+        return np.sqrt(share @ (T - mean) ** 2)
+
+    def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: Any) -> Network:
+        """Return the two-layer ReLU network of plain weights."""
+        return Network.two_layer(W1, b1, w2, c)
+
+    def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
+        """Return the outputs of unit neurons, whose weights are on whitened data."""
+        whitening = Whitening.of(problem)
+        outputs: np.ndarray = self.plain().unit_neurons(
+            whitening.problem(problem), arrangement, U[:, : whitening.Q.shape[1] + 1]
+        )
+        return outputs
+
+    def train(
+        self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
+    ) -> Training:
+        """Train the plain family on whitened data, and fold every network on the way."""
+        assert isinstance(oracle, WhitenedOracle)
+        whitening = oracle.whitening
+        start = None if effort.start is None else whitening.unfold(effort.start, problem.X)
+        there = replace(effort, history=[], start=start)
+        training = self.plain().train(whitening.problem(problem), arrangement, oracle.inner, there)
+        answer = None
+        while True:
+            try:
+                request = training.send(answer)
+            except StopIteration as stop:
+                return whitening.fold(stop.value)
+            if request.network is not None:
+                request = replace(request, network=whitening.fold(request.network))
+            for line in there.history[len(effort.history) :]:
+                network = None if line.network is None else whitening.fold(line.network)
+                effort.history.append(replace(line, network=network))
+            answer = yield request
+
+
+@dataclass(frozen=True)
+class BatchNorm(Whitened, Architecture):
+    """Two-layer ReLU networks with batch normalisation and one output.
+
+    Parameters
+    ----------
+    hidden_bias : {"penalized", "free", None}, default="penalized"
+        The shift of a normalised neuron: penalised with its scale, not penalised (which also frees the
+        output's constant), or none. After the ReLU nothing is shifted, and this says whether neurons have a
+        bias, which like their weights is not penalised; "free" also frees the output's constant.
+    patterns : {"auto", "all"} or int, default="auto"
+        As in :class:`cvxnn.architectures.relu.ReLU`, on the whitened data; after the ReLU all patterns are
+        listed, pass "auto" or "all".
+    where : {"before", "after"}, default="before"
+        Whether neurons are normalised before the ReLU or after it.
+    """
+
+    name: ClassVar[str] = "batchnorm"
+
+    hidden_bias: str | None = "penalized"
+    patterns: str | int = "auto"
+    where: str = "before"
+
+    def __post_init__(self) -> None:
+        check_hidden_bias(self.hidden_bias)
+        if self.where not in ("before", "after"):
+            raise ValueError(f"where={self.where!r} is unknown: pass 'before' (the ReLU) or 'after'")
+        if self.where == "after" and self.patterns not in ("auto", "all"):
+            raise ValueError(f"patterns={self.patterns!r}: after the ReLU all are listed, pass 'auto'")
+
+    def plain(self) -> ReLU:
+        return ReLU(self.hidden_bias, self.patterns)
+
+    def for_outputs(self, outputs: int) -> Architecture:
+        if outputs == 1:
+            return self
+        if self.where == "after":
+            raise ValueError("several outputs are normalised before the ReLU: pass where='before'")
+        return VectorBatchNorm(self.hidden_bias, self.patterns)
+
+    def cost(self, network: Network) -> float:
+        """``sum_j |a_j|`` times the root mean square of what is normalised, over the training data."""
+        last = network.layers[-1]
+        assert isinstance(last, Affine)
+        sizes = self.sizes_on_data(network) if self.where == "before" else self._sizes_after(network)
+        return float(sizes @ np.abs(last.weight[:, 0]))
+
+    def _sizes_after(self, network: Network) -> np.ndarray:
+        """The root mean squares of the neurons' outputs, shape (m,)."""
+        problem, first = self._data(), rectified(network)
+        if self.hidden_bias is None and np.any(first.bias != 0.0):
+            raise ValueError("the network has hidden biases: pass hidden_bias='penalized', not None")
+        H = np.maximum(problem.X @ first.weight + first.bias, 0.0)
+        return np.sqrt(problem.weights @ H**2 / problem.total_weight)
+
+    def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
+        return None if self.where == "after" else super().arrange(problem, random_state)
+
+    def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
+        self._only_before("lift")
+        return super().lift(problem, arrangement)
+
+    def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
+        self._only_before("decode")
+        return super().decode(problem, arrangement, solution)
+
+    def _only_before(self, name: str) -> None:
+        if self.where == "after":
+            raise NotImplementedError(f"no {name}: networks normalised after the ReLU are trained by cones")
+
+    def oracle_within(
+        self, problem: Problem, arrangement: Arrangement | None, max_time: float | None
+    ) -> Oracle:
+        if self.where == "after":
+            problem = free_constants(problem, self.hidden_bias)
+            return ConeOracle(problem, Cones.of(self._seen(problem)[0], problem.weights))
+        found = super().oracle_within(problem, arrangement, max_time)
+        assert isinstance(found, WhitenedOracle)
+        if isinstance(self.patterns, str) and self.hidden_bias == "penalized" and found.whitening.complete:
+            there = found.whitening.problem(found.problem)
+            found.inner = OrthantOracle(there, self.plain().design(there))
+        return found
+
+    def _seen(self, problem: Problem) -> tuple[np.ndarray, Whitening | None]:
+        """What neurons before a normalisation see: X, or with biases whitened data and ones, which span the
+        same and leave less to rounding."""
+        if self.hidden_bias is None:
+            return problem.X, None
+        whitening = Whitening.of(problem)
+        return np.column_stack([whitening.Q, np.ones(len(problem.X))]), whitening
+
+    def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
+        if self.where == "before":
+            return super().unit_neurons(problem, arrangement, U)
+        X = design_matrix(problem, self.hidden_bias)
+        H = np.maximum(U[:, : X.shape[1]] @ X.T, 0.0)
+        size = np.sqrt(H**2 @ problem.weights / problem.total_weight)[:, None]
+        return H / np.where(size > 0.0, size, 1.0)
+
+    def train(
+        self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
+    ) -> Training:
+        if isinstance(oracle, ConeOracle):
+            return (yield from self._train_after(oracle, effort))
+        assert isinstance(oracle, WhitenedOracle)
+        closed = isinstance(oracle.inner, OrthantOracle) and isinstance(problem.loss, SquaredError)
+        if not closed:
+            return (yield from super().train(problem, arrangement, oracle, effort))
+        whitening = oracle.whitening
+        network = whitening.fold(best_on_whitened(whitening.problem(problem)))
+        yield self._noted(oracle, network, problem.residual(network(problem.X)), 0, effort)
+        return network
+
+    def _noted(
+        self, oracle: Oracle, network: Network, Z: np.ndarray, patterns: int, effort: Effort
+    ) -> Progress:
+        """The line of a network and its dual variable, written into the history."""
+        problem = oracle.problem
+        value = problem.value(network(problem.X), self.on(problem).cost(network))
+        gap = search_gap(problem, value, Z, oracle.price(Z).found)
+        effort.history.append(Progress(value, gap, network.width, patterns, network, Z))
+        return effort.history[-1]
+
+    def _train_after(self, oracle: ConeOracle, effort: Effort) -> Training:
+        """Column generation over cones: price, add the best, solve, until none prices out."""
+        problem, best = oracle.problem, self.nothing(oracle.problem)
+        Z, chosen = problem.residual(np.zeros_like(problem.y)), list[tuple[int, float]]()
+        line = self._noted(oracle, best, Z, 0, effort)
+        yield line
+        least = line.objective
+        again = True
+        for _ in range(effort.max_iter):
+            _, found = oracle.members(Z)
+            out = [row for value, row in found if value > problem.beta * (1.0 + 1e-9)]
+            fresh = [row for row in out if row not in chosen][:ADDED]
+            # nothing new and still a gap: the last program was not solved well, fewer cones are easier
+            if line.search_gap <= effort.tol or not (fresh or again):
+                break
+            chosen, again = chosen + fresh, bool(fresh)
+            weights, Z = solve_cones(problem, oracle.cones, chosen)
+            size = np.array([np.sum(x) for x in weights])
+            carry = np.flatnonzero(size > 1e-9 * np.sum(size))
+            carried = [chosen[g] for g in carry]
+            network = self._of_rays(oracle, carried, [weights[g] for g in carry])
+            Z = self._dual(problem, network, Z)
+            line = self._noted(oracle, network, Z, len(chosen), effort)
+            if line.objective <= least:
+                best, least = network, line.objective
+            yield line
+            # at kinks of the loss a cone without weight may hold the dual variable in its place
+            chosen = carried if problem.loss.smooth else chosen
+        return best
+
+    def _dual(self, problem: Problem, network: Network, Z: np.ndarray) -> np.ndarray:
+        """The network's residual; at kinks of the loss it is a choice, which the program has made."""
+        if problem.loss.smooth:
+            return problem.residual(network(problem.X))
+        Z = problem.loss.nearest(Z, problem.y, problem.weights)
+        return problem.loss.balance(Z) if problem.intercept else Z
+
+    def _of_rays(
+        self, oracle: ConeOracle, members: list[tuple[int, float]], weights: list[np.ndarray]
+    ) -> Network:
+        """A neuron for every cone, its two layers of equal size."""
+        problem = oracle.problem
+        data, whitening = self._seen(problem)
+        rows = [x @ oracle.cones.rays[g] for x, (g, _) in zip(weights, members, strict=True)]
+        U, signs = np.array(rows).reshape(-1, data.shape[1]), np.array([sign for _, sign in members])
+        H = np.maximum(data @ U.T, 0.0)
+        root = np.sqrt(np.sqrt(problem.weights @ H**2 / problem.total_weight))
+        U = U / root[:, None]
+        if whitening is None:
+            network = Network.two_layer(np.ascontiguousarray(U.T), np.zeros(len(U)), signs * root)
+        else:
+            first = Affine(np.ascontiguousarray(U[:, :-1].T), U[:, -1])
+            network = whitening.fold(
+                Network((first, Rectifier(), Affine((signs * root)[:, None], np.zeros(1))))
+            )
+        return with_constants(problem, network)
+
+
+@dataclass(frozen=True)
+class VectorBatchNorm(Whitened, VectorArchitecture):
+    """Two-layer ReLU networks with several outputs, normalised before the ReLU.
+
+    Parameters
+    ----------
+    hidden_bias : {"penalized", "free", None}, default="penalized"
+        As with one output.
+    patterns : {"auto"}, default="auto"
+        Patterns always grow.
+    coupling : {"joint", "separate"}, default="joint"
+        As in :class:`cvxnn.architectures.vector_relu.VectorReLU`.
+    """
+
+    name: ClassVar[str] = "batchnorm"
+
+    hidden_bias: str | None = "penalized"
+    patterns: str | int = "auto"
+    coupling: str = "joint"
+
+    def plain(self) -> VectorReLU:
+        return VectorReLU(self.hidden_bias, self.patterns, self.coupling)
+
+    def for_outputs(self, outputs: int) -> Architecture:
+        return self if outputs > 1 else BatchNorm(self.hidden_bias, self.patterns)
+
+    def cost(self, network: Network) -> float:
+        """``sum_j |v_j|`` times the root mean square of the pre-activation, over the training data."""
+        check_coupling(self.coupling)
+        last = network.layers[-1]
+        assert isinstance(last, Affine)
+        order = 2 if self.coupling == "joint" else 1
+        return float(self.sizes_on_data(network) @ np.linalg.norm(last.weight, ord=order, axis=1))
+
+
+def rectified(network: Network) -> Affine:
+    """Return the first layer of a two-layer ReLU network.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    first = network.layers[0]
+    two = isinstance(first, Affine) and len(network.layers) == 3
+    if not (two and isinstance(network.layers[1], Rectifier)):
+        raise ValueError(f"{network!r} is not a two-layer ReLU network: pass Affine, ReLU, Affine")
+    assert isinstance(first, Affine)
+    return first
+
+
+def best_on_whitened(problem: Problem) -> Network:
+    """Return the best network for the squared loss where neurons compute any nonnegative vector.
+
+    Parameters
+    ----------
+    problem : Problem
+        On whitened data that span all vectors with a column of ones.
+    """
+    s, y = problem.weights, problem.y
+    root, limit = np.sqrt(s), problem.beta / np.sqrt(np.sum(s))
+
+    def residual(c: float) -> np.ndarray:
+        """``sqrt(s) (y - c - f)``: the positive and the negative part, each cut to the length `limit`."""
+        z = root * (y - c)
+        sizes = [max(float(np.linalg.norm(part)), limit) for part in (np.maximum(z, 0), np.minimum(z, 0))]
+        return np.where(z > 0.0, z * (limit / sizes[0]), z * (limit / sizes[1]))
+
+    low, high = float(np.min(y)), float(np.max(y))
+    c = 0.0
+    if problem.intercept:
+        c = low if low == high else float(brentq(lambda t: root @ residual(t), low, high, xtol=1e-15))
+    f = (y - c) - residual(c) / root
+    full, rows, a = np.column_stack([problem.X, np.ones(len(y))]), [], []
+    for sign in (1.0, -1.0):
+        h = np.maximum(sign * f, 0.0)
+        size = float(np.sqrt(s @ h**2 / np.sum(s)))
+        if size > 1e-14 * np.max(np.abs(y)):
+            # the inverse of [Q, 1] is its adjoint under the weights
+            rows.append(full.T @ (s * h) / (np.sum(s) * np.sqrt(size)))
+            a.append(sign * np.sqrt(size))
+    U = np.array(rows).reshape(-1, full.shape[1])
+    layers = np.ascontiguousarray(U[:, :-1].T), U[:, -1].copy(), np.array(a)
+    return with_constants(problem, Network.two_layer(*layers))

@@ -1,0 +1,278 @@
+r"""Neurons that are normalised after the ReLU: which outputs they have, and the program over them.
+
+Such a neuron has ``h = (Xu)_+`` divided by its root mean square, so that only the direction of h counts.
+Within the closed cell K of a pattern D, ``h = D X u`` ranges over a polyhedral cone, spanned by the images
+``h_l = (X e_l)_+`` of the extreme rays e_l of K. With weights s of sum S and the norm ``||h||_s^2 = sum_i
+s_i h_i^2`` the price of a dual variable and the program are
+
+    M(Z) = sqrt(S) max over cells, signs  of  max { +-Z'H l : l >= 0, ||H l||_s <= 1 },
+
+    minimise   L( sum_g sigma_g H_g l_g + c ) + beta / sqrt(S) * sum_g ||H_g l_g||_s,     l_g >= 0.
+
+The inner maximum is the norm of the projection of ``Z / s`` onto the cone, a nonnegative least squares
+problem. For any l >= 0 with residual r it is at most ``||H l||_s + sqrt(n) max_l (h_l' diag(s) r)_+`` when
+columns have norm one, since then ``sum_l l_l <= sqrt(n) ||H l||_s`` for vectors without negative entries;
+that is the bound certificates use.
+
+A published form takes the singular value decomposition ``D X = U S V'`` and keeps ``(2D - I) X V S^(-1) w >=
+0``, with the coordinates in the null space of D X dropped. That loses neurons: with rows (1, 0) and (1, 1)
+the pattern (1, 0) allows u = (1, -1), but of the row space of D X only u = 0. Rays lose none.
+
+Rays are the directions that r - 1 independent samples determine (r the rank), so their number, like that of
+cells, grows as ``n^(r-1)``; where n <= rank every h >= 0 is possible and one cone with n rays is all. Some
+hundred samples of rank 2, sixty of rank 3 or twenty of rank 4 are practical.
+
+References: Wang, Hua, Candes and Pilanci, "Overparameterized ReLU neural networks learn the simplest
+models", 2022 (normalised neurons); Pilanci and Ergen, ICML 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from scipy.optimize import nnls
+
+from .arrangement import Arrangement, TooManyPatterns
+from .certificate import Oracle, Price
+from .program import Problem
+
+#: Cells and rays listed at most.
+MOST_CELLS, MOST_RAYS = 3000, 4000
+#: Products, relative to the sizes of their factors, that are zero.
+ZERO = 1e-10
+
+
+@dataclass(frozen=True, eq=False)
+class Cones:
+    """The cones of outputs that neurons reach, a cell each.
+
+    Parameters
+    ----------
+    rays : list of ndarrays of shape (m_g, d)
+        Directions in the coordinates of the full design.
+    outputs : list of ndarrays of shape (n, m_g)
+        Their outputs, nonnegative, each of norm one under the weights.
+    """
+
+    rays: list[np.ndarray]
+    outputs: list[np.ndarray]
+
+    @classmethod
+    def of(cls, full: np.ndarray, weights: np.ndarray) -> Cones:
+        """List the cones of a design ``full`` (n, d).
+
+        Its rows are taken in coordinates in which they are white: cones do not depend on coordinates, and
+        what is zero is told from rounding there.
+
+        Raises
+        ------
+        ValueError
+            If there are too many.
+        """
+        size = np.sqrt(np.mean(full**2, axis=0))
+        unit = 1.0 / np.where(size > 0.0, size, 1.0)
+        U, values, Vt = np.linalg.svd(full * unit, full_matrices=False)
+        floor = max(full.shape) * np.finfo(float).eps * np.max(values, initial=0.0)
+        rank = int(np.sum(values > floor))
+        if rank == 0:
+            return cls([], [])
+        X = U[:, :rank]
+        basis = unit[:, None] * Vt[:rank].T / values[:rank]
+        if rank == len(X):
+            return cls._scaled(
+                X, weights, [X], basis
+            )  # X is orthogonal: its rows are its inverse's columns
+        E = _rays(X)
+        try:
+            masks = Arrangement.enumerate(X, limit=MOST_CELLS).masks()
+        except TooManyPatterns:
+            raise ValueError(_too_many(X)) from None
+        T = X @ E.T
+        T[np.abs(T) <= ZERO * np.linalg.norm(X, axis=1)[:, None]] = 0.0
+        off = ~np.asarray(masks, dtype=bool)
+        # a ray bounds a cell if no sample is on for one and off for the other
+        conflicts = off.astype(float) @ (T > 0.0) + (~off).astype(float) @ (T < 0.0)
+        return cls._scaled(X, weights, [E[row == 0.0] for row in conflicts], basis)
+
+    @classmethod
+    def _scaled(cls, X: np.ndarray, s: np.ndarray, cells: list[np.ndarray], basis: np.ndarray) -> Cones:
+        """The cones of cells with given rays, their outputs scaled to norm one."""
+        rays, outputs = [], []
+        for E in cells:
+            H = np.maximum(X @ E.T, 0.0)
+            H[ZERO * np.linalg.norm(X, axis=1)[:, None] * np.linalg.norm(E, axis=1) >= H] = 0.0
+            size = np.sqrt(s @ H**2)
+            kept = size > 0.0
+            if np.any(kept):
+                rays.append((E[kept] / size[kept, None]) @ basis.T)
+                outputs.append(H[:, kept] / size[kept])
+        return cls(rays, outputs)
+
+
+def _too_many(X: np.ndarray) -> str:
+    n, r = X.shape
+    return (
+        f"{n} samples of rank {r} have too many activation patterns to list, which normalising after the "
+        "ReLU needs: pass where='before', or fewer features"
+    )
+
+
+def _rays(X: np.ndarray) -> np.ndarray:
+    """The distinct directions (m, r), of both signs, on which r - 1 independent rows of X vanish."""
+    n, r = X.shape
+    if r == 1:
+        return np.array([[1.0], [-1.0]])
+    if 2 * comb(n, r - 1) > MOST_RAYS:
+        raise ValueError(_too_many(X))
+    size = np.linalg.norm(X, axis=1)
+    rows = np.flatnonzero(size > 0.0)
+    unit = X[rows] / size[rows, None]
+    chosen = unit[np.array(list(combinations(range(len(rows)), r - 1)))]
+    _, values, Vt = np.linalg.svd(chosen)
+    half = Vt[values[:, -1] > ZERO, -1]
+    E = np.concatenate([half, -half])
+    # directions with the same samples on, off and at zero are the same
+    T = unit @ E.T
+    signs = np.where(np.abs(T) <= ZERO, 0, np.sign(T)).astype(np.int8)
+    _, first = np.unique(signs.T, axis=0, return_index=True)
+    return E[np.sort(first)]
+
+
+#: A cone and its sign.
+Member = tuple[int, float]
+
+
+class ConeOracle(Oracle):
+    """Exact pricing over all neurons that are normalised after the ReLU (scope ``global``)."""
+
+    def __init__(self, problem: Problem, cones: Cones) -> None:
+        super().__init__(problem)
+        self.cones, self.root = cones, np.sqrt(problem.weights)
+        self.scaled = [self.root[:, None] * H for H in cones.outputs]
+        self.on = np.array([np.any(H > 0.0, axis=1) for H in cones.outputs]).reshape(-1, len(self.root))
+        self._last: tuple[np.ndarray, tuple[float, list[tuple[float, Member]]]] | None = None
+
+    def members(self, Z: np.ndarray) -> tuple[float, list[tuple[float, Member]]]:
+        """Return a bound of the price, and the best prices found with their cones, the best first.
+
+        Cones whose bound is below beta and below the best found are passed over.
+        """
+        if self._last is not None and np.array_equal(self._last[0], Z):
+            return self._last[1]
+        total = float(np.sqrt(np.sum(self.problem.weights)))
+        bounds = []
+        for sign in (1.0, -1.0):
+            z = np.maximum(sign * Z / self.root, 0.0)
+            bounds.append(total * np.sqrt(self.on @ z**2))
+        best, bound, found = 0.0, 0.0, []
+        order = np.argsort(-np.concatenate(bounds), kind="stable") if len(self.on) else []
+        for at in order:
+            sign, k = (1.0, int(at)) if at < len(self.on) else (-1.0, int(at) - len(self.on))
+            ceiling = float(bounds[0 if sign > 0 else 1][k])
+            floor = max(best, self.problem.beta * (1.0 - 1e-9))
+            if ceiling <= floor:
+                bound = max(bound, min(ceiling, floor))
+                break
+            value, top = _project(self.scaled[k], sign * Z / self.root)
+            found.append((total * value, (k, sign)))
+            best, bound = max(best, total * value), max(bound, min(ceiling, total * top))
+        found.sort(key=lambda row: (-row[0], row[1]))
+        self._last = (Z, (bound, found))
+        return bound, found
+
+    def price(self, Z: np.ndarray) -> Price:
+        bound, found = self.members(Z)
+        best = found[0][0] if found else 0.0
+        return Price(bound * (1.0 + 1e-12), "global", min(best, bound))
+
+
+def _project(H: np.ndarray, z: np.ndarray) -> tuple[float, float]:
+    """The norm of the projection of z onto the cone of the columns of H, and an upper bound of it."""
+    size = float(np.linalg.norm(z))
+    try:
+        weights = nnls(H, z / size, maxiter=10 * H.shape[1] + 100)[0]
+    except RuntimeError:  # unfinished: the bound of no weights is valid
+        weights = np.zeros(H.shape[1])
+    p = H @ weights
+    norm, rest = float(np.linalg.norm(p)), z / size - p
+    price = float(rest @ p) / norm + norm if norm > 0.0 else 0.0
+    over = float(np.max(H.T @ rest, initial=0.0))
+    # (H l)'z = (H l)'p + (H l)'rest, for unit H l
+    return size * min(price, norm), size * (norm + np.sqrt(len(H)) * max(over, 0.0))
+
+
+def solve_cones(
+    problem: Problem, cones: Cones, members: Sequence[Member]
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Solve the program over some cones and signs with Clarabel.
+
+    Returns
+    -------
+    weights : list of ndarrays (m_g,)
+        Nonnegative, of each cone's rays.
+    Z : ndarray of shape (n,)
+        Dual variable.
+
+    Raises
+    ------
+    ValueError
+        If the loss has no conic form.
+    """
+    import clarabel
+
+    n, y, s = len(problem.y), problem.y, problem.weights
+    form = problem.loss.conic(y, s)
+    if form is None:
+        raise ValueError(
+            f"the loss {problem.loss.name} has no conic form, which normalising after the ReLU needs: "
+            "pass where='before'"
+        )
+    H = [cones.outputs[k] for k, _ in members]
+    widths = [h.shape[1] for h in H]
+    k, m, groups = len(form.extra), sum(widths), len(H)
+    sizes = [n, k, m, int(problem.intercept), groups]
+    bend = np.zeros(k) if form.extra_quadratic is None else form.extra_quadratic
+    P = sparse.diags(np.concatenate([form.quadratic, bend, np.zeros(sum(sizes[2:]))]))
+    strength = problem.beta / np.sqrt(np.sum(s))
+    q = np.concatenate([form.linear, form.extra, np.zeros(m + sizes[3]), np.full(groups, strength)])
+    fits = np.hstack([sign * h for h, (_, sign) in zip(H, members, strict=True)])
+    parts = [(_row(sizes, {0: np.eye(n), 2: -fits, 3: -np.ones((n, sizes[3]))}), np.zeros(n))]
+    kinds: list[Any] = [clarabel.ZeroConeT(n)]
+    if len(form.h):
+        parts.append((_row(sizes, {0: -form.F, 1: -form.V}), form.h))
+        for name, size in form.cones:
+            kinds.append(
+                clarabel.NonnegativeConeT(size) if name == "nonnegative" else clarabel.ExponentialConeT()
+            )
+    parts.append((_row(sizes, {2: -np.eye(m)}), np.zeros(m)))
+    kinds.append(clarabel.NonnegativeConeT(m))
+    ends = np.concatenate([[0], np.cumsum(widths)])
+    for g in range(groups):
+        # the norm through the triangular factor: a cone has fewer rays than samples, mostly
+        root = np.linalg.qr(np.sqrt(s)[:, None] * H[g], mode="r")
+        E, L = np.zeros((1 + len(root), groups)), np.zeros((1 + len(root), m))
+        E[0, g], L[1:, ends[g] : ends[g + 1]] = -1.0, -root
+        parts.append((_row(sizes, {2: L, 4: E}), np.zeros(1 + len(root))))
+        kinds.append(clarabel.SecondOrderConeT(1 + len(root)))
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-11
+    A = sparse.vstack([part for part, _ in parts]).tocsc()
+    b = np.concatenate([right for _, right in parts])
+    result: Any = clarabel.DefaultSolver(sparse.csc_matrix(P), q, A, b, kinds, settings).solve()
+    x = np.maximum(np.array(result.x)[n + k : n + k + m], 0.0)
+    Z = np.array(result.z)[:n]
+    return [x[ends[g] : ends[g + 1]] for g in range(groups)], Z
+
+
+def _row(sizes: list[int], blocks: dict[int, Any]) -> Any:
+    """A row of blocks in which the missing ones are zero."""
+    height = next(iter(blocks.values())).shape[0]
+    empty = [sparse.csc_matrix((height, m)) for m in sizes]
+    return sparse.hstack([sparse.csc_matrix(blocks[i]) if i in blocks else e for i, e in enumerate(empty)])
