@@ -1,21 +1,22 @@
 r"""Lower bounds by lifting neurons: the completely positive program, relaxed to semidefinite ones.
 
 The training problem of a two-layer network of any width is a completely positive program (Prakhya, Birdal
-and Yurtsever): linear in the sum of ``xi xi'`` over the neurons. Replacing "sums of such products" by "positive
-semidefinite, with nonnegative products where factors are not negative" can only lower its minimum,
-for every convex loss, any number of outputs and every bias: a lower bound for networks of every width.
+and Yurtsever): linear in the sum of ``xi xi'`` over the neurons. Replacing "sums of such products" by
+"positive semidefinite, with nonnegative products where factors are not negative" can only lower its
+minimum, for every convex loss, any number of outputs and every bias: a lower bound for networks of every
+width.
 
 It is taken from the dual side, where nothing has to be trusted. The solver's point has a dual variable Z
-and multipliers; :func:`cvxnn.bounds_lifts.proven_price` turns these, whatever they are worth, into a proven
-upper bound of the price ``M(Z)``, and Z is scaled by it like any other dual variable. So the program
-chooses Z (:func:`lifted_dual`), or it bounds the price of a given one (:func:`lifted_price`).
+and multipliers; :func:`cvxnn.bounds_lifts.proven_price` turns these, whatever they are worth, into a
+proven upper bound of the price ``M(Z)``, and Z is scaled by it like any other dual variable. So the
+program chooses Z (:func:`lifted_dual`), or it bounds the price of a given one (:func:`lifted_price`).
 
-Two relaxations are known here (:mod:`cvxnn.bounds_lifts`): *tight*, for one output per neuron, with a lift
-for each sign of it, and the one of Prakhya et al. Cells (`masks`) give a third, the copositive relaxation of
-Sahiner et al. for data with few patterns.
+Two relaxations are known here (:mod:`cvxnn.bounds_lifts`): *tight*, for one output per neuron, with a
+lift for each sign of it, and the one of Prakhya et al. Cells (`masks`) give a third, the copositive
+relaxation of Sahiner et al. for data with few patterns.
 
-**Cost.** Matrices have order ``n + r + 1`` twice (tight), or ``n + r + outputs`` once, for n distinct directions of
-samples and rank r. The interior method takes time of the sixth power of that.
+**Cost.** Matrices have order ``n + r + 1`` twice (tight), or ``n + r + outputs`` once, for n distinct
+directions of samples and rank r. The interior method takes time of the sixth power of that.
 
 References: Prakhya, Birdal and Yurtsever, ICLR 2025; Sahiner, Ergen, Pauly and Pilanci, ICLR 2021; Burer,
 "On the copositive representation of binary and continuous nonconvex quadratic programs", 2009.
@@ -33,8 +34,6 @@ from .bounds_lifts import Lifts, proven_price
 from .bounds_moments import Moments, price_moments, program_moments
 from .losses import Loss
 
-#: Unknowns of a lifted program, triangles and multipliers of products, beyond which it is refused.
-MOST_UNKNOWNS = 30_000
 #: Attempts to solve a program, each in another unit, until its gap is this share of the first.
 ATTEMPTS, CLOSE = 4, 1e-7
 #: Share by which prices are raised, for the rounding of the sums of a dual variable.
@@ -62,24 +61,6 @@ class LiftedDual:
     Z: np.ndarray
     bound: float
     moments: Moments | None
-
-
-def unknowns(lifted: Lifts) -> int:
-    """Return the size of a lifted program: entries of triangles and multipliers of products."""
-    return sum(
-        part.order * (part.order + 1) // 2 + len(part.nonnegative) * (len(part.nonnegative) - 1) // 2
-        for part in lifted.parts
-    )
-
-
-def check_size(lifted: Lifts) -> None:
-    """Raise ValueError where a lifted program is too large to solve."""
-    size = unknowns(lifted)
-    if size > MOST_UNKNOWNS:
-        raise ValueError(
-            f"the lifted bound has {size} unknowns here, at most {MOST_UNKNOWNS} are practical: pass "
-            "bound='auto', or fewer samples"
-        )
 
 
 @_one_thread
@@ -212,4 +193,3 @@ def _candidates(
         f = f + loss.intercept(f, y, s)
         found = [loss.balance(Z), loss.balanced(-loss.gradient(f, y, s), f, y, s)]
     return [Z for Z in found if np.all(np.isfinite(Z))]
-

@@ -1,21 +1,21 @@
 r"""Coordinates of lifted neurons, and the inequality that proves a price from multipliers.
 
-A neuron with input weights u and output weights g is a point ``xi = (q, u, g)`` with ``q_i = (-x_i'u)_+``:
-then ``p_i = q_i + x_i'u`` is its output on sample i, so that ``p - q = Xu`` holds by construction (Prakhya
-et al. have p as a coordinate of its own; leaving it out makes the cone smaller by n and gives it an
-interior). On the coordinates live, for every true neuron,
+A neuron with input weights u and output weights g is a point ``xi = (q, u, g)`` with ``q_i =
+(-x_i'u)_+``: then ``p_i = q_i + x_i'u`` is its output on sample i, so that ``p - q = Xu`` holds by
+construction (Prakhya et al. have p as a coordinate of its own; leaving it out makes the cone smaller by n
+and gives it an interior). On the coordinates live, for every true neuron,
 
 - linear functions ``b_k'xi`` that are not negative: all p_i and q_i;
 - quadratic forms that vanish: ``p_i q_i``;
-- its cost ``xi'C xi = 1/2 (|u|^2 + |g|^2)`` and its gain ``xi'K(Z) xi = sum_i z_i'g phi_i``, with the output
-  ``phi_i = p_i - s q_i`` of an activation of slope s.
+- its cost ``xi'C xi = 1/2 (|u|^2 + |g|^2)`` and its gain ``xi'K(Z) xi = sum_i z_i'g phi_i``, with the
+  output ``phi_i = p_i - s q_i`` of an activation of slope s.
 
 Hence, for any multipliers ``N_kl >= 0``, ``e`` and any number kappa: if
 
     G = kappa C + sum_j e_j E_j - sum_kl N_kl (b_k b_l' + b_l b_k') / 2 - K(Z)
 
-is positive semidefinite, then ``0 <= xi'G xi <= kappa - gain`` for neurons of cost one: kappa bounds the price
-of Z over all neurons. No solver leaves G exactly semidefinite. With smallest eigenvalue -delta the
+is positive semidefinite, then ``0 <= xi'G xi <= kappa - gain`` for neurons of cost one: kappa bounds the
+price of Z over all neurons. No solver leaves G exactly semidefinite. With smallest eigenvalue -delta the
 same line proves
 
     price(Z)  <=  kappa + delta * max |xi|^2,
@@ -23,22 +23,22 @@ same line proves
 as ``|xi|^2 <= sum_i max |x_i'u|^2 + |u|^2 + |g|^2`` is known. So every set of multipliers proves
 something, and delta includes what rounding may hide in G and its eigenvalue.
 
-**One output, tighter.** There a neuron has ``g = h`` or ``g = -h`` with ``h = |u| > 0`` after rescaling, and each
-sign is a lift of its own, with coordinates (q, u, h). This has more products of things that are not
-negative: h itself, and ``a_i = r_i h - p_i - q_i`` with ``r_i >= |x_i|``. ``|u|^2 - h^2`` vanishes, and the cost is
-h^2. It contains the program with g as a coordinate, whose pairs (u, g) and (-u, -g) it tells apart.
-For several outputs h adds nothing, as products with g have no sign.
+**One output, tighter.** There a neuron has ``g = h`` or ``g = -h`` with ``h = |u| > 0`` after rescaling,
+and each sign is a lift of its own, with coordinates (q, u, h). This has more products of things that are
+not negative: h itself, and ``a_i = r_i h - p_i - q_i`` with ``r_i >= |x_i|``. ``|u|^2 - h^2`` vanishes,
+and the cost is h^2. It contains the program with g as a coordinate, whose pairs (u, g) and (-u, -g) it
+tells apart. For several outputs h adds nothing, as products with g have no sign.
 
-**One pattern.** In the cell of pattern D, ``xi = (u, g)``, the gain is ``u'X'DZ g`` and ``(2D - I)Xu >= 0``: a
-lift for each pattern of an arrangement is the copositive program of Sahiner et al.; it is their program in
-``U_D``, from which the output weights are eliminated, since the gain is the only term with g.
+**One pattern.** In the cell of pattern D, ``xi = (u, g)``, the gain is ``u'X'DZ g`` and ``(2D - I)Xu >=
+0``: a lift for each pattern of an arrangement is the copositive program of Sahiner et al.; it is their
+program in ``U_D``, from which the output weights are eliminated, since the gain is the only term with g.
 
 Rows are divided by powers of two, which is exact, to about unit length. Rows that are parallel share a
 coordinate; what that changes in them is *lost*, and paid for in the price.
 
-References: Prakhya, Birdal and Yurtsever, "Convex formulations for training two-layer ReLU neural networks",
-ICLR 2025; Sahiner, Ergen, Pauly and Pilanci, ICLR 2021. The products with h and a are those of the
-reformulation-linearisation technique (Sherali and Adams, 1990).
+References: Prakhya, Birdal and Yurtsever, "Convex formulations for training two-layer ReLU neural
+networks", ICLR 2025; Sahiner, Ergen, Pauly and Pilanci, ICLR 2021. The products with h and a are those of
+the reformulation-linearisation technique (Sherali and Adams, 1990).
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ import numpy as np
 _EPS = float(np.finfo(np.float64).eps)
 #: Directions closer than this are one, as far as coordinates go.
 PARALLEL = 1e-12
+#: Unknowns of a lifted program beyond which it is refused, and samples beyond which they are not counted.
+MOST_UNKNOWNS, MOST_SAMPLES = 20_000, 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +180,45 @@ def _distinct(X: np.ndarray) -> _Rows:
     return _Rows(np.array(units).reshape(-1, X.shape[1]), owner, factor, lost)
 
 
+class TooLarge(ValueError):
+    """A lifted program has more unknowns than can be solved for."""
+
+
+def count_unknowns(X: np.ndarray, outputs: int, *, tight: bool = True, separate: bool = False) -> int:
+    """Return the size of a lifted program: entries of triangles and multipliers of products.
+
+    Parameters
+    ----------
+    X, outputs, tight, separate
+        As in :func:`lifts`.
+
+    Raises
+    ------
+    TooLarge
+        If there are so many samples that counting is no use.
+    """
+    if len(X) > MOST_SAMPLES:
+        raise TooLarge(
+            f"the lifted bound is for up to {MOST_SAMPLES} samples and practical for some dozens, X has "
+            f"{len(X)}: pass bound='auto', or fewer samples"
+        )
+    k, r = _distinct(X).unit.shape
+    if separate or (tight and outputs == 1):
+        m, functions, parts = k + r + 1, 3 * k + 1, 2 * outputs
+    else:
+        m, functions, parts = k + r + outputs, 2 * k, 1
+    return parts * (m * (m + 1) // 2 + functions * (functions - 1) // 2)
+
+
+def check_size(unknowns: int) -> None:
+    """Raise TooLarge where a lifted program has too many unknowns."""
+    if unknowns > MOST_UNKNOWNS:
+        raise TooLarge(
+            f"the lifted bound has {unknowns} unknowns here, at most {MOST_UNKNOWNS} are practical: pass "
+            "bound='auto', or fewer samples"
+        )
+
+
 def lifts(
     X: np.ndarray,
     outputs: int,
@@ -202,7 +243,13 @@ def lifts(
         Whether neurons of one output are told apart by their sign.
     separate : bool
         Whether each neuron has one output only.
+
+    Raises
+    ------
+    TooLarge
+        If the program would have too many unknowns.
     """
+    check_size(count_unknowns(X, outputs, tight=tight, separate=separate))
     X, bias = _bounded_bias(X, free)
     rows = _distinct(X)
     ways = 1 if outputs == 1 or separate else 0
@@ -259,9 +306,7 @@ def _bias_form(u: np.ndarray, free: int) -> tuple[np.ndarray, np.ndarray]:
     return square, square[None] - _product(bias, bias) if free else np.zeros((0, *square.shape))
 
 
-def _signed(
-    rows: _Rows, outputs: int, which: int, sign: float, free: int, slope: float
-) -> Lift:
+def _signed(rows: _Rows, outputs: int, which: int, sign: float, free: int, slope: float) -> Lift:
     """The lift of the neurons with one output weight, of one sign."""
     p, q, u, h = _coordinates(rows, 1)
     reach = np.linalg.norm(rows.unit, axis=1) * (1.0 + 1e-14)
@@ -314,8 +359,15 @@ def cell_lifts(
     slope : float
     resolution : float
         Relative distance within which directions of samples were taken for one.
+
+    Raises
+    ------
+    TooLarge
+        If the program would have too many unknowns.
     """
-    _, r = X.shape
+    n, r = X.shape
+    m = r + outputs
+    check_size(len(masks) * (m * (m + 1) // 2 + n * (n - 1) // 2))
     rows = X / np.where(np.any(X, axis=1), 2.0 ** np.ceil(np.log2(_norms(X))), 1.0)[:, None]
     eye = np.eye(r + outputs)
     u, g = eye[:r], eye[r:]
@@ -333,9 +385,7 @@ def _norms(X: np.ndarray) -> np.ndarray:
     return np.where(norms > 0, norms, 1.0)
 
 
-def proven_price(
-    lifted: Lifts, Z: np.ndarray, kappa: float, multipliers: tuple[Multipliers, ...]
-) -> float:
+def proven_price(lifted: Lifts, Z: np.ndarray, kappa: float, multipliers: tuple[Multipliers, ...]) -> float:
     """Return the price that multipliers prove, rounding included.
 
     Parameters

@@ -1,15 +1,15 @@
 r"""The lifted programs as conic programs over matrices of moments.
 
-The lift of a network has, for each of its lifts (:mod:`cvxnn.bounds_lifts`), the sum of ``xi xi'`` over its
-neurons, a matrix Lambda. What is known of neurons is linear in it:
+The lift of a network has, for each of its lifts (:mod:`cvxnn.bounds_lifts`), the sum of ``xi xi'`` over
+its neurons, a matrix Lambda. What is known of neurons is linear in it:
 
     minimise    L(f) + beta * sum <C, Lambda>
     subject to  f = sum F(Lambda) + c,   Lambda psd,   <E_j, Lambda> = 0,   b_k'Lambda b_l >= 0,
 
 with F the gain's adjoint. Every network has such matrices, of any width, so the minimum is a lower bound.
 The multiplier of the first equation is a dual variable Z, the others are those of
-:class:`cvxnn.bounds_lifts.Multipliers`. With Z given, ``max <K(Z), Lambda>`` under ``<C, Lambda> = 1`` bounds
-its price.
+:class:`cvxnn.bounds_lifts.Multipliers`. With Z given, ``max <K(Z), Lambda>`` under ``<C, Lambda> = 1``
+bounds its price.
 
 Clarabel solves both. Matrices are vectors of their upper triangles, off-diagonal entries times sqrt 2, in
 the order of its cone.
@@ -153,9 +153,7 @@ def _solved(P: Any, q: np.ndarray, rows: Any, right: Any, cones: Any, max_time: 
     if np.isfinite(max_time):
         settings.time_limit = max(max_time, 1e-3)
     A = sparse.vstack([sparse.csr_matrix(block) for block in rows]).tocsc()
-    solver = clarabel.DefaultSolver(
-        sparse.csc_matrix(P), q, A, np.concatenate(right), cones, settings
-    )
+    solver = clarabel.DefaultSolver(sparse.csc_matrix(P), q, A, np.concatenate(right), cones, settings)
     result: Any = solver.solve()
     x, z = np.array(result.x), np.array(result.z)
     return (x, z) if np.all(np.isfinite(x)) and np.all(np.isfinite(z)) else None
@@ -226,7 +224,10 @@ def program_moments(
         rest = sparse.csr_matrix((len(form.h), ones.shape[1] + len(layout.cost)))
         rows.append(sparse.hstack([-sparse.csr_matrix(form.F), -sparse.csr_matrix(form.V), rest]))
         right.append(form.h)
-        kinds = {"nonnegative": clarabel.NonnegativeConeT, "exponential": lambda _: clarabel.ExponentialConeT()}
+        kinds = {
+            "nonnegative": clarabel.NonnegativeConeT,
+            "exponential": lambda _: clarabel.ExponentialConeT(),
+        }
         cones += [kinds[name](size) for name, size in form.cones]
     bend = np.zeros(k) if form.extra_quadratic is None else form.extra_quadratic
     rest_of = np.zeros(ones.shape[1] + len(layout.cost))

@@ -1,9 +1,10 @@
 r"""The judge's oracle with the lifted bound besides its own.
 
-``bound="sdp"`` asks for it: where an oracle has to bound prices over all patterns, the semidefinite
-relaxations of :mod:`cvxnn.bounds_lifted` prove far more than the matrix bounds of :mod:`cvxnn.bounds` and
-:mod:`cvxnn.vector_bounds`, on few samples. Both are computed and the better one is the proof, so a
-certificate can only win. Where an oracle is exact there is nothing to win, and it stays as it is.
+``bound="sdp"`` asks for it, and several outputs of few samples have it always: where an oracle has to
+bound prices over all patterns, the semidefinite relaxations of :mod:`cvxnn.bounds_lifted` prove far more
+than the matrix bounds of :mod:`cvxnn.bounds` and :mod:`cvxnn.vector_bounds`. Both are computed and the
+better one is the proof, so a certificate can only win. Where an oracle is exact there is nothing to win,
+and it stays as it is.
 
 For one output per neuron the relaxation is the tight one as long as it is small.
 
@@ -17,8 +18,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from .bounds_lifted import LiftedDual, check_size, lifted_dual, lifted_price, unknowns
-from .bounds_lifts import Lifts, lifts
+from .bounds_lifted import LiftedDual, lifted_dual, lifted_price
+from .bounds_lifts import Lifts, count_unknowns, lifts
 from .certificate import Oracle, Price, Proof
 from .network import Network
 from .oracles import SearchOracle
@@ -27,8 +28,9 @@ from .vector_oracles import FaceOracle, VectorSearch
 
 #: Values of `bound`.
 BOUNDS = ("auto", "sdp")
-#: Unknowns up to which the tight relaxation is taken.
-TIGHT_UNKNOWNS = 12_000
+#: Unknowns up to which the tight relaxation is taken; up to which lifting is a matter of seconds, and done
+#: unasked with several outputs, whose matrix bound is loose; samples that may have so few.
+TIGHT_UNKNOWNS, AUTO_UNKNOWNS, AUTO_SAMPLES = 12_000, 2_500, 60
 #: Share of the time of a proof that goes to the oracle's own bound.
 OWN = 0.3
 
@@ -47,14 +49,27 @@ def choose(oracle: SearchOracle | VectorSearch) -> Lifts:
     ValueError
         If there are too many samples.
     """
-    y, slope = oracle.problem.y, getattr(oracle, "slope", 0.0)
-    outputs = 1 if y.ndim == 1 else y.shape[1]
+    outputs, separate = _kind(oracle)
+    tight = outputs > 1 or count_unknowns(oracle.X, 1) <= TIGHT_UNKNOWNS
+    slope = getattr(oracle, "slope", 0.0)
+    return lifts(oracle.X, outputs, free=oracle.free, slope=slope, tight=tight, separate=separate)
+
+
+def _kind(oracle: SearchOracle | VectorSearch) -> tuple[int, bool]:
+    """The number of outputs, and whether each neuron has one only."""
+    y = oracle.problem.y
     separate = isinstance(oracle, VectorSearch) and oracle.coupling is Coupling.separate
-    found = lifts(oracle.X, outputs, free=oracle.free, slope=slope, separate=separate)
-    if unknowns(found) > TIGHT_UNKNOWNS and outputs == 1:
-        found = lifts(oracle.X, outputs, free=oracle.free, slope=slope, tight=False)
-    check_size(found)
-    return found
+    return 1 if y.ndim == 1 else y.shape[1], separate
+
+
+def quick(oracle: Oracle) -> bool:
+    """Whether an oracle of several outputs is so small that it is always bounded by lifting too."""
+    if type(oracle) is not VectorSearch or len(oracle.X) > AUTO_SAMPLES:
+        return False
+    outputs, separate = _kind(oracle)
+    problem = oracle.problem
+    small = count_unknowns(oracle.X, outputs, separate=separate) <= AUTO_UNKNOWNS
+    return small and problem.loss.conic(problem.y, problem.weights) is not None
 
 
 class LiftedOracle(Oracle):
@@ -118,7 +133,7 @@ def with_bound(oracle: Oracle, bound: str) -> Oracle:
     ----------
     oracle : Oracle
     bound : {"auto", "sdp"}
-        "auto" leaves the oracle as it is.
+        "auto" lifts where there are several outputs and few samples, and leaves other oracles as they are.
 
     Raises
     ------
@@ -127,7 +142,7 @@ def with_bound(oracle: Oracle, bound: str) -> Oracle:
     """
     check_bound(bound)
     exact = "global" if isinstance(oracle, FaceOracle) else getattr(oracle, "scope", None)
-    if bound == "auto" or exact == "global":
+    if exact == "global" or (bound == "auto" and not quick(oracle)):
         return oracle
     # a subclass prices other norms
     if type(oracle) in (SearchOracle, VectorSearch):

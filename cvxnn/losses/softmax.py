@@ -130,9 +130,7 @@ class Softmax(VectorLoss):
         F = sparse.vstack([sparse.csc_matrix((n, n * k)), F])
         linear = -(s[:, None] * y).ravel()
         extra = np.concatenate([s, np.zeros(n * k)])
-        return ConicForm(
-            np.zeros(n * k), linear, 0.0, extra, F, sparse.vstack([total, V]), h, cones
-        )
+        return ConicForm(np.zeros(n * k), linear, 0.0, extra, F, sparse.vstack([total, V]), h, cones)
 
     def to_cvxpy(self, f: Any, y: np.ndarray, s: np.ndarray) -> Any:
         import cvxpy as cp
