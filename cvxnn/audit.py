@@ -25,6 +25,7 @@ from .architectures import ARCHITECTURES, Architecture
 from .arrays import to_numpy
 from .certificate import Certificate, judge
 from .feature_penalties import WeightPenalty
+from .lifted_oracles import with_bound
 from .losses import Loss, code_classes, get_loss
 from .network import Affine, Conv, Gated, GatedConv, Network
 from .parameters import check_alpha, check_coupling, check_switch, check_weights
@@ -84,6 +85,7 @@ def certify(
     max_iter: int = 50,
     max_time: float | None = None,
     random_state: int = 0,
+    bound: str = "auto",
 ) -> Certificate:
     """Certify a trained network against all networks of its family.
 
@@ -123,6 +125,10 @@ def certify(
         "auto" is "l2" (weight decay) unless the object says otherwise.
     tol, max_iter, max_time, random_state
         Of the training that finds the best network.
+    bound : {"auto", "sdp"}, default="auto"
+        What proves the lower bound where prices are bounded over all patterns: "sdp" also solves a
+        semidefinite relaxation over lifted neurons, which proves much more and is for few samples: up to 20
+        or 30, see :mod:`cvxnn.bounds_lifted`. Exact certificates stay as they are.
 
     Returns
     -------
@@ -179,6 +185,8 @@ def certify(
     problem = Problem.from_alpha(X, y, weights, chosen, alpha, free)
     judge_of = judge_of.on(problem)
     judge_of.cost(reading.network)  # refuses a network of another family before any work
+    arrangement = judge_of.arrange(problem, np.random.default_rng(random_state))
+    oracle = with_bound(judge_of.oracle(problem, arrangement), bound)
     trained = train(
         problem,
         judge_of,
@@ -188,8 +196,6 @@ def certify(
         random_state=random_state,
         bound_iter=0,
     )
-    arrangement = judge_of.arrange(problem, np.random.default_rng(random_state))
-    oracle = judge_of.oracle(problem, arrangement)
     cap = float("inf") if max_time is None else max_time
     return judge(
         reading.network,

@@ -27,6 +27,7 @@ from .architectures.base import Effort, Progress
 from .arrangement import Arrangement
 from .certificate import Certificate, Oracle, Proof, judge_and_prove
 from .feature_penalties import WeightPenalty, is_weight_decay
+from .lifted_oracles import with_bound
 from .network import Network
 from .operators import Dense, Stacked
 from .penalties import GroupL2
@@ -252,6 +253,7 @@ def train(
     bound_iter: int = BOUND_ITER,
     start: Network | None = None,
     ground: Ground | None = None,
+    bound: str = "auto",
 ) -> Trained:
     """Train a network and certify it.
 
@@ -274,6 +276,8 @@ def train(
         A network of this architecture on the same data to start from, of a larger `beta` say.
     ground : Ground or None
         The ground of the same data at any `beta`, so as not to prepare it again.
+    bound : {"auto", "sdp"}
+        What proves the lower bound at the end, see :mod:`cvxnn.lifted_oracles`.
 
     Returns
     -------
@@ -285,6 +289,7 @@ def train(
     rng = np.random.default_rng(random_state)
     ground = ground or Ground.prepare(problem, architecture, rng, max_time)
     arrangement, oracle = ground.arrangement, ground.oracle.at(problem.beta)
+    judge_by = with_bound(oracle, bound)
     effort = Effort(tol, max_iter, rng, start=start, deadline=deadline)
     history: list[Moment] = []
 
@@ -309,7 +314,7 @@ def train(
             network = architecture.nothing(problem)
         left = max(1.0, deadline - time.perf_counter())
         dual = _dual(network, oracle.problem, effort)
-        certificate, proof = _certify(network, dual, architecture, oracle, bound_iter, left)
+        certificate, proof = _certify(network, dual, architecture, judge_by, bound_iter, left)
     line = effort.history[-1] if effort.history else Progress(0.0, 1.0, network.width, 0)
     objective = certificate.objective * problem.total_weight
     final = Progress(objective, certificate.search_gap, network.width, line.patterns, network)

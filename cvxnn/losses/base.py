@@ -156,7 +156,10 @@ class Loss(ABC):
         return y
 
     def conic(self, y: np.ndarray, s: np.ndarray) -> ConicForm | None:
-        """Return the loss as a conic program, or None if it has no such form here."""
+        """Return the loss as a conic program, or None if it has no such form here.
+
+        Of several outputs the predictions are flat, the outputs of one sample next to each other.
+        """
         return None
 
     def to_cvxpy(self, f: Any, y: np.ndarray, s: np.ndarray) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from .base import Loss, VectorLoss
+from .base import ConicForm, Loss, VectorLoss
 
 
 class PerOutput(VectorLoss):
@@ -75,6 +75,14 @@ class PerOutput(VectorLoss):
     def balance(self, Z: np.ndarray) -> np.ndarray:  # type: ignore[override]
         """Balance each column as the loss of one output does."""
         return np.column_stack([self.single.balance(column) for column in Z.T])
+
+    def nearest(self, Z: np.ndarray, y: np.ndarray, s: np.ndarray) -> np.ndarray:
+        return self.single.nearest(*self._flat(Z, y, s)).reshape(Z.shape)
+
+    def conic(self, y: np.ndarray, s: np.ndarray) -> ConicForm | None:
+        """The form of the single loss, for predictions that are flat, row after row."""
+        _, targets, weights = self._flat(y, y, s)
+        return self.single.conic(targets, weights)
 
     def to_cvxpy(self, f: Any, y: np.ndarray, s: np.ndarray) -> Any:
         import cvxpy as cp

@@ -22,9 +22,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy import sparse
 
 from ..arrays import Array, array_namespace
-from .base import VectorLoss
+from .base import ConicForm, VectorLoss
 
 #: How far rounding may leave a row outside of the simplex.
 SLACK = 1e-12
@@ -110,6 +111,26 @@ class Softmax(VectorLoss):
         out = -sent
         out[np.arange(len(Z)), own] = np.sum(sent, axis=1)
         return out
+
+    def conic(self, y: np.ndarray, s: np.ndarray) -> ConicForm:
+        """``log sum_k exp(f_k) <= t`` as ``sum_k w_k <= 1, exp(f_k - t) <= w_k``; v = (t, w)."""
+        n, k = y.shape
+        each, single = sparse.identity(n), np.array([[1.0], [0.0], [0.0]])
+        # the three rows of an exponential cone: f - t, 1, w
+        F = sparse.kron(sparse.identity(n * k), single)
+        V = sparse.hstack(
+            [
+                -sparse.kron(each, np.tile(single, (k, 1))),
+                sparse.kron(sparse.identity(n * k), single[::-1]),
+            ]
+        )
+        total = sparse.hstack([sparse.csc_matrix((n, n)), -sparse.kron(each, np.ones((1, k)))])
+        h = np.concatenate([np.ones(n), np.tile([0.0, 1.0, 0.0], n * k)])
+        cones = [("nonnegative", n)] + [("exponential", 3)] * (n * k)
+        F = sparse.vstack([sparse.csc_matrix((n, n * k)), F])
+        linear = -(s[:, None] * y).ravel()
+        extra = np.concatenate([s, np.zeros(n * k)])
+        return ConicForm(np.zeros(n * k), linear, 0.0, extra, F, sparse.vstack([total, V]), h, cones)
 
     def to_cvxpy(self, f: Any, y: np.ndarray, s: np.ndarray) -> Any:
         import cvxpy as cp

@@ -1,0 +1,155 @@
+r"""The judge's oracle with the lifted bound besides its own.
+
+``bound="sdp"`` asks for it, and several outputs of few samples have it always: where an oracle has to
+bound prices over all patterns, the semidefinite relaxations of :mod:`cvxnn.bounds_lifted` prove far more
+than the matrix bounds of :mod:`cvxnn.bounds` and :mod:`cvxnn.vector_bounds`. Both are computed and the
+better one is the proof, so a certificate can only win. Where an oracle is exact there is nothing to win,
+and it stays as it is.
+
+For one output per neuron the relaxation is the tight one as long as it is small.
+
+References: Prakhya, Birdal and Yurtsever, ICLR 2025; Sahiner, Ergen, Pauly and Pilanci, ICLR 2021.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Self
+
+import numpy as np
+
+from .bounds_lifted import LiftedDual, lifted_dual, lifted_price
+from .bounds_lifts import Lifts, count_unknowns, lifts
+from .certificate import Oracle, Price, Proof
+from .network import Network
+from .oracles import SearchOracle
+from .vector_growth import Coupling
+from .vector_oracles import FaceOracle, VectorSearch
+
+#: Values of `bound`.
+BOUNDS = ("auto", "sdp")
+#: Unknowns up to which the tight relaxation is taken; up to which lifting is a matter of seconds, and done
+#: unasked with several outputs, whose matrix bound is loose; samples that may have so few.
+TIGHT_UNKNOWNS, AUTO_UNKNOWNS, AUTO_SAMPLES = 12_000, 2_500, 60
+#: Share of the time of a proof that goes to the oracle's own bound.
+OWN = 0.3
+
+
+def check_bound(bound: Any) -> None:
+    """Raise ValueError unless `bound` is one of the two choices."""
+    if not (isinstance(bound, str) and bound in BOUNDS):
+        raise ValueError(f"bound={bound!r} is unknown: pass 'auto' (the default) or 'sdp'")
+
+
+def choose(oracle: SearchOracle | VectorSearch) -> Lifts:
+    """Return the lifts that an oracle's neurons are bounded by.
+
+    Raises
+    ------
+    ValueError
+        If there are too many samples.
+    """
+    outputs, separate = _kind(oracle)
+    tight = outputs > 1 or count_unknowns(oracle.X, 1) <= TIGHT_UNKNOWNS
+    slope = getattr(oracle, "slope", 0.0)
+    return lifts(oracle.X, outputs, free=oracle.free, slope=slope, tight=tight, separate=separate)
+
+
+def _kind(oracle: SearchOracle | VectorSearch) -> tuple[int, bool]:
+    """The number of outputs, and whether each neuron has one only."""
+    y = oracle.problem.y
+    separate = isinstance(oracle, VectorSearch) and oracle.coupling is Coupling.separate
+    return 1 if y.ndim == 1 else y.shape[1], separate
+
+
+def quick(oracle: Oracle) -> bool:
+    """Whether an oracle of several outputs is so small that it is always bounded by lifting too."""
+    if type(oracle) is not VectorSearch or len(oracle.X) > AUTO_SAMPLES:
+        return False
+    outputs, separate = _kind(oracle)
+    problem = oracle.problem
+    small = count_unknowns(oracle.X, outputs, separate=separate) <= AUTO_UNKNOWNS
+    return small and problem.loss.conic(problem.y, problem.weights) is not None
+
+
+class LiftedOracle(Oracle):
+    """An oracle over all patterns that also proves by lifting.
+
+    Parameters
+    ----------
+    oracle : SearchOracle or VectorSearch
+        Finds neurons, and has a bound of its own.
+
+    Raises
+    ------
+    ValueError
+        If there are too many samples.
+    """
+
+    def __init__(self, oracle: SearchOracle | VectorSearch) -> None:
+        super().__init__(oracle.problem)
+        self.oracle, self.lifted = oracle, choose(oracle)
+        self._dual: LiftedDual | None = None
+
+    def at(self, beta: float) -> Self:
+        other = super().at(beta)
+        other.oracle, other._dual = self.oracle.at(beta), None
+        return other
+
+    def found(self, Z: np.ndarray, network: Network) -> float:
+        return self.oracle.found(Z, network)
+
+    def price(self, Z: np.ndarray) -> Price:
+        own = self.oracle.price(Z)
+        value = min(own.value, lifted_price(self.lifted, Z))
+        return Price(value, "bounded", min(own.found, value))
+
+    def prove(self, Z: np.ndarray, *, max_iter: int, max_time: float) -> Proof:
+        """The better of the oracle's own proof and that of the lifted program, solved once."""
+        begin = time.perf_counter()
+        own = self.oracle.prove(Z, max_iter=max_iter, max_time=OWN * max_time)
+        if max_iter <= 0:
+            return own
+        if self._dual is None:
+            left = max_time - (time.perf_counter() - begin)
+            problem = self.problem
+            self._dual = lifted_dual(
+                self.lifted,
+                problem.y,
+                problem.weights,
+                problem.loss,
+                problem.beta,
+                intercept=problem.intercept or bool(self.oracle.free),
+                max_time=left,
+            )
+        lifted = Proof(self._dual.Z, self._dual.bound, "bounded")
+        return lifted if lifted.bound > own.bound else own
+
+
+def with_bound(oracle: Oracle, bound: str) -> Oracle:
+    """Return the oracle that proves with a chosen bound.
+
+    Parameters
+    ----------
+    oracle : Oracle
+    bound : {"auto", "sdp"}
+        "auto" lifts where there are several outputs and few samples, and leaves other oracles as they are.
+
+    Raises
+    ------
+    ValueError
+        If the family or its patterns have no lifted bound, or there are too many samples.
+    """
+    check_bound(bound)
+    exact = "global" if isinstance(oracle, FaceOracle) else getattr(oracle, "scope", None)
+    if exact == "global" or (bound == "auto" and not quick(oracle)):
+        return oracle
+    # a subclass prices other norms
+    if type(oracle) in (SearchOracle, VectorSearch):
+        assert isinstance(oracle, SearchOracle | VectorSearch)
+        return LiftedOracle(oracle)
+    if exact == "patterns":
+        raise ValueError("bound='sdp' is over all patterns: pass patterns='auto', or bound='auto'")
+    raise ValueError(
+        "bound='sdp' is for networks with ReLUs or other single kinks and weight decay: pass bound='auto'"
+    )
