@@ -56,7 +56,9 @@ class Layer:
     Rows of X and neurons are divided by their norms, so that the band is ``|t| <= mu`` for all pairs.
     """
 
-    def __init__(self, X: np.ndarray, sizes: np.ndarray, free: int, mu: float, leak: float = 0.0) -> None:
+    def __init__(
+        self, X: np.ndarray, sizes: np.ndarray, free: int, mu: float, leak: float | np.ndarray = 0.0
+    ) -> None:
         self.leak = leak
         rows = np.linalg.norm(X[:, : X.shape[1] - free], axis=1)
         self.rows = (
@@ -87,7 +89,7 @@ class Layer:
         else:
             np.greater(T, 0.0, out=D, casting="unsafe")
             np.maximum(T, 0.0, out=H)
-        if self.leak:
+        if np.any(self.leak):
             for part, straight in ((D, 1.0), (H, T)):
                 part *= 1.0 - self.leak
                 part += self.leak * straight
@@ -112,7 +114,7 @@ def descend(
     smoothing: float = 0.0,
     intercept: bool = False,
     free: int = 0,
-    slope: float = 0.0,
+    slope: float | np.ndarray = 0.0,
     max_iter: int = 150,
     tol: float = 1e-10,
 ) -> tuple[np.ndarray, np.ndarray, float]:
@@ -128,8 +130,8 @@ def descend(
         The relative half-width ``mu`` of the band in which the ReLU is a parabola; 0 for none.
     free : int
         Trailing unpenalised coordinates of each neuron.
-    slope : float
-        Of the activation on the negative side.
+    slope : float, or ndarray of shape (m,)
+        Of the activation on the negative side; with 1 a neuron is linear.
     max_iter : int
     tol : float
         Relative decrease of an iteration below which descent stops.

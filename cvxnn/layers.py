@@ -66,6 +66,26 @@ class Threshold:
 
 
 @dataclass(frozen=True, eq=False)
+class SkipReLU:
+    """``x -> max(x, 0)`` on all coordinates but the last `linear` ones, which pass as they are.
+
+    A layer of ReLU neurons with linear ones beside them: the skip connection of a two-layer network.
+    """
+
+    linear: np.ndarray | int
+
+    @property
+    def passed(self) -> int:
+        """The number of linear coordinates."""
+        return int(np.ravel(self.linear)[0])
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        out, first = np.maximum(X, 0.0), X.shape[1] - self.passed
+        out[:, first:] = X[:, first:]
+        return out
+
+
+@dataclass(frozen=True, eq=False)
 class Gated:
     """``x -> 1[G' x + h >= 0] * (W' x + b)``; all weights (inputs, units), biases (units,)."""
 
@@ -83,9 +103,9 @@ class Gated:
         return (X @ self.gates + self.gate_bias >= 0) * (X @ self.weight + self.bias)
 
 
-Activation = ReLU | LeakyReLU | Absolute | Threshold
+Activation = ReLU | LeakyReLU | Absolute | Threshold | SkipReLU
 Layer = Affine | Activation | Gated
 #: The closed vocabulary, by the name used in files.
 LAYERS: dict[str, type] = {
-    kind.__name__: kind for kind in (Affine, ReLU, LeakyReLU, Absolute, Threshold, Gated)
+    kind.__name__: kind for kind in (Affine, ReLU, LeakyReLU, Absolute, Threshold, SkipReLU, Gated)
 }

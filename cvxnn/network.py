@@ -21,7 +21,18 @@ from typing import Any
 
 import numpy as np
 
-from .layers import LAYERS, Absolute, Activation, Affine, Gated, Layer, LeakyReLU, ReLU, Threshold
+from .layers import (
+    LAYERS,
+    Absolute,
+    Activation,
+    Affine,
+    Gated,
+    Layer,
+    LeakyReLU,
+    ReLU,
+    SkipReLU,
+    Threshold,
+)
 
 __all__ = [
     "LAYERS",
@@ -33,6 +44,7 @@ __all__ = [
     "LeakyReLU",
     "Network",
     "ReLU",
+    "SkipReLU",
     "Threshold",
 ]
 
@@ -75,7 +87,7 @@ class Network:
         b1 : ndarray of shape (m,)
         w2 : ndarray of shape (m,), or (m, outputs) for several outputs
         intercept : float, or ndarray of shape (outputs,)
-        activation : ReLU, LeakyReLU, Absolute, Threshold or None
+        activation : ReLU, LeakyReLU, Absolute, Threshold, SkipReLU or None
             The layer phi; None is the ReLU.
         """
         last = w2[:, None] if w2.ndim == 1 else w2

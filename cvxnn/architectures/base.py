@@ -230,6 +230,14 @@ def check_count(patterns: Any) -> int:
     return int(patterns)
 
 
+def check_skip(skip: object) -> None:
+    """Raise ValueError unless `skip` is True or False."""
+    if not isinstance(skip, bool):
+        raise ValueError(
+            f"skip={skip!r} must be True or False: pass skip=True for a linear skip connection"
+        )
+
+
 def free_constants(problem: Problem, hidden_bias: str | None) -> Problem:
     """Return the problem with free constants of the output, which free hidden biases bring."""
     freed = hidden_bias == "free" and not problem.intercept
