@@ -37,10 +37,12 @@ from . import __version__
 from .architectures import ARCHITECTURES, Architecture
 from .audit import certify as certify_network
 from .encoding import Encoding, Target
+from .feature_penalties import WeightPenalty
 from .losses import LOSSES, code_classes, get_loss
 from .models import Model
 from .parameters import check_alpha, check_grid
 from .paths import follow
+from .penalty_options import parse_penalty, penalty_of
 from .program import Problem, Status
 from .progress import Progress, show, table_of, wait
 from .tables import count, listing, read_table
@@ -133,13 +135,6 @@ class TaskName(StrEnum):
     classification = "classification"
 
 
-class PenaltyName(StrEnum):
-    """What `--penalty` accepts."""
-
-    l2 = "l2"
-    l1 = "l1"
-
-
 class HiddenBias(StrEnum):
     """What `--hidden-bias` accepts."""
 
@@ -195,8 +190,12 @@ def fit(
     patterns: Annotated[str, typer.Option(help="Activation patterns: auto, all or a number.")] = "auto",
     hidden_bias: Annotated[HiddenBias, typer.Option(help="Bias of the neurons.")] = HiddenBias.penalized,
     penalty: Annotated[
-        PenaltyName, typer.Option(help="Norm of hidden weights; l1 makes neurons see few columns.")
-    ] = PenaltyName.l2,
+        str,
+        typer.Option(
+            help="Norm of hidden weights: l2, l1 (neurons see few columns), elastic:0.3 (a share of l1), "
+            "or groups:a,b;c (neurons see few groups of columns; columns not named are a group each)."
+        ),
+    ] = "l2",
     tol: Annotated[float, typer.Option(min=0.0, help="Search gap to reach.")] = 1e-5,
     max_time: MaxTime = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the searches.")] = 0,
@@ -210,10 +209,12 @@ def fit(
     wanted: str | int = int(patterns) if patterns.isdecimal() else patterns
     options = _options(option)
     get_architecture(architecture, bias, wanted, options=options)  # a wrong name is told before any work
+    parse_penalty(penalty)
     X, y, encoding, coding, chosen = _read(data, target, task, ignore, loss, scale)
+    norm = penalty_of(penalty, encoding)
     typer.echo(f"Training on {count(encoding.width, 'input')}, {chosen}, alpha {alpha:g}.")
     typer.echo("Ctrl-C stops and keeps the best network so far.")
-    problem, family = _pose(X, y, coding, chosen, alpha, architecture, bias, wanted, penalty.value, options)
+    problem, family = _pose(X, y, coding, chosen, alpha, architecture, bias, wanted, norm, options)
     with Progress(tol, max_time) as progress:
         # The seed is drawn as the estimators draw it: both train the same network.
         trained = train(
@@ -225,7 +226,7 @@ def fit(
             callback=progress,
         )
     settings = {"alpha": alpha, "loss": chosen, "architecture": architecture, "hidden_bias": bias}
-    settings = {**settings, "penalty": penalty.value, "options": options}
+    settings = {**settings, "penalty": penalty, "options": options}
     model = Model(trained.network, encoding, coding, {**settings, "fit_intercept": True})
     model.save(path, trained.certificate)
     _report(trained, tol, get_loss(chosen).mean(trained.network(X)), y, coding)
@@ -363,7 +364,7 @@ def _pose(
     architecture: str,
     bias: str | None,
     patterns: str | int,
-    penalty: str = "l2",
+    penalty: WeightPenalty = "l2",
     options: dict[str, Any] | None = None,
 ) -> tuple[Problem, Architecture]:
     """The training problem of a table, and the family of networks with an output for each of many

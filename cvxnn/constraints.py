@@ -90,16 +90,21 @@ class ReLUCones(Constraint):
         Packed patterns.
     free : int, default=0
         How many trailing coordinates of each group carry no penalty (an unpenalised bias).
+    loose : int, default=0
+        How many of the last groups have no cone: linear neurons, whose pattern is all ones.
     """
 
     X: np.ndarray
     bits: np.ndarray
     free: int = 0
+    loose: int = 0
 
     def signs(self) -> np.ndarray:
-        """``2 d - 1`` of each group, shape (groups, n)."""
+        """``2 d - 1`` of each group, shape (groups, n); zeros where a group has no cone."""
         n = self.X.shape[0]
-        return 2.0 * np.unpackbits(to_numpy(self.bits, np.uint8), axis=1, count=n) - 1.0
+        signs = 2.0 * np.unpackbits(to_numpy(self.bits, np.uint8), axis=1, count=n) - 1.0
+        signs[len(signs) - self.loose :] = 0.0
+        return signs
 
     def violation(self, W: Array) -> float:
         X, W = to_numpy(self.X), to_numpy(W)

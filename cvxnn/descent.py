@@ -58,7 +58,13 @@ class Layer:
     """
 
     def __init__(
-        self, X: np.ndarray, sizes: np.ndarray, free: int, mu: float, leak: float = 0.0, pool: int = 1
+        self,
+        X: np.ndarray,
+        sizes: np.ndarray,
+        free: int,
+        mu: float,
+        leak: float | np.ndarray = 0.0,
+        pool: int = 1,
     ) -> None:
         self.leak, self.pool = leak, pool
         rows = np.linalg.norm(X[:, : X.shape[1] - free], axis=1)
@@ -90,7 +96,7 @@ class Layer:
         else:
             np.greater(T, 0.0, out=D, casting="unsafe")
             np.maximum(T, 0.0, out=H)
-        if self.leak:
+        if np.any(self.leak):
             for part, straight in ((D, 1.0), (H, T)):
                 part *= 1.0 - self.leak
                 part += self.leak * straight
@@ -115,7 +121,7 @@ def descend(
     smoothing: float = 0.0,
     intercept: bool = False,
     free: int = 0,
-    slope: float = 0.0,
+    slope: float | np.ndarray = 0.0,
     pool: int = 1,
     max_iter: int = 150,
     tol: float = 1e-10,
@@ -132,8 +138,8 @@ def descend(
         The relative half-width ``mu`` of the band in which the ReLU is a parabola; 0 for none.
     free : int
         Trailing unpenalised coordinates of each neuron.
-    slope : float
-        Of the activation on the negative side.
+    slope : float, or ndarray of shape (m,)
+        Of the activation on the negative side; with 1 a neuron is linear.
     pool : int
         Rows of X that each sample has: what neurons compute on them is added up.
     max_iter : int

@@ -93,6 +93,26 @@ class Product:
 
 
 @dataclass(frozen=True, eq=False)
+class SkipReLU:
+    """``x -> max(x, 0)`` on all coordinates but the last `linear` ones, which pass as they are.
+
+    A layer of ReLU neurons with linear ones beside them: the skip connection of a two-layer network.
+    """
+
+    linear: np.ndarray | int
+
+    @property
+    def passed(self) -> int:
+        """The number of linear coordinates."""
+        return int(np.ravel(self.linear)[0])
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        out, first = np.maximum(X, 0.0), X.shape[1] - self.passed
+        out[:, first:] = X[:, first:]
+        return out
+
+
+@dataclass(frozen=True, eq=False)
 class Gated:
     """``x -> 1[G' x + h >= 0] * (W' x + b)``; all weights (inputs, units), biases (units,)."""
 
@@ -221,7 +241,7 @@ class Pool:
         return np.asarray(taken.reshape(len(X), windows.positions * channels))
 
 
-Activation = ReLU | LeakyReLU | Absolute | Threshold | Polynomial
+Activation = ReLU | LeakyReLU | Absolute | Threshold | Polynomial | SkipReLU
 Layer = Affine | Activation | Product | Gated | Conv | GatedConv | Pool
 #: The closed vocabulary, by the name used in files.
 LAYERS: dict[str, type] = {
@@ -233,6 +253,7 @@ LAYERS: dict[str, type] = {
         Absolute,
         Threshold,
         Polynomial,
+        SkipReLU,
         Product,
         Gated,
         Conv,

@@ -16,6 +16,7 @@ from . import __version__
 from .certificate import Certificate
 from .encoding import Encoding, Target
 from .network import Network
+from .penalty_options import penalty_of
 from .train import get_architecture
 
 
@@ -30,7 +31,7 @@ class Model:
     target : Target
     settings : dict
         `alpha`, `loss`, `architecture` (a name), `options` of the architecture, `hidden_bias`, `penalty`
-        and `fit_intercept` of the training.
+        (as text, :mod:`cvxnn.penalty_options`) and `fit_intercept` of the training.
     """
 
     network: Network
@@ -41,8 +42,9 @@ class Model:
     def judged(self) -> dict[str, Any]:
         """Return the keywords of :func:`cvxnn.certify` that ask about the training's own problem."""
         keywords = {key: value for key, value in self.settings.items() if key != "options"}
+        keywords["penalty"] = penalty = penalty_of(self.settings["penalty"], self.encoding)
         if self.settings["options"]:
-            bias, penalty = self.settings["hidden_bias"], self.settings["penalty"]
+            bias = self.settings["hidden_bias"]
             name, options = self.settings["architecture"], self.settings["options"]
             outputs = self.network.n_outputs
             family = get_architecture(name, bias, "auto", outputs, penalty=penalty, options=options)

@@ -35,6 +35,7 @@ from .layers import (
     Pool,
     Product,
     ReLU,
+    SkipReLU,
     Threshold,
 )
 
@@ -53,6 +54,7 @@ __all__ = [
     "Pool",
     "Product",
     "ReLU",
+    "SkipReLU",
     "Threshold",
 ]
 
@@ -95,7 +97,7 @@ class Network:
         b1 : ndarray of shape (m,)
         w2 : ndarray of shape (m,), or (m, outputs) for several outputs
         intercept : float, or ndarray of shape (outputs,)
-        activation : ReLU, LeakyReLU, Absolute, Threshold, Polynomial or None
+        activation : ReLU, LeakyReLU, Absolute, Threshold, Polynomial, SkipReLU or None
             The layer phi; None is the ReLU.
         """
         last = w2[:, None] if w2.ndim == 1 else w2

@@ -148,6 +148,8 @@ class OptimalSet:
             raise ValueError(f"no optimal set of {architecture.name!r} networks: pass a ReLU or gated one")
         if not is_weight_decay(getattr(architecture, "penalty", "l2")):
             raise ValueError("the optimal set is known for weight decay: train with penalty='l2'")
+        if getattr(architecture, "skip", False) and not isinstance(architecture, GatedReLU):
+            raise ValueError("the optimal set is known without a skip connection: pass ReLU(skip=False)")
         architecture.cost(network)  # refuses networks of another family
         if ground is None:
             ground = Ground.prepare(problem, architecture, np.random.default_rng(random_state))

@@ -87,9 +87,9 @@ class Neurons:
         return Neurons(values[kept], directions[kept], signs[kept], masks[kept], gates[kept])
 
 
-def rectify(T: np.ndarray, slope: float = 0.0) -> np.ndarray:
-    """Return ``max(t, slope * t)``, entry by entry; `slope` is below 1."""
-    return np.maximum(T, slope * T) if slope else np.maximum(T, 0.0)
+def rectify(T: np.ndarray, slope: float | np.ndarray = 0.0) -> np.ndarray:
+    """Return ``max(t, slope * t)``, entry by entry; `slope` is at most 1, one or one for each column."""
+    return np.maximum(T, slope * T) if np.any(slope) else np.maximum(T, 0.0)
 
 
 def shares(masks: np.ndarray, slope: float = 0.0) -> np.ndarray:

@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 
 from cvxnn import ConvexNetClassifier, ConvexNetRegressor, Network, certify
 from cvxnn.cli import app
+from cvxnn.feature_penalties import Elastic, Groups
 from cvxnn.models import Model
 from cvxnn.tables import read_table
 
@@ -380,3 +381,37 @@ def test_the_penalty_is_kept_with_the_model(here: Path) -> None:
     result = run("certify", "data.safetensors", "data.csv", "--target", "price")
     assert result.exit_code == 0, result.stderr
     refused(run("fit", "data.csv", "--target", "price", "--penalty", "l3"), "l3")
+
+
+def test_penalties_of_groups_of_columns_and_of_shares(here: Path) -> None:
+    write_csv(here / "data.csv", rows_of(24))
+    fit = ("fit", "data.csv", "--target", "price", "--alpha", "0.05", "--architecture", "gated_relu")
+    # size is one input, old another, city one for each of its values: three columns, three groups
+    wanted = {"elastic:0.3": Elastic(0.3), "groups:size,old": None}
+    for text, penalty in wanted.items():
+        result = run(*fit, "--penalty", text, "--out", "m.safetensors", "--option", "patterns=20")
+        assert result.exit_code == 0, result.stderr
+        model = Model.load(here / "m.safetensors")
+        assert model.settings["penalty"] == text
+        names = [feature.name for feature in model.encoding.features]
+        judged = model.judged()["penalty"]
+        if penalty is None:
+            rows, at = [], 0
+            for feature in model.encoding.features:
+                rows.append(tuple(range(at, at + feature.width)))
+                at += feature.width
+            of = dict(zip(names, rows, strict=True))
+            rest = [row for name, row in of.items() if name not in ("size", "old")]
+            assert len(of["city"]) > 1
+            assert judged == Groups([[*of["size"], *of["old"]], *rest])
+        else:
+            assert judged == penalty
+        result = run("certify", "m.safetensors", "data.csv", "--target", "price")
+        assert result.exit_code == 0, result.stderr
+        assert "gap" in result.stdout
+    result = run(*fit, "--penalty", "groups:size,colour")
+    assert result.exit_code == 2 and "'colour'" in result.stderr and "'city'" in result.stderr
+    refused(run(*fit, "--penalty", "groups:size;size"), "two groups")
+    refused(run(*fit, "--penalty", "elastic:1.5"), "elastic:0.3")
+    refused(run(*fit, "--penalty", "elastic"), "groups:a,b;c")
+    assert "elastic:0.3" in run("fit", "--help").output

@@ -40,6 +40,7 @@ FAMILIES = {
     "architectures.linear_family",
     "architectures.programs",
     "architectures.rectified",
+    "architectures.skip",
     "architectures.spectrahedral",
 }
 #: Libraries that only some people have: imported where they are used, never on import of cvxnn.

@@ -286,6 +286,14 @@ def is_sample(patterns: Any) -> bool:
     return not isinstance(patterns, str) or patterns == "wedge"
 
 
+def check_skip(skip: object) -> None:
+    """Raise ValueError unless `skip` is True or False."""
+    if not isinstance(skip, bool):
+        raise ValueError(
+            f"skip={skip!r} must be True or False: pass skip=True for a linear skip connection"
+        )
+
+
 def free_constants(problem: Problem, hidden_bias: str | None) -> Problem:
     """Return the problem with free constants of the output, which free hidden biases bring."""
     freed = hidden_bias == "free" and not problem.intercept

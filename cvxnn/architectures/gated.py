@@ -10,6 +10,9 @@ a group lasso without any cone: exact for these gates, whatever their number. It
 against networks with the listed gates (scope ``patterns``). With all patterns of the data as gates the
 optimum is a lower bound of the ReLU network's.
 
+The zero gate is open everywhere: with ``skip=True`` it is among the gates, and its neuron is a linear skip
+connection that pays like the others (see :mod:`cvxnn.architectures.skip` for why it should).
+
 Another norm of the weights takes the place of ``||w_j||`` where the network's penalty has it, see
 :mod:`cvxnn.feature_penalties`; the dual constraint is then on its polar.
 
@@ -62,6 +65,8 @@ class GatedReLU(GatedHidden, Architecture):
     penalty : {"l2", "l1"}, Groups or Elastic, default="l2"
         The norm of hidden weights in the network's penalty, ``1/2 sum_j (Omega(w_j)^2 + a_j^2)``; "l2" is
         weight decay, for the others see :mod:`cvxnn.feature_penalties`.
+    skip : bool, default=False
+        Whether the zero gate, a linear skip connection, joins the other gates.
     """
 
     name: ClassVar[str] = "gated_relu"
@@ -70,6 +75,7 @@ class GatedReLU(GatedHidden, Architecture):
     hidden_bias: str | None = "penalized"
     patterns: str | int | tuple | np.ndarray = "auto"
     penalty: WeightPenalty = "l2"
+    skip: bool = False
 
     def _penalty(self, problem: Problem) -> Penalty:
         # the solvers of weight decay know its penalty by its class

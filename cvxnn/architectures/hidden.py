@@ -24,6 +24,7 @@ from ..program import Problem
 from .base import (
     check_count,
     check_hidden_bias,
+    check_skip,
     design_matrix,
     free_constants,
     sampled_gates,
@@ -138,6 +139,7 @@ class GatedHidden(HiddenPenalty):
     auto_gates: ClassVar[int]
 
     patterns: str | int | tuple | np.ndarray
+    skip: bool = False
 
     def _design(self, problem: Problem) -> np.ndarray:
         check_hidden_bias(self.hidden_bias)
@@ -149,7 +151,14 @@ class GatedHidden(HiddenPenalty):
         return design_matrix(problem, self.hidden_bias)
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement:
-        """Return the gates and their patterns."""
+        """Return the gates and their patterns; a skip connection is the zero gate, and comes first."""
+        check_skip(self.skip)
+        X, found = self._design(problem), self._chosen(problem, random_state)
+        if not self.skip:
+            return found
+        return Arrangement.from_gates(X, np.vstack([np.zeros(X.shape[1]), found.gates]))
+
+    def _chosen(self, problem: Problem, random_state: np.random.Generator) -> Arrangement:
         X = self._design(problem)
         if isinstance(self.patterns, np.ndarray):
             if self.patterns.ndim != 2 or self.patterns.shape[1] != X.shape[1]:

@@ -27,11 +27,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..feature_penalties import WeightPenalty
-from .programs import GrownByPrograms
+from .skip import WithSkip
 
 
 @dataclass(frozen=True)
-class ReLU(GrownByPrograms):
+class ReLU(WithSkip):
     """Two-layer ReLU networks with one output.
 
     Parameters
@@ -46,6 +46,14 @@ class ReLU(GrownByPrograms):
     penalty : {"l2", "l1"}, Groups or Elastic, default="l2"
         The norm of hidden weights in the network's penalty, ``1/2 sum_j (Omega(w_j)^2 + a_j^2)``; "l2" is
         weight decay, for the others see :mod:`cvxnn.feature_penalties`.
+    skip : bool, default=False
+        Whether there is a linear neuron beside the ReLU neurons, which pays like them: a skip connection,
+        see :mod:`cvxnn.architectures.skip`. Not with a free hidden bias, which brings one.
+
+    Raises
+    ------
+    ValueError
+        If a skip connection does not go with the rest.
     """
 
     name: ClassVar[str] = "relu"
@@ -53,6 +61,10 @@ class ReLU(GrownByPrograms):
     hidden_bias: str | None = "penalized"
     patterns: str | int | tuple = "auto"
     penalty: WeightPenalty = "l2"
+    skip: bool = False
+
+    def __post_init__(self) -> None:
+        self.check()
 
     @property
     def leak(self) -> float:

@@ -65,6 +65,8 @@ class VectorGatedReLU(GatedHidden, VectorArchitecture):
         through samples, see :mod:`cvxnn.geometric`.
     coupling : {"joint", "separate"}, default="joint"
         Weight decay (nuclear norms), or networks that share nothing between outputs.
+    skip : bool, default=False
+        Whether the zero gate, a linear skip connection, joins the other gates.
     """
 
     name: ClassVar[str] = "gated_relu"
@@ -73,6 +75,7 @@ class VectorGatedReLU(GatedHidden, VectorArchitecture):
     hidden_bias: str | None = "penalized"
     patterns: str | int | tuple | np.ndarray = "auto"
     coupling: str = "joint"
+    skip: bool = False
 
     def _design(self, problem: Problem) -> np.ndarray:
         check_coupling(self.coupling)
