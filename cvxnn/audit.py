@@ -167,8 +167,8 @@ def certify(
     judge_of = get_architecture(family, bias, patterns, outputs, shared, norm)
     if reading.bare:
         reading = replace(reading, network=_adopted(reading.network, judge_of))
-    # An object says itself what it is; but gates belong to the network.
-    elif judge_of.reads(reading.network) and (isinstance(family, str) or gated):
+    # An object says itself what it is; but gates and frozen layers belong to the network.
+    elif judge_of.reads(reading.network) and (isinstance(family, str) or gated or judge_of.staged):
         judge_of = judge_of.like(reading.network)
     problem = Problem.from_alpha(X, y, weights, chosen, alpha, free)
     judge_of.cost(reading.network)  # refuses a network of another family before any work
@@ -199,8 +199,16 @@ def _family_of(reading: Reading, architecture: str | Architecture) -> str | Arch
     """The family of a network by its layers, or by what it says of itself, unless another was asked for."""
     if architecture != "relu":
         return architecture
-    named = next((name for name, family in ARCHITECTURES.items() if family.reads(reading.network)), "relu")
-    return reading.family if named == "relu" and reading.family is not None else named
+    # families of stages read the networks of all others, on top of frozen layers
+    known = sorted(ARCHITECTURES.items(), key=lambda item: item[1].staged)
+    named = next((name for name, family in known if family.reads(reading.network)), "relu")
+    if named in {name for name, family in known if family.staged} and reading.family is None:
+        raise ValueError(
+            f"{reading.network!r} has several hidden layers: pass architecture='{named}' to judge its last "
+            "two layers, the others taken as they are"
+        )
+    said = reading.family.name if isinstance(reading.family, Architecture) else reading.family
+    return reading.family if named in ("relu", said) and reading.family is not None else named
 
 
 def _adopted(network: Network, family: Architecture) -> Network:
@@ -296,18 +304,33 @@ def _from_arrays(W1: Any, b1: Any, W2: Any, b2: Any) -> Reading:
 
 
 def _from_sklearn(mlp: Any) -> Reading:
-    if len(mlp.coefs_) != 2 or mlp.activation not in ("relu", "identity"):
+    deep = len(mlp.coefs_) > 2
+    if mlp.activation != "relu" and (deep or mlp.activation != "identity"):
         raise ValueError(
             f"the MLP has {len(mlp.coefs_) - 1} hidden layers with activation {mlp.activation!r}: "
-            "pass one with a single hidden layer and activation='relu' or 'identity'"
+            "pass one with activation='relu', or a single hidden layer and 'identity'"
         )
-    plain = _from_arrays(mlp.coefs_[0], mlp.intercepts_[0], mlp.coefs_[1], mlp.intercepts_[1])
+    plain = _from_arrays(mlp.coefs_[-2], mlp.intercepts_[-2], mlp.coefs_[-1], mlp.intercepts_[-1])
+    if deep:
+        plain = _on_top(list(zip(mlp.coefs_[:-2], mlp.intercepts_[:-2], strict=True)), plain)
     classes = getattr(mlp, "classes_", None)
     if mlp.out_activation_ == "logistic" and plain.network.n_outputs > 1:
         raise ValueError("the MLP was trained on several labels per sample: pass one trained on classes")
     loss = "squared_error" if classes is None else "log_loss"
-    network = _with(plain.network, 1.0 if mlp.activation == "identity" else 0.0)
+    network = _with(plain.network, 1.0) if mlp.activation == "identity" else plain.network
     return Reading(network, "free", True, loss, classes)
+
+
+def _on_top(hidden: list[tuple[Any, Any]], top: Reading) -> Reading:
+    """A two-layer network on top of hidden layers of ReLUs, weights (inputs, units) and biases or None."""
+    below: list[layers.Layer] = []
+    for weight, bias in hidden:
+        W = to_numpy(weight)
+        b = np.zeros(W.shape[1]) if bias is None else np.ravel(to_numpy(bias))
+        if not (np.all(np.isfinite(W)) and np.all(np.isfinite(b))):
+            raise ValueError("the network's weights are not all finite: it has diverged; train it again")
+        below += [Affine(W, b), layers.ReLU()]
+    return replace(top, network=Network((*below, *top.network.layers)), bare=False)
 
 
 def _from_torch(module: Any) -> Reading:
@@ -315,20 +338,25 @@ def _from_torch(module: Any) -> Reading:
     # Only a Sequential is known to compute what its children say.
     middle = names[1:-1]
     outer = [*names[:1], *names[-1:]] == ["Linear", "Linear"] and len(names) > 1
-    known = outer and middle in (["ReLU"], ["LeakyReLU"], [])
+    deep = outer and len(names) % 2 == 1 and len(names) > 3 and middle == ["ReLU", "Linear"] * (
+        len(names) // 2 - 1
+    ) + ["ReLU"]
+    known = deep or (outer and middle in (["ReLU"], ["LeakyReLU"], []))
     if not known or type(module).__name__ != "Sequential":
         raise ValueError(
             f"the torch module {type(module).__name__} has the layers {names}: "
             "pass Sequential(Linear, ReLU, Linear)"
         )
     children = list(module.children())
-    first, last = children[0], children[-1]
+    first, last = children[-3 if deep else 0], children[-1]
     slope = {"ReLU": 0.0, "LeakyReLU": getattr(children[1], "negative_slope", 0.0)}.get(
         "".join(middle), 1.0
     )
     b1 = None if first.bias is None else to_numpy(first.bias)
     b2 = None if last.bias is None else to_numpy(last.bias)
     plain = _from_arrays(to_numpy(first.weight).T, b1, to_numpy(last.weight).T, b2)
+    if deep:
+        return _on_top([(c.weight.T, c.bias) for c in children[:-3:2]], plain)
     return replace(plain, network=_with(plain.network, float(slope)), bare=False)
 
 
