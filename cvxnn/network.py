@@ -21,17 +21,33 @@ from typing import Any
 
 import numpy as np
 
-from .layers import LAYERS, Absolute, Activation, Affine, Gated, Layer, LeakyReLU, ReLU, Threshold
+from .layers import (
+    LAYERS,
+    Absolute,
+    Activation,
+    Affine,
+    Conv,
+    Gated,
+    GatedConv,
+    Layer,
+    LeakyReLU,
+    Pool,
+    ReLU,
+    Threshold,
+)
 
 __all__ = [
     "LAYERS",
     "Absolute",
     "Activation",
     "Affine",
+    "Conv",
     "Gated",
+    "GatedConv",
     "Layer",
     "LeakyReLU",
     "Network",
+    "Pool",
     "ReLU",
     "Threshold",
 ]
