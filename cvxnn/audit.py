@@ -179,8 +179,8 @@ def certify(
     judge_of = get_architecture(family, bias, patterns, outputs, shared, norm)
     if reading.bare:
         reading = replace(reading, network=_adopted(reading.network, judge_of))
-    # An object says itself what it is; but gates and geometry belong to the network.
-    elif judge_of.reads(reading.network) and (isinstance(family, str) or own):
+    # An object says itself what it is; but gates, geometry and frozen layers belong to the network.
+    elif judge_of.reads(reading.network) and (isinstance(family, str) or own or judge_of.staged):
         judge_of = judge_of.like(reading.network)
     problem = Problem.from_alpha(X, y, weights, chosen, alpha, free)
     judge_of = judge_of.on(problem)
@@ -212,8 +212,16 @@ def _family_of(reading: Reading, architecture: str | Architecture) -> str | Arch
     """The family of a network by its layers, or by what it says of itself, unless another was asked for."""
     if architecture != "relu":
         return architecture
-    named = next((name for name, family in ARCHITECTURES.items() if family.reads(reading.network)), "relu")
-    return reading.family if named == "relu" and reading.family is not None else named
+    # families of stages read the networks of all others, on top of frozen layers
+    known = sorted(ARCHITECTURES.items(), key=lambda item: item[1].staged)
+    named = next((name for name, family in known if family.reads(reading.network)), "relu")
+    if named in {name for name, family in known if family.staged} and reading.family is None:
+        raise ValueError(
+            f"{reading.network!r} has several hidden layers: pass architecture='{named}' to judge its last "
+            "two layers, the others taken as they are"
+        )
+    said = reading.family.name if isinstance(reading.family, Architecture) else reading.family
+    return reading.family if named in ("relu", said) and reading.family is not None else named
 
 
 def _adopted(network: Network, family: Architecture) -> Network:
@@ -311,18 +319,33 @@ def _from_arrays(W1: Any, b1: Any, W2: Any, b2: Any) -> Reading:
 
 
 def _from_sklearn(mlp: Any) -> Reading:
-    if len(mlp.coefs_) != 2 or mlp.activation not in ("relu", "identity"):
+    deep = len(mlp.coefs_) > 2
+    if mlp.activation != "relu" and (deep or mlp.activation != "identity"):
         raise ValueError(
             f"the MLP has {len(mlp.coefs_) - 1} hidden layers with activation {mlp.activation!r}: "
-            "pass one with a single hidden layer and activation='relu' or 'identity'"
+            "pass one with activation='relu', or a single hidden layer and 'identity'"
         )
-    plain = _from_arrays(mlp.coefs_[0], mlp.intercepts_[0], mlp.coefs_[1], mlp.intercepts_[1])
+    plain = _from_arrays(mlp.coefs_[-2], mlp.intercepts_[-2], mlp.coefs_[-1], mlp.intercepts_[-1])
+    if deep:
+        plain = _on_top(list(zip(mlp.coefs_[:-2], mlp.intercepts_[:-2], strict=True)), plain)
     classes = getattr(mlp, "classes_", None)
     if mlp.out_activation_ == "logistic" and plain.network.n_outputs > 1:
         raise ValueError("the MLP was trained on several labels per sample: pass one trained on classes")
     loss = "squared_error" if classes is None else "log_loss"
-    network = _with(plain.network, 1.0 if mlp.activation == "identity" else 0.0)
+    network = _with(plain.network, 1.0) if mlp.activation == "identity" else plain.network
     return Reading(network, "free", True, loss, classes)
+
+
+def _on_top(hidden: list[tuple[Any, Any]], top: Reading) -> Reading:
+    """A two-layer network on top of hidden layers of ReLUs, weights (inputs, units) and biases or None."""
+    below: list[layers.Layer] = []
+    for weight, bias in hidden:
+        W = to_numpy(weight)
+        b = np.zeros(W.shape[1]) if bias is None else np.ravel(to_numpy(bias))
+        if not (np.all(np.isfinite(W)) and np.all(np.isfinite(b))):
+            raise ValueError("the network's weights are not all finite: it has diverged; train it again")
+        below += [Affine(W, b), layers.ReLU()]
+    return replace(top, network=Network((*below, *top.network.layers)), bare=False)
 
 
 def _from_torch(module: Any, X: Any, sample_weight: Any) -> Reading:
@@ -330,14 +353,16 @@ def _from_torch(module: Any, X: Any, sample_weight: Any) -> Reading:
     # Only a Sequential is known to compute what its children say.
     middle = names[1:-1]
     outer = [*names[:1], *names[-1:]] == ["Linear", "Linear"] and len(names) > 1
-    known = outer and middle in (["ReLU"], ["LeakyReLU"], ["BatchNorm1d", "ReLU"], [])
+    repeated = ["ReLU", "Linear"] * (len(names) // 2 - 1)
+    deep = outer and len(names) % 2 == 1 and len(names) > 3 and middle == [*repeated, "ReLU"]
+    known = deep or (outer and middle in (["ReLU"], ["LeakyReLU"], ["BatchNorm1d", "ReLU"], []))
     if not known or type(module).__name__ != "Sequential":
         raise ValueError(
             f"the torch module {type(module).__name__} has the layers {names}: "
             "pass Sequential(Linear, ReLU, Linear), or with BatchNorm1d before the ReLU"
         )
     children = list(module.children())
-    first, last = children[0], children[-1]
+    first, last = children[-3 if deep else 0], children[-1]
     weight = to_numpy(first.weight).T
     b1 = None if first.bias is None else to_numpy(first.bias)
     b2 = None if last.bias is None else to_numpy(last.bias)
@@ -348,6 +373,8 @@ def _from_torch(module: Any, X: Any, sample_weight: Any) -> Reading:
         "".join(middle[-1:]), 1.0
     )
     plain = _from_arrays(weight, b1, to_numpy(last.weight).T, b2)
+    if deep:
+        return _on_top([(c.weight.T, c.bias) for c in children[:-3:2]], plain)
     family = "batchnorm" if normalised else None
     return replace(plain, network=_with(plain.network, float(slope)), bare=False, family=family)
 

@@ -77,6 +77,9 @@ class Proof:
 class Oracle(ABC):
     """Bounds the price of a dual variable for one problem; made by an architecture."""
 
+    #: Layers in front of the neurons that are priced, which all networks compared with share.
+    frozen: int = 0
+
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
 
@@ -128,6 +131,10 @@ class Certificate:
         Number of neurons.
     alpha : float
         Strength of the penalty the objective was taken at.
+    frozen : int
+        Hidden layers that were taken as they are, in networks trained layer by layer. Where there are any
+        the penalty is on the last two layers, and the bound holds against networks with the same frozen
+        layers: it says how good the last stage is, and nothing about other deep networks.
     """
 
     objective: float
@@ -137,14 +144,19 @@ class Certificate:
     search_gap: float
     width: int
     alpha: float
+    frozen: int = 0
 
     def sentence(self) -> str:
         """Say in words what the bound holds against."""
-        return {
-            "global": "no network of any width can be below",
-            "bounded": "no network of any width can be below",
-            "patterns": "no network with the same activation patterns can be below",
+        against = {
+            "global": "no network of any width",
+            "bounded": "no network of any width",
+            "patterns": "no network with the same activation patterns",
         }[self.scope]
+        if self.frozen:
+            layers = "frozen hidden layer" if self.frozen == 1 else f"{self.frozen} frozen hidden layers"
+            against = against.replace("network", "last stage") + f" on the same {layers}"
+        return f"{against} can be below"
 
     def __str__(self) -> str:
         neurons = "1 neuron" if self.width == 1 else f"{self.width} neurons"
@@ -280,5 +292,6 @@ def judge_and_prove(
         search_gap=min(nearest, gap),
         width=network.width,
         alpha=problem.beta / total,
+        frozen=oracle.frozen,
     )
     return certificate, best

@@ -17,6 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .architectures import Architecture
+from .architectures.base import Stage
 from .certificate import Certificate
 from .feature_penalties import WeightPenalty, check_penalty, is_weight_decay
 from .losses import Loss, get_loss
@@ -45,6 +46,7 @@ class ConvexNet(BaseEstimator):
     history_: list[Moment]
     n_iter_: int
     low_rank_: LowRank
+    stages_: list[Stage]
 
     def __init__(
         self,
@@ -122,6 +124,8 @@ class ConvexNet(BaseEstimator):
         self.certificate_ = trained.certificate
         self.history_ = trained.history
         self.n_iter_ = trained.n_iter
+        if trained.stages:
+            self.stages_ = trained.stages
         if trained.status is not Status.optimal:
             warnings.warn(
                 f"{trained.status.value} The certificate holds: {trained.certificate}",

@@ -204,6 +204,8 @@ def train_low_rank(
         )
     if not architecture.rotates:
         raise ValueError(f"{architecture.name} networks know where features are: pass rank=None")
+    if architecture.staged:
+        raise ValueError(f"{architecture.name} networks take no rank: pass None, and PCA in a pipeline")
     if isinstance(getattr(architecture, "patterns", None), np.ndarray):
         raise ValueError("gates given as an array do not fit reduced data: pass a number with rank")
     if not is_weight_decay(getattr(architecture, "penalty", "l2")):

@@ -305,7 +305,7 @@ def transfer(points: list[Point], problem: Problem) -> list[Point]:
     problem : Problem
         Its own beta does not matter.
     """
-    if any(point.certificate.scope != "bounded" for point in points):
+    if not _comparable(points):
         return points
     total = problem.total_weight
     raised = []
@@ -315,6 +315,11 @@ def transfer(points: list[Point], problem: Problem) -> list[Point]:
         bounds = [scale(there, p.proof.Z, p.alpha * total * (1.0 + 1e-9))[1] for p in points]
         raised.append(_lifted(point, max(bounds) * (1.0 - 1e-13) / total))
     return raised
+
+
+def _comparable(points: list[Point]) -> bool:
+    """Whether bounds can be raised, and are about one family: frozen layers differ between alphas."""
+    return all(point.certificate.scope == "bounded" and not point.certificate.frozen for point in points)
 
 
 def _lifted(point: Point, bound: float) -> Point:
@@ -337,7 +342,7 @@ def concave(points: list[Point], alpha_max: float, null: float) -> list[Point]:
         From here on the objective of the best constant, `null` per sample, is the least there is.
     null : float
     """
-    if not points or any(point.certificate.scope != "bounded" for point in points):
+    if not points or not _comparable(points):
         return points
     known = [(0.0, 0.0), *((p.alpha, p.certificate.lower_bound) for p in reversed(points))]
     known.append((max(alpha_max, points[0].alpha), null))

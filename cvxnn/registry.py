@@ -13,6 +13,9 @@ from types import ModuleType
 from typing import TypeVar
 
 T = TypeVar("T")
+#: What was discovered, by package and base class: for members that are made of others, which may not
+#: import each other.
+_FOUND: dict[tuple[str, type], dict[str, type]] = {}
 
 
 def discover(
@@ -54,4 +57,10 @@ def discover(
             if name in found:
                 raise ValueError(f"two members of {package} are called {name!r}: rename one")
             found[name] = member
+    _FOUND[package, base] = dict(sorted(found.items()))
     return dict(sorted(found.items()))
+
+
+def members(package: str, base: type[T]) -> dict[str, type[T]]:
+    """Return what :func:`discover` found for a base class in a package, by name."""
+    return dict(_FOUND[package, base])

@@ -120,7 +120,9 @@ def outline(
             start = networks[-1] if networks and networks[-1].width else None
             effort = Effort(FOLD_TOL, max_iter, np.random.default_rng(random_state), start=start)
             oracle = ground.oracle.at(there.beta)
-            training = _grown(architecture.train(there, ground.arrangement, oracle, effort))
+            training = architecture.train(there, ground.arrangement, oracle, effort)
+            # what is there before the first program may be a network of the first stage only
+            training = training if architecture.staged else _grown(training)
             network, status, _ = drive(training, effort, deadline, lambda _: None)
             if status is Status.interrupted:
                 raise KeyboardInterrupt

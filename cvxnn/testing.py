@@ -239,12 +239,15 @@ def _check_certificate(
         "training",
         f"ended with a search gap of {certificate.search_gap:.1e}",
     )
-    oracle = architecture.oracle(problem, arrangement)
-    again = judge(trained.network, oracle.problem, architecture, oracle, max_iter=20)
+    family = architecture.given(trained.network)
+    if family is not architecture:
+        arrangement = family.arrange(problem, np.random.default_rng(0))
+    oracle = family.oracle(problem, arrangement)
+    again = judge(trained.network, oracle.problem, family, oracle, max_iter=20)
     require(again.lower_bound <= objective, "no certificate is wrong", "the judge's bound is too high")
     if certificate.scope != "patterns":
         U = rng.normal(size=(N_NEURONS, problem.X.shape[1] + 1))
-        rival = _rival(oracle.problem, architecture.unit_neurons(problem, arrangement, U))
+        rival = _rival(oracle.problem, family.unit_neurons(problem, arrangement, U))
         for claim in (certificate, again):
             require(
                 claim.lower_bound * total <= rival,

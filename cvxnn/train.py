@@ -23,7 +23,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from .architectures import ARCHITECTURES, VECTOR_ARCHITECTURES, Architecture
-from .architectures.base import Effort, Progress
+from .architectures.base import Effort, Progress, Stage
 from .arrangement import Arrangement
 from .certificate import Certificate, Oracle, Proof, judge_and_prove
 from .feature_penalties import WeightPenalty, is_weight_decay
@@ -84,6 +84,9 @@ class Trained:
         The dual variable of the network.
     proof : Proof
         The dual point that proves the certificate's lower bound.
+    stages : list of Stage
+        Of a family that trains stage by stage: all of them, with `network` and `certificate` the last;
+        else empty.
     """
 
     network: Network
@@ -93,6 +96,7 @@ class Trained:
     status: Status
     dual: np.ndarray = field(repr=False)
     proof: Proof = field(repr=False)
+    stages: list[Stage] = field(default_factory=list, repr=False, kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,8 +293,7 @@ def train(
     rng = np.random.default_rng(random_state)
     ground = ground or Ground.prepare(problem, architecture, rng, max_time)
     arrangement, oracle = ground.arrangement, ground.oracle.at(problem.beta)
-    judge_by = with_bound(oracle, bound)
-    effort = Effort(tol, max_iter, rng, start=start, deadline=deadline)
+    effort = Effort(tol, max_iter, rng, start=start, deadline=deadline, bound_iter=bound_iter)
     history: list[Moment] = []
 
     def note(line: Progress, bound: float = 0.0) -> None:
@@ -312,6 +315,8 @@ def train(
         network, status, n_iter = drive(training, effort, deadline, note)
         if network is None:
             network = architecture.nothing(problem)
+        oracle = effort.oracle or oracle
+        judge_by = with_bound(oracle, bound)
         left = max(1.0, deadline - time.perf_counter())
         dual = _dual(network, oracle.problem, effort)
         certificate, proof = _certify(network, dual, architecture, judge_by, bound_iter, left)
@@ -324,7 +329,8 @@ def train(
     elif status is Status.optimal:
         # That was the last program's gap, not the network's.
         status = Status.max_iter if n_iter >= max_iter else Status.stalled
-    return Trained(network, certificate, history, max(n_iter, 1), status, dual, proof)
+    stages = [*effort.stages, Stage(network, certificate)] if architecture.staged else []
+    return Trained(network, certificate, history, max(n_iter, 1), status, dual, proof, stages=stages)
 
 
 def drive(

@@ -23,8 +23,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ..arrangement import Arrangement
-from ..certificate import Oracle
+from ..certificate import Certificate, Oracle
 from ..geometric import wedge_gates, wedge_number
+from ..layers import Layer
 from ..network import Affine, Network
 from ..program import Master, Problem, Program, Solution
 
@@ -58,6 +59,22 @@ class Progress:
     Z: np.ndarray | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A finished stage of a training that goes stage by stage.
+
+    Parameters
+    ----------
+    network : Network
+        The whole network up to here: frozen layers, and the two layers that the stage trained.
+    certificate : Certificate
+        Of the stage: against networks with the same frozen layers.
+    """
+
+    network: Network
+    certificate: Certificate
+
+
 @dataclass
 class Effort:
     """How hard to train: shared by all architectures.
@@ -76,6 +93,13 @@ class Effort:
         penalty, to start from.
     deadline : float
         Of :func:`time.perf_counter`, for moves that would run past it; between moves the driver stops.
+    bound_iter : int
+        Iteration budget of the certificates of stages, where a training has several.
+    stages : list of Stage
+        Filled while training with the stages that are finished, all but the last.
+    oracle : Oracle or None
+        Set by a training whose networks so far are judged by another oracle than the one it was given: that
+        of a later stage.
     """
 
     tol: float
@@ -84,6 +108,9 @@ class Effort:
     history: list[Progress] = field(default_factory=list)
     start: Network | None = None
     deadline: float = float("inf")
+    bound_iter: int = 0
+    stages: list[Stage] = field(default_factory=list)
+    oracle: Oracle | None = None
 
 
 Training = Generator[Master | Progress, Solution | None, Network]
@@ -100,6 +127,8 @@ class Architecture(ABC):
     #: Whether statistics of the data are folded into plain weights, so that their biases say nothing about
     #: the family's own.
     folded: ClassVar[bool] = False
+    #: Whether training goes stage by stage, so that certificates take the layers in front as given.
+    staged: ClassVar[bool] = False
 
     @abstractmethod
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
@@ -218,6 +247,23 @@ class Architecture(ABC):
     def like(self, network: Network) -> Architecture:
         """Return this family with what the layers of one of its networks determine."""
         return self
+
+    def given(self, network: Network) -> Architecture:
+        """Return the family that the certificate of a trained network is about: this one.
+
+        Where training goes stage by stage it is that of networks with the same frozen layers.
+        """
+        return self
+
+    def hidden_units(self, network: Network) -> tuple[Layer, ...]:
+        """Return layers that compute the outputs of a network's hidden neurons, each scaled to cost one.
+
+        Raises
+        ------
+        ValueError
+            If a family's neurons make no features for another stage.
+        """
+        raise ValueError(f"{self.name!r} networks are no stages of a deep one: pass stage='relu'")
 
     def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: Any) -> Network:
         """Return a network of this family from plain weights; not every family can.

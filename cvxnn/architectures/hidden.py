@@ -16,6 +16,7 @@ import numpy as np
 
 from ..arrangement import Arrangement
 from ..feature_penalties import FeatureNorm, WeightPenalty, feature_norm, is_weight_decay
+from ..layers import Layer
 from ..network import Absolute, Activation, Affine, Gated, LeakyReLU, Network, ReLU
 from ..norm_pricing import NormDesign
 from ..oracles import Design
@@ -64,7 +65,7 @@ class ReLUHidden(HiddenPenalty):
     @classmethod
     def reads(cls, network: Network) -> bool:
         """Whether the layers of a network are those of this family."""
-        return any(isinstance(layer, cls.layer) for layer in network.layers[1:2])
+        return len(network.layers) == 3 and isinstance(network.layers[1], cls.layer)
 
     @property
     def leak(self) -> float:
@@ -113,11 +114,22 @@ class ReLUHidden(HiddenPenalty):
             )
         return self.sizes_of(first.weight, first.bias)
 
+    def hidden_units(self, network: Network) -> tuple[Layer, ...]:
+        """Return the hidden layer with neurons of norm one, which the activation lets through."""
+        first, size = network.layers[0], positive(self.hidden_norms(network))
+        assert isinstance(first, Affine)
+        return Affine(first.weight / size, first.bias / size), network.layers[1]
+
     def unit_outputs(self, problem: Problem, U: np.ndarray) -> np.ndarray:
         """Return the hidden outputs (k, n) of unit neurons in the directions ``U`` (k, d + 1)."""
         full = design_matrix(problem, self.hidden_bias)
         U = U[:, : full.shape[1]]
         return rectify(full @ (U / self.sizes(U)[:, None]).T, self.leak).T
+
+
+def positive(sizes: np.ndarray) -> np.ndarray:
+    """Sizes to divide by, (m,): one in the place of zero, which free biases may leave."""
+    return np.where(sizes > 0.0, sizes, 1.0)
 
 
 def leak_of(layer: object) -> float | None:
@@ -133,7 +145,7 @@ class GatedHidden(HiddenPenalty):
     @classmethod
     def reads(cls, network: Network) -> bool:
         """Whether the layers of a network are those of this family."""
-        return isinstance(network.layers[0], Gated)
+        return len(network.layers) == 2 and isinstance(network.layers[0], Gated)
 
     #: How many gates ``patterns="auto"`` draws.
     auto_gates: ClassVar[int]
@@ -209,6 +221,12 @@ class GatedHidden(HiddenPenalty):
         if self.hidden_bias is None and np.any(first.bias != 0):
             raise ValueError("the network has hidden biases: pass hidden_bias='penalized', not None")
         return self.sizes_of(first.weight, first.bias)
+
+    def hidden_units(self, network: Network) -> tuple[Layer, ...]:
+        """Return the gated layer with neurons of norm one."""
+        first, size = network.layers[0], positive(self.hidden_norms(network))
+        assert isinstance(first, Gated)
+        return (Gated(first.gates, first.gate_bias, first.weight / size, first.bias / size),)
 
     def like(self, network: Network) -> Any:
         """Return the family with the gates of a network."""

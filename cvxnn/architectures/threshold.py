@@ -100,7 +100,7 @@ class Threshold(Architecture):
 
     @classmethod
     def reads(cls, network: Network) -> bool:
-        return any(isinstance(layer, Step) for layer in network.layers[1:2])
+        return len(network.layers) == 3 and isinstance(network.layers[1], Step)
 
     def _design(self, problem: Problem) -> np.ndarray:
         check_hidden_bias(self.hidden_bias)

@@ -1,0 +1,375 @@
+r"""Deep networks trained layer by layer, one certified program for each stage.
+
+Stage j sees features x_j, the data themselves at first, and trains a two-layer network on them to global
+optimality,
+
+    minimise   sum_i s_i loss(f_j(x_ji), y_i) + beta * R(f_j),        f_j(x) = sum_k a_k h_k(x) + c,
+
+with the penalty R of its family (weight decay on its two layers). Its hidden units, scaled to cost one, are
+frozen and become the next features, ``x_{j+1} = h(x_j)``, or ``[x_j, h(x_j)]`` with skip features; its output
+layer is thrown away, except that of the last stage. The result is one deep network.
+
+**What is certified is every stage, never the deep network**: given its frozen layers no network in the scope
+has a lower objective, which counts the penalty of the last two layers only. Nothing is said about other
+frozen layers. The final certificate is that of the last stage, and says so.
+
+The objective of a stage is not above that of the stage before (:mod:`cvxnn.frozen_layers` has the proof) where
+a copy of the predictor costs no more than the predictor did: with ReLU, absolute-value and gated units, which
+are compared with a gate that is always open for this, and with skip features in every family that can have
+them; the gates of earlier stages then stay. Training starts a stage from that copy and never returns anything
+worse. Other stages may rise.
+
+For one sample x = y = 1 without bias and beta < 1 the first stage ends at ``beta - beta^2 / 2``; its unit of
+cost one computes 1 again, so the second stage has the same program and the same optimum.
+
+References: Belilovsky, Eickenberg and Oyallon, "Greedy layerwise learning can scale to ImageNet", ICML 2019;
+Sahiner, Ergen, Ozturkler, Pauly, Mardani and Pilanci, ICML 2022 (convex stages); Pilanci and Ergen, ICML 2020.
+"""
+
+from __future__ import annotations
+
+import numbers
+import time
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..arrangement import Arrangement
+from ..certificate import Certificate, Oracle, judge
+from ..frozen_layers import (
+    FrozenOracle,
+    Layers,
+    copied_by_skip,
+    copied_by_units,
+    features,
+    split,
+    with_skip,
+)
+from ..network import Network
+from ..program import Problem, Program, Solution
+from ..registry import members
+from .base import Architecture, Effort, Progress, Stage, Training, VectorArchitecture
+from .hidden import GatedHidden
+
+
+class Stages:
+    """What layer-wise networks of one and of several outputs share."""
+
+    staged: ClassVar[bool] = True
+
+    hidden_bias: str | None
+    patterns: Any
+    stages: int
+    stage: str | Architecture
+    skip: bool
+    frozen: Layers
+
+    def __post_init__(self) -> None:
+        # an object as a stage has parameters of its own: say the same here
+        for name in ("hidden_bias", "patterns", "coupling"):
+            if isinstance(self.stage, Architecture) and hasattr(self, name):
+                object.__setattr__(self, name, getattr(self.stage, name, getattr(self, name)))
+
+    @classmethod
+    def reads(cls, network: Network) -> bool:
+        """Whether a network is a two-layer one of some family on top of hidden layers."""
+        tops = [family.reads for family in cls._families().values() if not family.staged]
+        found = next(filter(None, (split(network, reads) for reads in tops)), None)
+        return found is not None and bool(found[0])
+
+    @classmethod
+    def _families(cls) -> dict[str, type[Architecture]]:
+        kind = VectorArchitecture if issubclass(cls, VectorArchitecture) else Architecture
+        return members(__package__ or "", kind)  # type: ignore[type-abstract]
+
+    def family(self) -> Architecture:
+        """Return the family of the two-layer networks that the stages train.
+
+        Raises
+        ------
+        ValueError
+            If there is none of this name, or numbers and switches of this family are none.
+        """
+        if (
+            not isinstance(self.stages, numbers.Integral)
+            or isinstance(self.stages, bool)
+            or self.stages < 1
+        ):
+            raise ValueError(
+                f"stages={self.stages!r} is no number of stages: pass an integer of at least 1"
+            )
+        if not isinstance(self.skip, bool | np.bool_):
+            raise ValueError(f"skip={self.skip!r} is no switch: pass True or False")
+        known = {name: kind for name, kind in self._families().items() if not kind.staged}
+        if isinstance(self.stage, Architecture) and not self.stage.staged:
+            return self.stage
+        if not isinstance(self.stage, str) or self.stage not in known:
+            names = ", ".join(map(repr, known))
+            raise ValueError(
+                f"stage={self.stage!r} is no family of two-layer networks: pass one of {names}"
+            )
+        kind = known[self.stage]
+        parts = {part.name for part in fields(kind)}  # type: ignore[arg-type]
+        given = {name: getattr(self, name, None) for name in ("hidden_bias", "patterns", "coupling")}
+        return kind(**{name: value for name, value in given.items() if name in parts})
+
+    def for_outputs(self, outputs: int) -> Architecture:
+        """Return this family, or its sister, with networks of a number of outputs."""
+        if isinstance(self, VectorArchitecture) == (outputs > 1):
+            return self
+        kind = VectorLayerwise if outputs > 1 else Layerwise
+        parts = {part.name: getattr(self, part.name) for part in fields(kind) if hasattr(self, part.name)}
+        if isinstance(self.stage, Architecture):
+            parts["stage"] = self.stage.for_outputs(outputs)
+        return kind(**parts)
+
+    def inner(self, problem: Problem) -> Problem:
+        """Return the problem on the features of the frozen layers."""
+        return replace(problem, X=features(self.frozen, problem.X))
+
+    def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
+        return self.family().arrange(self.inner(problem), random_state)
+
+    def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
+        """The program of the first stage on the frozen layers there are."""
+        return self.family().lift(self.inner(problem), arrangement)
+
+    def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
+        return self._deep(self.family().decode(self.inner(problem), arrangement, solution))
+
+    def _deep(self, top: Network) -> Network:
+        return Network((*self.frozen, *top.layers))
+
+    def cost(self, network: Network) -> float:
+        """The penalty of the last two layers; frozen layers pay nothing.
+
+        Raises
+        ------
+        ValueError
+            If the last layers are not those of the stage's family.
+        """
+        family = self.family()
+        parts = split(network, family.reads)
+        return family.cost(network if parts is None else parts[1])
+
+    def oracle(self, problem: Problem, arrangement: Arrangement | None) -> FrozenOracle:
+        return self.oracle_within(problem, arrangement, None)
+
+    def oracle_within(
+        self, problem: Problem, arrangement: Arrangement | None, max_time: float | None
+    ) -> FrozenOracle:
+        """The oracle of the first stage on the frozen layers there are."""
+        family = self.family()
+        inner = family.oracle_within(self.inner(problem), arrangement, max_time)
+        return FrozenOracle(problem, inner, self.frozen, family.reads)
+
+    def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
+        inner = self.inner(problem)
+        if inner.X.shape[1] + 1 != U.shape[1]:
+            # arbitrary directions in the space of the features
+            U = U @ np.random.default_rng(0).standard_normal((U.shape[1], inner.X.shape[1] + 1))
+        return self.family().unit_neurons(inner, arrangement, U)
+
+    def nothing(self, problem: Problem) -> Network:
+        return self._deep(self.family().nothing(self.inner(problem)))
+
+    def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: Any) -> Network:
+        """A two-layer network on the frozen layers there are."""
+        return self._deep(self.family().adopt(W1, b1, w2, c))
+
+    def like(self, network: Network) -> Architecture:
+        """Return the family of one stage on the frozen layers of a network; the stage is that of its last
+        layers, ours if they are."""
+        family = self.family()
+        parts = split(network, family.reads)
+        if parts is None:
+            others = [kind for kind in self._families().values() if not kind.staged]
+            named = next((kind for kind in others if split(network, kind.reads) is not None), None)
+            if named is None:
+                return self
+            return replace(self, stage=named.name).like(network)  # type: ignore[type-var]
+        return replace(self, frozen=parts[0], stages=1, stage=family.like(parts[1]))  # type: ignore[type-var]
+
+    given = like
+
+    def train(
+        self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
+    ) -> Training:
+        assert isinstance(oracle, FrozenOracle)
+        at, copy, before = self, None, float("inf")
+        for k in range(self.stages):
+            if k:
+                arrangement = at.arrange(problem, effort.random_state)
+                spare = self._share(effort, self.stages - k) - time.perf_counter()
+                oracle = at.oracle_within(problem, arrangement, spare if np.isfinite(spare) else None)
+                oracle = oracle.at(problem.beta)
+            left = self.stages - k
+            network = yield from at._stage(problem, arrangement, oracle, effort, copy, before, left)
+            if k + 1 == self.stages or not network.width:
+                break
+            certificate = self._judged(at, network, oracle, effort, left)
+            effort.stages.append(Stage(network, certificate))
+            before = certificate.objective * problem.total_weight
+            at, copy = at._next(network)
+            at = at._with_gates(self.family(), problem, arrangement, effort.random_state)
+        return network
+
+    @staticmethod
+    def _share(effort: Effort, stages: int) -> float:
+        """The time at which the first of some stages should end."""
+        now = time.perf_counter()
+        return now + (effort.deadline - now) / stages
+
+    def _judged(
+        self, at: Stages, network: Network, oracle: FrozenOracle, effort: Effort, left: int
+    ) -> Certificate:
+        """The certificate of a stage that is finished."""
+        duals = tuple(line.Z for line in effort.history if line.Z is not None)[-1:]
+        spare = max(1.0, 0.5 * (self._share(effort, left) - time.perf_counter()))
+        return judge(
+            network, oracle.problem, at, oracle, duals=duals, max_iter=effort.bound_iter, max_time=spare
+        )
+
+    def _stage(
+        self,
+        problem: Problem,
+        arrangement: Arrangement | None,
+        oracle: FrozenOracle,
+        effort: Effort,
+        copy: Network | None,
+        before: float,
+        left: int,
+    ) -> Training:
+        """Train the stage on the frozen layers, from a copy of the predictor before it if there is one.
+
+        While the stage's networks are worse than the one before it, that one is the best so far. With `left`
+        stages to go, this one among them, a stage may take its share of the time there is.
+        """
+        inner, family = self.inner(problem), self.family()
+        deadline = self._share(effort, left)
+        part = replace(effort, history=[], stages=[], start=copy, deadline=deadline)
+        training = family.train(inner, arrangement, oracle.inner, part)
+        answer: Solution | None = None
+        best: Network | None = None
+        try:
+            while True:
+                request = training.send(answer)
+                network = None if request.network is None else self._deep(request.network)
+                best = network or best
+                if network is not None and self._value(oracle.problem, network) <= before * (1.0 + 1e-12):
+                    effort.oracle, effort.history = oracle, part.history
+                    request = replace(request, network=network)
+                elif isinstance(request, Progress) and np.isfinite(before):
+                    request = replace(request, objective=before, network=None)
+                else:
+                    request = replace(request, network=None)
+                answer = yield request
+                if best is not None and left > 1 and time.perf_counter() > deadline:
+                    network = best
+                    break
+        except StopIteration as stop:
+            network = self._deep(stop.value)
+        finally:
+            training.close()
+        effort.oracle, effort.history = oracle, part.history
+        if copy is not None:
+            start = self._deep(copy)
+            if self._value(oracle.problem, start) < self._value(oracle.problem, network):
+                return start
+        return network
+
+    def _value(self, problem: Problem, network: Network) -> float:
+        return problem.value(network(problem.X), self.cost(network))
+
+    def _next(self, network: Network) -> tuple[Stages, Network | None]:
+        """The family of the next stage, and a network of it on the new features that copies this one."""
+        family = self.family()
+        parts = split(network, family.reads)
+        assert parts is not None
+        top = parts[1]
+        units = family.hidden_units(top)
+        if self.skip:
+            copy: Network | None = copied_by_skip(top, top.width)
+            units = with_skip(units)
+        else:
+            sizes = family.hidden_norms(top) if hasattr(family, "hidden_norms") else np.ones(top.width)
+            copy = copied_by_units(top, sizes, getattr(self, "coupling", "joint"))
+        return replace(self, frozen=(*parts[0], *units)), copy  # type: ignore[type-var]
+
+    def _with_gates(
+        self,
+        first: Architecture,
+        problem: Problem,
+        before: Arrangement | None,
+        random_state: np.random.Generator,
+    ) -> Stages:
+        """This family with gates for its features where gates are fixed: fresh ones, drawn as those of the
+        first stage, beside those that a copy of the predictor needs."""
+        if not isinstance(first, GatedHidden) or before is None:
+            return self
+        if not isinstance(first.patterns, str | numbers.Integral):
+            raise ValueError("gates in an array fit the first stage only: pass a number of patterns")
+        gates = first.arrange(self.inner(problem), random_state).gates
+        kept = np.zeros((1, gates.shape[1]))
+        if self.skip:
+            d = before.gates.shape[1] - (first.hidden_bias is not None)
+            kept = np.zeros((len(before), gates.shape[1]))
+            kept[:, :d] = before.gates[:, :d]
+            if first.hidden_bias is not None:
+                kept[:, -1] = before.gates[:, -1]
+        return replace(self, stage=replace(first, patterns=np.vstack([kept, gates])))  # type: ignore[type-var]
+
+
+@dataclass(frozen=True)
+class Layerwise(Stages, Architecture):
+    """Deep networks with one output, trained layer by layer.
+
+    Parameters
+    ----------
+    hidden_bias, patterns
+        Of the stages, where `stage` is a name; an object says them itself.
+    stages : int, default=2
+        Number of hidden layers; fewer where a stage ends without a neuron.
+    stage : str or Architecture, default="relu"
+        The family of two-layer networks that every stage trains: "relu", "gated_relu", another one, or an
+        object.
+    skip : bool, default=False
+        Whether a stage also sees what the stage before it saw.
+    frozen : tuple of layers, default=()
+        Layers in front that are there already, of a network that something else trained, say.
+    """
+
+    name: ClassVar[str] = "layerwise"
+
+    hidden_bias: str | None = "penalized"
+    patterns: str | int | np.ndarray = "auto"
+    stages: int = 2
+    stage: str | Architecture = "relu"
+    skip: bool = False
+    frozen: Layers = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class VectorLayerwise(Stages, VectorArchitecture):
+    """Deep networks with several outputs, trained layer by layer.
+
+    Parameters
+    ----------
+    hidden_bias, patterns
+        Of the stages, where `stage` is a name; an object says them itself.
+    coupling : {"joint", "separate"}, default="joint"
+        What outputs share, likewise.
+    stages, stage, skip, frozen
+        As with one output.
+    """
+
+    name: ClassVar[str] = "layerwise"
+
+    hidden_bias: str | None = "penalized"
+    patterns: str | int | np.ndarray = "auto"
+    coupling: str = "joint"
+    stages: int = 2
+    stage: str | Architecture = "relu"
+    skip: bool = False
+    frozen: Layers = field(default=(), repr=False)
