@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ..arrangement import Arrangement
-from ..certificate import Certificate, Oracle
+from ..certificate import Certificate, Oracle, search_gap
 from ..geometric import wedge_gates, wedge_number
 from ..layers import Layer
 from ..network import Affine, Network
@@ -166,12 +166,35 @@ class Architecture(ABC):
         """Return :meth:`oracle`, or a weaker one where making that takes much of some seconds."""
         return self.oracle(problem, arrangement)
 
-    @abstractmethod
     def train(
         self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
     ) -> Training:
         """Train: yield a :class:`Master` for every program to solve and a :class:`Progress` after
-        every round; return the network."""
+        every round; return the network.
+
+        Families whose one program has all their patterns need no training of their own: this solves it.
+        """
+        assert arrangement is not None
+        program = self.lift(problem, arrangement)
+        solution = yield Master(program, effort.tol, self.start(problem, arrangement, effort.start))
+        assert solution is not None
+        network, Z = self.decode(problem, arrangement, solution), np.asarray(solution.Z)
+        # the oracle's problem has the constants that free hidden biases bring
+        value = oracle.problem.value(network(problem.X), self.cost(network))
+        gap = search_gap(oracle.problem, value, Z, oracle.price(Z).found)
+        effort.history.append(Progress(value, gap, network.width, len(arrangement), network, Z))
+        yield effort.history[-1]
+        return network
+
+    def start(self, problem: Problem, arrangement: Arrangement, network: Network | None) -> Any:
+        """Return weights (groups, d) of :meth:`lift`'s program to start from, or None.
+
+        Parameters
+        ----------
+        network : Network or None
+            Of this family, trained on the same data at another strength of the penalty.
+        """
+        return None
 
     @abstractmethod
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:

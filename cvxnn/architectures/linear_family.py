@@ -13,21 +13,17 @@ from typing import Any
 import numpy as np
 
 from ..arrangement import Arrangement, pack
-from ..certificate import Oracle, Price, search_gap
+from ..certificate import Oracle, Price
 from ..network import Affine, Network
 from ..operators import Masked, Operator
 from ..penalties import GroupL2, NuclearNorm, Penalty
-from ..program import Master, Problem, Program
+from ..program import Problem, Program
 from ..vector_operators import PerColumn
 from .base import (
     Architecture,
-    Effort,
-    Progress,
-    Training,
     check_hidden_bias,
     design_matrix,
     free_constants,
-    with_constants,
 )
 
 
@@ -94,18 +90,6 @@ class LinearFamily(Architecture):
         Z = Z if self.hidden_bias == "penalized" else Z[:-1]
         return Z[None] if network.n_outputs > 1 else Z.T
 
-    def train(
-        self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
-    ) -> Training:
-        """Solve the one program there is, and report its network."""
-        arrangement = self.arrange(problem, effort.random_state)
-        start = None if effort.start is None else self.weights_of(effort.start)
-        solution = yield Master(self.lift(problem, arrangement), effort.tol, start)
-        assert solution is not None
-        network = self.decode(problem, arrangement, solution)
-        problem, Z = self.problem_of(problem), np.asarray(solution.Z)
-        value = problem.value(network(problem.X), self.cost(network))
-        gap = search_gap(problem, value, Z, oracle.price(Z).found)
-        effort.history.append(Progress(value, gap, network.width, 1, network, Z))
-        yield effort.history[-1]
-        return network
+    def start(self, problem: Problem, arrangement: Arrangement, network: Network | None) -> Any:
+        """The map that a network computes."""
+        return None if network is None else self.weights_of(network)

@@ -200,16 +200,7 @@ class Threshold(Architecture):
         assert isinstance(oracle, HalfSpaceOracle)
         if isinstance(oracle, SearchedOracle):
             return (yield from self._grow(problem, oracle, effort))
-        assert arrangement is not None
-        solution = yield Master(self.lift(problem, arrangement), effort.tol)
-        assert solution is not None
-        network, Z = self.decode(problem, arrangement, solution), np.asarray(solution.Z)
-        problem = self.problem_of(problem)
-        value = problem.value(network(problem.X), self.cost(network))
-        gap = search_gap(problem, value, Z, oracle.price(Z).found)
-        effort.history.append(Progress(value, gap, network.width, len(arrangement), network, Z))
-        yield effort.history[-1]
-        return network
+        return (yield from super().train(problem, arrangement, oracle, effort))
 
     def _grow(self, problem: Problem, oracle: SearchedOracle, effort: Effort) -> Training:
         """Column generation: search, add, solve, drop zeros."""

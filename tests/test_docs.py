@@ -1,0 +1,21 @@
+"""The page on adding an architecture is true: its code runs as it stands there."""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+from pathlib import Path
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "adding_an_architecture.md"
+
+
+def test_a_family_added_by_the_page(monkeypatch, capsys):
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.S)
+    assert len(blocks) == 3
+    page = types.ModuleType("page")
+    monkeypatch.setitem(sys.modules, "page", page)  # dataclasses look their module up
+    for block in blocks:
+        exec(compile(block, PAGE.name, "exec"), page.__dict__)
+    assert "no network with the same activation patterns can be below" in capsys.readouterr().out
+    assert page.model.certificate_.gap < 1e-5 and page.model.network_.width > 5
