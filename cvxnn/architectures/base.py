@@ -24,7 +24,7 @@ import numpy as np
 
 from ..arrangement import Arrangement
 from ..certificate import Oracle
-from ..geometric import wedge_gates, wedge_number
+from ..geometric import GATES, wedge_gates, wedge_number
 from ..network import Affine, Network
 from ..program import Master, Problem, Program, Solution
 
@@ -234,7 +234,9 @@ def check_count(patterns: Any) -> int:
     return int(patterns)
 
 
-def sampled_gates(X: np.ndarray, patterns: Any, default: int, random_state: np.random.Generator) -> Any:
+def sampled_gates(
+    X: np.ndarray, patterns: Any, random_state: np.random.Generator, default: int = GATES
+) -> np.ndarray | None:
     """Return gates through random samples where `patterns` asks for them, see :mod:`cvxnn.geometric`.
 
     Parameters
@@ -242,6 +244,7 @@ def sampled_gates(X: np.ndarray, patterns: Any, default: int, random_state: np.r
     X : ndarray of shape (n, d)
     patterns : object
         ``"wedge"``, ``("wedge", number)`` or ``("wedge", number, columns of the sketch)``.
+    random_state : numpy.random.Generator
     default : int
         The number of gates where none is given.
 

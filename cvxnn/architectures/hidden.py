@@ -157,7 +157,7 @@ class GatedHidden(HiddenPenalty):
             return Arrangement.from_gates(X, self.patterns)
         if isinstance(self.patterns, str) and self.patterns == "all":
             return Arrangement.enumerate(X, limit=ALL_GATES)
-        gates = sampled_gates(X, self.patterns, self.auto_gates, random_state)
+        gates = sampled_gates(X, self.patterns, random_state, self.auto_gates)
         if gates is not None:
             return Arrangement.from_gates(X, gates)
         if isinstance(self.patterns, str) and self.patterns != "auto":

@@ -27,7 +27,6 @@ from ..blocks import Blocks, active
 from ..certificate import search_gap
 from ..constraints import ReLUCones
 from ..exploration import KINKED, REACH, Exploration
-from ..geometric import GATES
 from ..growth import Rows, insert, merge, objective, thin
 from ..network import Affine, Network
 from ..operators import Masked
@@ -82,7 +81,7 @@ class Rectified(ReLUHidden, Architecture):
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
         X = self.design(problem).X
-        if (gates := sampled_gates(X, self.patterns, GATES, random_state)) is not None:
+        if (gates := sampled_gates(X, self.patterns, random_state)) is not None:
             return Arrangement.from_gates(X, gates)
         if isinstance(self.patterns, str) and self.patterns not in ("auto", "all"):
             raise ValueError(
