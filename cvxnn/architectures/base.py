@@ -228,8 +228,8 @@ def check_count(patterns: Any) -> int:
     """
     if not isinstance(patterns, numbers.Integral) or isinstance(patterns, bool) or patterns < 1:
         raise ValueError(
-            f"patterns={patterns!r} must be 'auto', 'all', an integer, 'wedge' or ('wedge', number): "
-            "pass at least 1"
+            f"patterns={patterns!r} must be 'auto', 'all' or an integer: pass at least 1 (or, for gates "
+            "through samples, ('wedge', number))"
         )
     return int(patterns)
 

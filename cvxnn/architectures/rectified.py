@@ -85,7 +85,7 @@ class Rectified(ReLUHidden, Architecture):
             return Arrangement.from_gates(X, gates)
         if isinstance(self.patterns, str) and self.patterns not in ("auto", "all"):
             raise ValueError(
-                f"patterns={self.patterns!r}: pass 'auto', 'all', 'wedge' or a number of patterns"
+                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all' or a number, or 'wedge'"
             )
         if self.patterns == "all":
             return Arrangement.enumerate(X, limit=ALL_PATTERNS)

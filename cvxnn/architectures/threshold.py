@@ -119,7 +119,7 @@ class Threshold(Architecture):
             return Arrangement(pack(found.masks), len(X), found.gates)
         if self.patterns not in ("auto", "all"):
             raise ValueError(
-                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all', 'wedge' or a number"
+                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all' or a number, or 'wedge'"
             )
         if shatters(X):
             return level_sets(X, problem.y)
