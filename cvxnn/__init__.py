@@ -5,6 +5,7 @@ from .audit import certify
 from .certificate import Certificate
 from .decomposition import Decomposition, relu_from_gated
 from .estimators import ConvexNetClassifier, ConvexNetRegressor
+from .explanation import Kink, explain
 from .feature_penalties import Elastic, Groups
 from .max_margin import MarginCertificate, MaxMargin, certify_margin, max_margin
 from .network import Network
@@ -26,6 +27,7 @@ __all__ = [
     "Decomposition",
     "Elastic",
     "Groups",
+    "Kink",
     "MarginCertificate",
     "MaxMargin",
     "Network",
@@ -36,6 +38,7 @@ __all__ = [
     "alpha_max",
     "certify",
     "certify_margin",
+    "explain",
     "max_margin",
     "path",
     "relu_from_gated",

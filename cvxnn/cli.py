@@ -187,7 +187,9 @@ def fit(
     ] = None,
     architecture: Annotated[str, typer.Option(help=f"One of {', '.join(ARCHITECTURES)}.")] = "relu",
     option: Options = None,
-    patterns: Annotated[str, typer.Option(help="Activation patterns: auto, all or a number.")] = "auto",
+    patterns: Annotated[
+        str, typer.Option(help="Activation patterns: auto, all, wedge or a number.")
+    ] = "auto",
     hidden_bias: Annotated[HiddenBias, typer.Option(help="Bias of the neurons.")] = HiddenBias.penalized,
     penalty: Annotated[
         str,

@@ -54,9 +54,10 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
         returns means). An object has other parameters than the default ones, such as
         ``Quantile(0.9)``, ``Huber(epsilon=0.5)``, ``EpsilonInsensitive(epsilon=0.2)`` from
         :mod:`cvxnn.losses`.
-    patterns : {"auto", "all"} or int, default="auto"
-        Activation patterns: grown until none improves (or all of them, where that is cheap), all,
-        or a number of sampled ones. With several outputs those of "relu" always grow: pass "auto".
+    patterns : {"auto", "all", "wedge"}, int or tuple, default="auto"
+        Activation patterns: grown until none improves (or all of them, where that is cheap), all, a number
+        of sampled ones, or ``("wedge", number)`` of them sampled through the data. With several outputs
+        those of "relu" always grow: pass "auto".
     hidden_bias : {"penalized", "free", None}, default="penalized"
         Bias of the hidden neurons.
     fit_intercept : bool, default=True
@@ -200,9 +201,10 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
     loss : {"log_loss", "hinge", "squared_hinge", "squared_error"} or Loss, default="log_loss"
         Logistic loss (of the softmax for three classes or more); hinge loss (two classes); half the squared
         hinge loss; half the squared error to -1 and +1. Only the first has probabilities.
-    patterns : {"auto", "all"} or int, default="auto"
-        Activation patterns: grown until none improves (or all of them, where that is cheap), all,
-        or a number of sampled ones. With several outputs those of "relu" always grow: pass "auto".
+    patterns : {"auto", "all", "wedge"}, int or tuple, default="auto"
+        Activation patterns: grown until none improves (or all of them, where that is cheap), all, a number
+        of sampled ones, or ``("wedge", number)`` of them sampled through the data. With several outputs
+        those of "relu" always grow: pass "auto".
     hidden_bias : {"penalized", "free", None}, default="penalized"
         Bias of the hidden neurons.
     fit_intercept : bool, default=True

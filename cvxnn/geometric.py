@@ -16,11 +16,26 @@ is kept with every direction, so that whoever bounds something by them can add i
 ``ZERO`` count as dependent, and with s between that and ``CLEAR`` the list is not *clear* any more.
 
 *Sampled* wedges are gates for every architecture that samples patterns (``patterns="wedge"`` or
-``("wedge", number)``): the hyperplane through d - 1 random samples, moved to where all of them are on, and
-the same with the other sign. It runs where the data are, while a Gaussian gate need not. With many features
-samples are first hashed to few columns (``("wedge", number, columns)``), a sparse Johnson-Lindenstrauss
-transform S with one sign a feature; the hyperplane of ``XS`` through ``columns - 1`` samples is one of X,
-with normal ``S v``.
+``("wedge", number)``): the hyperplane through d - 1 random samples, on a random side, moved to where all of
+them are on. It runs through the data, which a Gaussian gate need not. With many features samples are first
+hashed to few columns (``("wedge", number, columns)``), a sparse Johnson-Lindenstrauss transform S with one
+sign a feature; the hyperplane of ``XS`` through ``columns - 1`` samples is one of X, with normal ``S v``.
+
+They are no general improvement. Objective per sample of ``gated_relu`` with a penalised bias on
+standardised data, squared error on targets ±1, mean of three draws:
+
+=====================  =====  =====  ==========  ======  ==================
+data                   alpha  gates  "gaussian"  wedge   wedge, 6 columns
+=====================  =====  =====  ==========  ======  ==================
+breast cancer          0.1    50     0.1504      0.1625  0.1581
+breast cancer          0.1    250    0.1406      0.1466  0.1496
+breast cancer          0.01   250    0.0451      0.0469  0.0592
+digits, 4 against 9    0.1    50     0.0730      0.0610  0.0764
+digits, 4 against 9    0.1    250    0.0658      0.0607  0.0715
+digits, 4 against 9    0.01   250    0.0098      0.0207  0.0113
+=====================  =====  =====  ==========  ======  ==================
+
+(Of the digits many samples share most hyperplanes, since many pixels are nearly always blank.)
 
 References: Pilanci, "From complexity to clarity: analytical expressions of deep neural network weights via
 Clifford's geometric algebra and convexity", TMLR 2024; Wang et al., "Randomized geometric algebra methods
@@ -268,8 +283,7 @@ def wedge_gates(
 ) -> np.ndarray:
     """Draw gates whose hyperplanes run through random samples, beside which all of these are on.
 
-    Half of the gates are drawn, the others are the opposite ones. Where fewer samples than d - 1 are drawn
-    the rest of the direction is random.
+    Where there are too few samples to determine a hyperplane the rest of its direction is random.
 
     Parameters
     ----------
@@ -292,15 +306,14 @@ def wedge_gates(
     if columns < d:
         S = np.zeros((d, columns))
         S[np.arange(d), random_state.integers(columns, size=d)] = random_state.choice([-1.0, 1.0], size=d)
-    # columns of the sketch that got no feature would leave hyperplanes undetermined
-    S = S[:, np.any(S != 0, axis=0)]
-    Q, size = X @ S, np.linalg.norm(X @ S, axis=1)
-    heads = np.flatnonzero(size > 0)
+    # a hyperplane of the span of the samples: beside it all hyperplanes would do
+    _, size, Vt = np.linalg.svd(X @ S, full_matrices=False)
+    S = S @ Vt[: max(1, int(np.sum(size > 1e-10 * np.max(size, initial=0.0))))].T
+    Q = X @ S
+    heads = np.flatnonzero(np.linalg.norm(Q, axis=1) > 0)
     gates = np.zeros((number, d))
-    for k in range(0, number, 2):
-        chosen = random_state.permutation(heads)[: Q.shape[1] - 1]
-        v = S @ _beside(Q, chosen, random_state)
-        gates[k : k + 2] = np.stack([v, -v])[: number - k]
+    for k in range(number):
+        gates[k] = S @ _beside(Q, random_state.permutation(heads)[: Q.shape[1] - 1], random_state)
     return gates / np.maximum(np.linalg.norm(gates, axis=1, keepdims=True), 1e-300)
 
 

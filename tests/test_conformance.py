@@ -16,6 +16,7 @@ from cvxnn.architectures.leaky_relu import LeakyReLU
 from cvxnn.architectures.linear import Linear
 from cvxnn.architectures.relu import ReLU
 from cvxnn.architectures.threshold import Threshold
+from cvxnn.architectures.wedge import Wedge
 from cvxnn.arrangement import pack
 from cvxnn.certificate import Price
 from cvxnn.feature_penalties import Elastic, Groups, feature_norm
@@ -61,6 +62,10 @@ VARIANTS = [
     Threshold("free"),
     Threshold(None, "all"),
     Threshold("penalized", 12),
+    Wedge("free"),
+    Wedge("free", "all", "l1"),
+    Wedge(None, penalty="l1"),
+    Wedge("penalized", 20, "l1"),
 ]
 
 

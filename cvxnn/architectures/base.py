@@ -24,7 +24,7 @@ import numpy as np
 
 from ..arrangement import Arrangement
 from ..certificate import Certificate, Oracle, search_gap
-from ..geometric import wedge_gates, wedge_number
+from ..geometric import GATES, wedge_gates, wedge_number
 from ..layers import Layer
 from ..network import Affine, Network
 from ..program import Master, Problem, Program, Solution
@@ -325,13 +325,15 @@ def check_count(patterns: Any) -> int:
     """
     if not isinstance(patterns, numbers.Integral) or isinstance(patterns, bool) or patterns < 1:
         raise ValueError(
-            f"patterns={patterns!r} must be 'auto', 'all', an integer, 'wedge' or ('wedge', number): "
-            "pass at least 1"
+            f"patterns={patterns!r} must be 'auto', 'all' or an integer: pass at least 1 (or, for gates "
+            "through samples, ('wedge', number))"
         )
     return int(patterns)
 
 
-def sampled_gates(X: np.ndarray, patterns: Any, default: int, random_state: np.random.Generator) -> Any:
+def sampled_gates(
+    X: np.ndarray, patterns: Any, random_state: np.random.Generator, default: int = GATES
+) -> np.ndarray | None:
     """Return gates through random samples where `patterns` asks for them, see :mod:`cvxnn.geometric`.
 
     Parameters
@@ -339,6 +341,7 @@ def sampled_gates(X: np.ndarray, patterns: Any, default: int, random_state: np.r
     X : ndarray of shape (n, d)
     patterns : object
         ``"wedge"``, ``("wedge", number)`` or ``("wedge", number, columns of the sketch)``.
+    random_state : numpy.random.Generator
     default : int
         The number of gates where none is given.
 

@@ -178,12 +178,12 @@ class GatedHidden(HiddenPenalty):
             return Arrangement.from_gates(X, self.patterns)
         if isinstance(self.patterns, str) and self.patterns == "all":
             return Arrangement.enumerate(X, limit=ALL_GATES)
-        gates = sampled_gates(X, self.patterns, self.auto_gates, random_state)
+        gates = sampled_gates(X, self.patterns, random_state, self.auto_gates)
         if gates is not None:
             return Arrangement.from_gates(X, gates)
         if isinstance(self.patterns, str) and self.patterns != "auto":
             raise ValueError(
-                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all', 'wedge', a number or an array"
+                f"patterns={self.patterns!r} is none: pass 'auto', 'all', a number or an array, or 'wedge'"
             )
         number = self.auto_gates if self.patterns == "auto" else check_count(self.patterns)
         return Arrangement.sample(X, number, random_state=int(random_state.integers(2**31 - 1)))

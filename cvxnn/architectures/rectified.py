@@ -27,7 +27,6 @@ from ..blocks import Blocks, active
 from ..certificate import search_gap
 from ..constraints import ReLUCones
 from ..exploration import KINKED, REACH, Exploration
-from ..geometric import GATES
 from ..growth import Rows, insert, merge, objective, thin
 from ..network import Affine, Network
 from ..operators import Masked, Pooled
@@ -82,12 +81,11 @@ class Rectified(ReLUHidden, Architecture):
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
         X = self.design(problem).X
-        gates = sampled_gates(X, self.patterns, GATES, random_state)
-        if gates is not None:
+        if (gates := sampled_gates(X, self.patterns, random_state)) is not None:
             return Arrangement.from_gates(X, gates)
         if isinstance(self.patterns, str) and self.patterns not in ("auto", "all"):
             raise ValueError(
-                f"patterns={self.patterns!r}: pass 'auto', 'all', 'wedge' or a number of patterns"
+                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all' or a number, or 'wedge'"
             )
         if self.patterns == "all":
             return Arrangement.enumerate(X, limit=ALL_PATTERNS)
@@ -100,8 +98,8 @@ class Rectified(ReLUHidden, Architecture):
                 return Arrangement.enumerate(X, limit=limit)
             except TooManyPatterns:
                 return None
-        seed = int(random_state.integers(2**31 - 1))
-        return Arrangement.sample(X, check_count(self.patterns), random_state=seed)
+        count, seed = check_count(self.patterns), int(random_state.integers(2**31 - 1))
+        return Arrangement.sample(X, count, random_state=seed)
 
     def _most_listed(self, problem: Problem, X: np.ndarray) -> int:
         """How many patterns "auto" lists; a line needs no list, see :class:`PlaneOracle`."""

@@ -37,7 +37,6 @@ import numpy as np
 
 from ..arrangement import Arrangement, TooManyPatterns, pack
 from ..certificate import Oracle, search_gap
-from ..geometric import GATES
 from ..halfspaces import (
     TIE,
     HalfSpaceOracle,
@@ -113,14 +112,14 @@ class Threshold(Architecture):
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
         X = self._design(problem)
         if is_sample(self.patterns):
-            drawn = sampled_gates(X, self.patterns, GATES, random_state)
+            drawn = sampled_gates(X, self.patterns, random_state)
             if drawn is None:
                 drawn = random_state.standard_normal((check_count(self.patterns), X.shape[1]))
             found = HalfSpaces.of(drawn @ X.T >= 0, drawn)
             return Arrangement(pack(found.masks), len(X), found.gates)
         if self.patterns not in ("auto", "all"):
             raise ValueError(
-                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all', 'wedge' or a number"
+                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all' or a number, or 'wedge'"
             )
         if shatters(X):
             return level_sets(X, problem.y)

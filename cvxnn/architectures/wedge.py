@@ -63,6 +63,8 @@ AUTO_WEDGES, AUTO_ENTRIES = 300_000, 100_000_000
 ALL_WEDGES, ALL_ENTRIES = 2_000_000, 1_000_000_000
 #: Entries of the program of all listed wedges, which only the reference solver has use for.
 LIFTED = 20_000_000
+#: Weights that count as zero, as shares of their sum.
+CUTS = (1e-10, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
 #: Neurons added in a round, and kept at zero while there are not more than so many.
 ADDED, SPARE = 64, 400
 
@@ -166,8 +168,20 @@ class Wedge(ReLUHidden, Architecture):
         return self._network(problem, design, self._both(design, arrangement), z)
 
     def _network(self, problem: Problem, design: Design, U: np.ndarray, z: np.ndarray) -> Network:
+        """The smallest of a few roundings whose objective is not worse than 1e-10 relative."""
+        problem = self.problem_of(problem)
+        best, least = None, float("inf")
+        for cut in CUTS:
+            network = self._plain(problem, design, U, np.where(np.abs(z) > cut * np.sum(np.abs(z)), z, 0.0))
+            value = problem.value(network(problem.X), self.cost(network))
+            if value <= least + 1e-10 * abs(least):
+                best, least = network, min(value, least)
+        assert best is not None
+        return best
+
+    def _plain(self, problem: Problem, design: Design, U: np.ndarray, z: np.ndarray) -> Network:
         """The network of neurons ``U`` (k, r) of cost one with weights z; equal ones become one."""
-        kept = np.abs(z) > 1e-10 * np.sum(np.abs(z))
+        kept = z != 0.0
         rows = merge(Rows(U[kept] * np.abs(z[kept])[:, None], np.sign(z[kept])), design, 1e-12)
         full = rows.U @ design.basis.T
         root = np.sqrt(design.norms(rows.U))
@@ -175,7 +189,7 @@ class Wedge(ReLUHidden, Architecture):
         d = problem.X.shape[1]
         bias = np.zeros(len(full)) if self.hidden_bias is None else full[:, d]
         plain = self.adopt(np.ascontiguousarray(full[:, :d].T), bias, a, 0.0)
-        return with_constants(self.problem_of(problem), plain)
+        return with_constants(problem, plain)
 
     def cost(self, network: Network) -> float:
         """``sum_j |w_j|_p |a_j|``, the penalty after the best rescaling of each neuron."""
