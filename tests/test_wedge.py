@@ -29,7 +29,7 @@ from cvxnn.geometric import (
 )
 from cvxnn.losses import get_loss
 from cvxnn.network import Network
-from cvxnn.operators import Dictionary
+from cvxnn.operators import Dense
 from cvxnn.oracles import CellOracle, Design
 from cvxnn.program import Problem
 from cvxnn.testing import check_operator
@@ -126,7 +126,7 @@ def test_normals_know_their_error():
 
 
 def test_dictionary_operator():
-    check_operator(Dictionary(np.random.default_rng(0).normal(size=(7, 5))))
+    check_operator(Dense(np.random.default_rng(0).normal(size=(7, 5))))
 
 
 # --- the Lasso
