@@ -38,6 +38,7 @@ FAMILIES = {
     "architectures.programs",
     "architectures.rectified",
     "architectures.skip",
+    "architectures.vector_rectified",
 }
 #: Libraries that only some people have: imported where they are used, never on import of cvxnn.
 OPTIONAL = {"torch", "cvxpy", "matplotlib", "onnx", "onnxruntime", "pandas", "polars", "pyarrow", "dask"}
