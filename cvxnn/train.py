@@ -34,8 +34,8 @@ from .penalties import GroupL2
 from .program import Master, Problem, Program, Solution, Status
 from .solvers import SOLVERS, Solver, run
 
-#: Up to this many samples one BLAS thread is used.
-SINGLE_THREAD = 1000
+#: Up to this many samples, or numbers in the data, one BLAS thread is used.
+SINGLE_THREAD, SMALL_DATA = 1000, 250_000
 #: Numbers in an operator without the structure of masks up to which a general conic solver takes it.
 CONIC = 1_000_000
 #: Iterations spent on tightening a bound of scope "bounded".
@@ -141,7 +141,7 @@ def threads_for(problem: Problem) -> AbstractContextManager[Any]:
     Threads that wait for each other cost more than they save on small systems, many times more on a
     busy machine.
     """
-    small = len(problem.y) <= SINGLE_THREAD
+    small = len(problem.y) <= SINGLE_THREAD or problem.X.size <= SMALL_DATA
     return _controller().limit(limits=1, user_api="blas") if small else nullcontext()
 
 

@@ -17,6 +17,10 @@ be improved without using that x_i'u is bounded. Scaling the residual of a netwo
 :func:`improve` moves Z and Lambda together. Whatever a descent returns, :func:`bound` recomputes the norm
 and adds what rounding can hide.
 
+An activation with slope s on the negative side, ``phi(b) = (1 + s)/2 b + (1 - s)/2 |b|``, has the bound ``a
+phi(b) <= (1 + s)/2 a b + (1 - s)/4 (l a^2 + b^2 / l)``, which is the one above at s = 0. In place of W'W
+stands the matrix with the blocks ``(1 - s) Z'Lambda Z``, ``(1 - s) X'Lambda^-1 X`` and ``(1 + s) Z'X``.
+
 With one output per neuron (*separate*) the problem falls apart into one for every output, and
 :mod:`cvxnn.bounds` bounds each. That gives, for the joint one, also ``M^2 <= sum_k M_k^2``, for any
 orthonormal basis of the outputs: the only bound used here where the hidden bias is free.
@@ -42,7 +46,7 @@ _EPS = float(np.finfo(np.float64).eps)
 POWERS = (4.0, 16.0, 64.0)
 
 
-def bound(X: np.ndarray, Z: np.ndarray, logs: np.ndarray) -> float:
+def bound(X: np.ndarray, Z: np.ndarray, logs: np.ndarray, slope: float = 0.0) -> float:
     """Return ``1/2 ||[Lambda^1/2 Z, Lambda^-1/2 X]||^2`` for ``Lambda = diag(exp(logs))``, rounded up.
 
     Parameters
@@ -50,8 +54,10 @@ def bound(X: np.ndarray, Z: np.ndarray, logs: np.ndarray) -> float:
     X : ndarray of shape (n, d)
     Z : ndarray of shape (n, outputs)
     logs : ndarray of shape (n,)
+    slope : float
+        Of the activation on the negative side, in [-1, 1).
     """
-    gram, size = _gram(X, Z, logs)
+    gram, size = _gram(X, Z, logs, slope)
     if not np.isfinite(size):
         return float("inf")
     top = float(np.linalg.eigvalsh(gram)[-1])
@@ -59,11 +65,17 @@ def bound(X: np.ndarray, Z: np.ndarray, logs: np.ndarray) -> float:
     return 0.5 * (top + 8.0 * (len(X) + len(gram) ** 2) * _EPS * size)
 
 
-def _gram(X: np.ndarray, Z: np.ndarray, logs: np.ndarray) -> tuple[np.ndarray, float]:
+def _gram(X: np.ndarray, Z: np.ndarray, logs: np.ndarray, slope: float) -> tuple[np.ndarray, float]:
     root = np.exp(0.5 * logs)[:, None]
     W = np.hstack([Z * root, X / root])
     gram = W.T @ W
-    return gram, float(np.trace(gram))
+    return gram * _blocks(Z.shape[1], X.shape[1], slope), (1.0 + abs(slope)) * float(np.trace(gram))
+
+
+def _blocks(outputs: int, d: int, slope: float) -> np.ndarray:
+    """What the blocks of W'W are multiplied with for an activation of this slope."""
+    first = np.arange(outputs + d) < outputs
+    return np.where(first[:, None] == first, 1.0 - slope, 1.0 + slope)
 
 
 def start(X: np.ndarray, Z: np.ndarray) -> np.ndarray:
@@ -77,9 +89,15 @@ def start(X: np.ndarray, Z: np.ndarray) -> np.ndarray:
 
 
 def oracle_bounds(
-    X: np.ndarray, Z: np.ndarray, *, free: int = 0, max_iter: int = 60, max_time: float = float("inf")
+    X: np.ndarray,
+    Z: np.ndarray,
+    *,
+    free: int = 0,
+    slope: float = 0.0,
+    max_iter: int = 60,
+    max_time: float = float("inf"),
 ) -> float:
-    """Bound ``max_{|u| <= 1} |Z'(Xu)_+|`` from above.
+    """Bound ``max_{|u| <= 1} |Z'phi(Xu)|`` from above.
 
     Parameters
     ----------
@@ -87,6 +105,8 @@ def oracle_bounds(
     Z : ndarray of shape (n, outputs)
     free : {0, 1}
         1 if the last column of X is the constant of a bias that is not penalised.
+    slope : float
+        Of the activation on the negative side, in [-1, 1).
     max_iter : int
         Steps of the descent; the result is valid after any number, also 0.
     max_time : float
@@ -105,7 +125,10 @@ def oracle_bounds(
         _, strengths, basis = np.linalg.svd(Z / size, full_matrices=False)
         real = strengths > 1e-13 * strengths[0]
         columns = (Z @ basis[real].T).T
-        parts = [oracle_bound(X, column, free=free, max_iter=min(max_iter, 20)) for column in columns]
+        parts = [
+            oracle_bound(X, column, free=free, slope=slope, max_iter=min(max_iter, 20))
+            for column in columns
+        ]
         # what is left out is rounding, and so are the sums of columns that are not quite zero
         lost = 1e-13 * strengths[0] * size * float(np.sum(np.linalg.norm(X[:, :-1], axis=1))) * 4.0
         return float(np.linalg.norm(parts)) * (1.0 + 1e-12) + lost
@@ -114,19 +137,19 @@ def oracle_bounds(
     X, reach = X / np.max(np.abs(X)), float(np.max(np.abs(X)))
     Z = Z / size
     logs = start(X, Z)
-    best = bound(X, Z, logs)
+    best = bound(X, Z, logs, slope)
     for power in POWERS if max_iter >= len(POWERS) else ():
 
         def value(v: np.ndarray, power: float = power) -> tuple[float, np.ndarray]:
-            top, _, slope = _smooth_top(X, Z, v, power)
+            top, _, move = _smooth_top(X, Z, v, power, slope)
             if not np.isfinite(top):
-                return float("inf"), slope
-            return np.log(top), slope / top
+                return float("inf"), move
+            return np.log(top), move / top
 
         if time.perf_counter() > end:
             break
         found = _minimised(value, logs, max_iter // 3, end)
-        now = bound(X, Z, found)
+        now = bound(X, Z, found, slope)
         if now < best:
             best, logs = now, found
     return best * reach * size * (1.0 + 4.0 * _EPS)
@@ -144,10 +167,10 @@ def _minimised(value: Callable[..., Any], first: np.ndarray, max_iter: int, end:
 
 
 def _smooth_top(
-    X: np.ndarray, Z: np.ndarray, logs: np.ndarray, power: float
+    X: np.ndarray, Z: np.ndarray, logs: np.ndarray, power: float, slope: float = 0.0
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """The power mean of the eigenvalues of W'W that stands for the largest, with its slopes in Z and
-    logs."""
+    logs; of its blocks as the activation has them."""
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         root = np.exp(0.5 * logs)[:, None]
         A, B = Z * root, X / root
@@ -155,16 +178,17 @@ def _smooth_top(
     if not np.all(np.isfinite(W)) or np.max(np.abs(W), initial=0.0) > 1e150:
         # a step of a descent too far: its line search turns back
         return float("inf"), np.zeros_like(Z), np.zeros_like(logs)
-    size, basis = np.linalg.eigh(W.T @ W)
+    blocks = _blocks(Z.shape[1], X.shape[1], slope)
+    size, basis = np.linalg.eigh((W.T @ W) * blocks)
     share = np.maximum(size / size[-1], 0.0) ** power
     total = float(np.sum(share))
     top = float(size[-1]) * total ** (1.0 / power)
     # d top / d gram = basis diag(weight) basis'
     weight = top / total * share / np.maximum(size, 1e-300)
-    seen = W @ (basis * weight) @ basis.T
+    seen = W @ (((basis * weight) @ basis.T) * blocks)
     C = Z.shape[1]
-    slope = np.sum(seen[:, :C] * A, axis=1) - np.sum(seen[:, C:] * B, axis=1)
-    return top, 2.0 * seen[:, :C] * root, slope
+    tilt = np.sum(seen[:, :C] * A, axis=1) - np.sum(seen[:, C:] * B, axis=1)
+    return top, 2.0 * seen[:, :C] * root, tilt
 
 
 def improve(
@@ -176,6 +200,7 @@ def improve(
     f: np.ndarray,
     *,
     intercept: bool = False,
+    slope: float = 0.0,
     max_iter: int = 40,
     max_time: float = float("inf"),
 ) -> tuple[np.ndarray, float]:
@@ -192,6 +217,8 @@ def improve(
     s : ndarray of shape (n,)
     intercept : bool
         Whether columns of the dual point have to sum to zero.
+    slope : float
+        Of the activation on the negative side, in [-1, 1).
     max_iter : int
         Rounds of descent, ten steps each; the result is valid after any number.
     max_time : float
@@ -219,7 +246,7 @@ def improve(
         Z = _dual_point(loss, y, s, f, intercept)
         if not np.all(np.isfinite(Z)):
             return
-        value = bound(X, Z, logs)
+        value = bound(X, Z, logs, slope)
         t = loss.best_scale(Z, y, s, price / value if value > 0 else float("inf"))
         proven = loss.dual(t * Z, y, s)
         if np.isfinite(t) and proven > best[1]:
@@ -232,14 +259,15 @@ def improve(
         if time.perf_counter() > end:
             break
         power = POWERS[min(k // 4, len(POWERS) - 1)]
-        lagrangian = _lagrangian(X, y, s, loss, price, intercept, kappa, rho, power, shape)
+        lagrangian = _lagrangian(X, y, s, loss, price, intercept, kappa, rho, power, shape, slope)
         first = np.concatenate([f.ravel(), logs])
         found = _minimised(lagrangian, first, 10, end)
         if not np.all(np.isfinite(found)):
             break
         f, logs = found[:cut].reshape(shape), found[cut:]
         look(f, logs)
-        excess = 0.5 * _smooth_top(X, _dual_point(loss, y, s, f, intercept), logs, power)[0] / price - 1.0
+        point = _dual_point(loss, y, s, f, intercept)
+        excess = 0.5 * _smooth_top(X, point, logs, power, slope)[0] / price - 1.0
         kappa = max(0.0, kappa + rho * excess)
         if k % 4 == 3:
             rho *= 2.0
@@ -265,6 +293,7 @@ def _lagrangian(
     rho: float,
     power: float,
     shape: tuple[int, ...],
+    slope: float,
 ) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
     """``-D(Z(f)) + (max(0, kappa + rho (M / beta - 1))^2 - kappa^2) / (2 rho)`` with its gradient."""
     cut = int(np.prod(shape))
@@ -276,7 +305,7 @@ def _lagrangian(
             f = f + loss.intercept(f, y, s)
         Z = -loss.gradient(f, y, s)
         dual = loss.value(f, y, s) + float(np.sum(f * Z))
-        top, slope_Z, slope_logs = _smooth_top(X, Z, logs, power)
+        top, slope_Z, slope_logs = _smooth_top(X, Z, logs, power, slope)
         if not np.isfinite(top):
             return float("inf"), np.zeros_like(v)
         force = max(0.0, kappa + rho * (0.5 * top / price - 1.0))

@@ -26,6 +26,7 @@ from scipy.optimize import minimize
 
 from .descent import Layer
 from .losses import Loss, VectorLoss
+from .pricing import rectify, shares
 from .truncated_newton import minimise
 
 #: Curvature pairs that L-BFGS keeps.
@@ -44,6 +45,7 @@ def descend(
     smoothing: float = 0.0,
     intercept: bool = False,
     free: int = 0,
+    slope: float = 0.0,
     support: np.ndarray | None = None,
     max_iter: int = 150,
     tol: float = 1e-10,
@@ -61,6 +63,8 @@ def descend(
         The relative half-width ``mu`` of the band in which the ReLU is a parabola; 0 for none.
     free : int
         Trailing unpenalised coordinates of each neuron.
+    slope : float
+        Of the activation on the negative side.
     support : ndarray of 0 and 1 of shape (m, outputs), or None
         The outputs that each neuron serves.
     max_iter : int
@@ -77,11 +81,11 @@ def descend(
     (m, d), outputs = U.shape, V.shape[1]
     c = np.zeros(outputs)
     if intercept:
-        c = np.asarray(loss.intercept(np.maximum(X @ U.T, 0.0) @ V, y, s))
+        c = np.asarray(loss.intercept(rectify(X @ U.T, slope) @ V, y, s))
     scale = 1.0 / max(loss.value(np.zeros_like(y) + c, y, s), 1e-300)
     decay = np.ones(d)
     decay[d - free :] = 0.0
-    layer = Layer(X, np.linalg.norm(U[:, : d - free], axis=1), free, smoothing)
+    layer = Layer(X, np.linalg.norm(U[:, : d - free], axis=1), free, smoothing, slope)
     ends = m * d, m * (d + outputs)
     gradient = np.zeros(ends[1] + outputs)
     gU, gV = gradient[: ends[0]].reshape(m, d), gradient[ends[0] : ends[1]].reshape(m, outputs)
@@ -92,9 +96,9 @@ def descend(
         f = layer.rows[:, None] * (layer.values @ (layer.sizes[:, None] * B))
         if intercept:
             f += e
-        slope = loss.gradient(f, y, s)
+        pull = loss.gradient(f, y, s)
         value = loss.value(f, y, s) + 0.5 * beta * float(np.sum(decay * W * W) + np.sum(B * B))
-        weighted = layer.rows[:, None] * slope
+        weighted = layer.rows[:, None] * pull
         np.matmul(layer.values.T, weighted, out=gV)
         gV[:] = layer.sizes[:, None] * gV + beta * B
         if support is not None:
@@ -102,7 +106,7 @@ def descend(
         np.multiply(layer.slopes, weighted @ B.T, out=layer.slopes)
         np.matmul(layer.slopes.T, layer.X, out=gU)
         gU[:] = gU + beta * decay * W
-        gradient[ends[1] :] = np.sum(slope, axis=0) if intercept else 0.0
+        gradient[ends[1] :] = np.sum(pull, axis=0) if intercept else 0.0
         return scale * value, scale * gradient
 
     first = np.concatenate([U.ravel(), V.ravel(), c])
@@ -132,6 +136,7 @@ def settle(
     faces: list[np.ndarray],
     intercept: bool = False,
     free: int = 0,
+    slope: float = 0.0,
     support: np.ndarray | None = None,
     max_products: int = 500,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +149,7 @@ def settle(
         them.
     max_products : int
         Products with the Hessian.
-    X, y, s, U, V, free, support
+    X, y, s, U, V, free, slope, support
         As in :func:`descend`.
 
     Returns
@@ -152,11 +157,11 @@ def settle(
     U : ndarray of shape (m, d)
     V : ndarray of shape (m, outputs)
     """
-    function = _OnFaces(X, y, s, loss, beta, U.shape, faces, intercept, free, support)
+    function = _OnFaces(X, y, s, loss, beta, U.shape, faces, intercept, free, slope, support)
     c = np.zeros(y.shape[1])
     U = function.hold(U)
     if intercept:
-        c = np.asarray(loss.intercept(np.maximum(X @ U.T, 0.0) @ V, y, s))
+        c = np.asarray(loss.intercept(rectify(X @ U.T, slope) @ V, y, s))
     x = np.concatenate([U.ravel(), V.ravel(), c])
     found = minimise(function, x, max_products=max_products)
     U, V, _ = function.parts(found)
@@ -182,13 +187,14 @@ class _OnFaces:
         faces: list[np.ndarray],
         intercept: bool,
         free: int,
+        slope: float,
         support: np.ndarray | None,
     ) -> None:
         self.X, self.y, self.s, self.loss, self.intercept = X, y, s, loss, intercept
         self.shape, self.support, self.hold = shape, support, _Faces(faces, X.shape[1])
         self.decay = np.full(X.shape[1], beta)
         self.decay[X.shape[1] - free :] = 0.0
-        self.beta = beta
+        self.beta, self.slope = beta, slope
 
     def parts(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The weights of both layers, and the intercepts, in a vector of all."""
@@ -203,8 +209,9 @@ class _OnFaces:
     def at(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         U, V, c = self.parts(x)
         self.U, self.V = U, V
-        self.H = np.maximum(self.X @ U.T, 0.0)
-        self.on = self.H > 0
+        T = self.X @ U.T
+        self.H = rectify(T, self.slope)
+        self.on = shares(T > 0, self.slope) if self.slope else (self.H > 0).astype(np.float64)
         self.f = self.H @ V + c
         self.G = self.loss.gradient(self.f, self.y, self.s)
         value = self.loss.value(self.f, self.y, self.s)
@@ -227,7 +234,7 @@ class _OnFaces:
         """A number for each neuron and layer, so that it goes with the projections."""
         bend = self.loss.hessian(self.f, self.y, self.s)
         rows = np.einsum("ij,ij->i", self.X, self.X) / self.X.shape[1]
-        one = self.beta + np.einsum("ij,ij->j", self.on * rows[:, None], bend @ (self.V**2).T)
+        one = self.beta + np.einsum("ij,ij->j", self.on**2 * rows[:, None], bend @ (self.V**2).T)
         two = self.beta + (self.H**2).T @ bend
         last = np.sum(bend, axis=0) + 1e-300
         return np.concatenate([np.repeat(one, self.X.shape[1]), two.ravel(), last])

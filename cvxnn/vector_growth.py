@@ -54,7 +54,7 @@ class Coupling(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Neurons with their outputs: the network ``sum_j (X U_j)_+ G_j' + c``.
+    """Neurons with their outputs: the network ``sum_j phi(X U_j) G_j' + c``.
 
     Parameters
     ----------
@@ -94,9 +94,9 @@ class Rows:
         """The neurons of both."""
         return Rows(np.concatenate([self.U, other.U]), np.concatenate([self.G, other.G]))
 
-    def apply(self, X: np.ndarray) -> np.ndarray:
-        """Return ``sum_j (X U_j)_+ G_j'``, shape (n, outputs)."""
-        return np.maximum(X @ self.U.T, 0.0) @ self.G
+    def apply(self, design: Design) -> np.ndarray:
+        """Return ``sum_j phi(X U_j) G_j'`` with the activation of a design, shape (n, outputs)."""
+        return design.outputs(self.U) @ self.G
 
 
 def random_rows(
@@ -118,7 +118,7 @@ def random_rows(
 
 def objective(problem: Problem, design: Design, rows: Rows) -> float:
     """Return the objective of a network, with its best constants if it has any."""
-    f = rows.apply(design.X)
+    f = rows.apply(design)
     if problem.intercept:
         f = f + problem.loss.intercept(f, problem.y, problem.weights)
     return problem.value(f, float(np.sum(design.norms(rows.U))))
@@ -155,6 +155,7 @@ def _descend(
         smoothing=mu,
         intercept=problem.intercept,
         free=design.free,
+        slope=design.slope,
         support=(rows.G != 0).astype(float) if coupling is Coupling.separate else None,
         max_iter=max_iter,
         tol=1e-11,
@@ -172,7 +173,8 @@ def drop(rows: Rows, design: Design, share: float) -> Rows:
 def merge(rows: Rows, design: Design, coupling: Coupling, tol: float) -> Rows:
     """Add up neurons whose directions are within ``tol`` of each other (and that serve the same output)."""
     size = design.norms(rows.U)
-    directions = rows.U / size[:, None]
+    turned = np.where(design.turned(rows.U), -1.0, 1.0)[:, None] * rows.U
+    directions = turned / size[:, None]
     served = np.argmax(rows.G != 0, axis=1) if coupling is Coupling.separate else np.zeros(len(rows))
     left = np.argsort(-size, kind="stable")
     U, V = [], []
@@ -181,7 +183,7 @@ def merge(rows: Rows, design: Design, coupling: Coupling, tol: float) -> Rows:
         apart = np.max(np.abs(directions[left] - directions[lead]), axis=1)
         same = (apart <= tol * np.max(np.abs(directions[lead]))) & (served[left] == served[lead])
         group = left[same]
-        mean = np.sum(rows.U[group], axis=0)
+        mean = np.sum(turned[group], axis=0)
         U.append(mean / design.norms(mean[None])[0])
         V.append(size[group] @ rows.G[group])
         left = left[~same]
@@ -198,7 +200,7 @@ def insert(problem: Problem, design: Design, rows: Rows, found: VectorNeurons, m
     size = design.norms(rows.U)
     W = np.concatenate([rows.U / size[:, None], found.directions[out]])
     G = np.concatenate([rows.G, found.outputs[out]])
-    H = np.maximum(design.X @ W.T, 0.0)
+    H = design.outputs(W)
     x = np.concatenate([size, np.zeros(len(out))])
     # The intercepts are last, without bounds.
     c = np.zeros(y.shape[1])
@@ -224,7 +226,7 @@ def insert(problem: Problem, design: Design, rows: Rows, found: VectorNeurons, m
 
 def _apart(design: Design, found: VectorNeurons, chosen: np.ndarray) -> np.ndarray:
     """Leave out neurons beside a better one: around one maximum of the price one neuron is enough."""
-    H, kept = np.maximum(design.X @ found.directions[chosen].T, 0.0), np.zeros(0, dtype=int)
+    H, kept = design.outputs(found.directions[chosen]), np.zeros(0, dtype=int)
     H = H / np.maximum(np.linalg.norm(H, axis=0), 1e-300)
     like = (H.T @ H) * (found.outputs[chosen] @ found.outputs[chosen].T)
     for k in range(len(chosen)):
@@ -249,7 +251,7 @@ def slide(
         return rows
     assert isinstance(problem.loss, VectorLoss)
     size = design.norms(rows.U)
-    layer = Layer(design.X, size, design.free, mu)
+    layer = Layer(design.X, size, design.free, mu)  # kinks are those of the ReLU, whatever the slope
     layer.activate(rows.U)
     inside = (layer.slopes > KINK) & (layer.slopes < 1.0 - KINK)
     root = np.sqrt(size)[:, None]
@@ -264,6 +266,7 @@ def slide(
         faces=[_span(design.X[kinks]) for kinks in inside.T],
         intercept=problem.intercept,
         free=design.free,
+        slope=design.slope,
         support=(rows.G != 0).astype(float) if coupling is Coupling.separate else None,
         max_products=max_products,
     )

@@ -1,11 +1,11 @@
-r"""Oracles for ReLU neurons with several outputs: exact over listed faces, or search and bound.
+r"""Oracles for neurons with several outputs: exact over listed faces, or search and bound.
 
-Both answer for ``M(Z) = max |Z'(Xu)_+|``. Within a cell of the arrangement the price is the largest ``|A
-u|`` over unit vectors of a cone, ``A = Z'DX``, which is not convex. But on a sphere a quadratic form has no
-local maximum that is not global: if a maximiser over the cone lies inside of it, it is a top eigenvector of
-``A'A``; if it lies inside a face, of ``A'A`` restricted to the span of that face. All faces of all cells
-are cells of the arrangements that the samples draw on their own flats, the intersections of some of their
-hyperplanes. So
+Both answer for ``M(Z) = max |Z'phi(Xu)|`` with ``phi(t) = max(t, s t)``, the ReLU at s = 0. Within a cell
+of the arrangement the price is the largest ``|A u|`` over unit vectors of a cone, ``A = Z'(D + s (I -
+D))X``, which is not convex. But on a sphere a quadratic form has no local maximum that is not global: if a
+maximiser over the cone lies inside of it, it is a top eigenvector of ``A'A``; if it lies inside a face, of
+``A'A`` restricted to the span of that face. All faces of all cells are cells of the arrangements that the
+samples draw on their own flats, the intersections of some of their hyperplanes. So
 
     M(Z) = max over flats S and cells of the arrangement on S of  max { |A u| : u top eigenvector on S, in
     the cell },
@@ -34,6 +34,7 @@ from .certificate import Oracle, Price, Proof, scale
 from .losses import VectorLoss
 from .network import Affine, Network
 from .oracles import ROUNDING, SEED, Design
+from .pricing import shares
 from .program import Problem
 from .vector_bounds import improve, oracle_bounds
 from .vector_growth import Coupling
@@ -51,12 +52,13 @@ class VectorOracle(Oracle):
     def __init__(self, problem: Problem, design: Design, coupling: Coupling) -> None:
         super().__init__(problem)
         self.design, self.X, self.free, self.coupling = design, design.X, design.free, coupling
+        self.slope = design.slope
         self._last: tuple[tuple[bytes, bytes], VectorNeurons] | None = None
 
     @property
     def large(self) -> bool:
         """Whether the data are so many that training and searches begin on few of them."""
-        return self.coupling is Coupling.joint and large(self.X, self.free)
+        return self.coupling is Coupling.joint and self.slope == 0.0 and large(self.X, self.free)
 
     def neurons_of(self, network: Network) -> np.ndarray:
         """Return the hidden weights of a network in the coordinates of the design, (m, r)."""
@@ -92,6 +94,7 @@ class VectorOracle(Oracle):
             n_random=int(np.clip(2e6 / self.X.size, 32, 256)) * 4**effort,
             n_polish=polish if exact else 100,
             free=self.free,
+            slope=self.slope,
             exact=exact,
             random_state=random_state,
         )
@@ -109,6 +112,7 @@ class VectorOracle(Oracle):
                 n_random=32,
                 n_polish=polish // 2,
                 free=self.free,
+                slope=self.slope,
                 random_state=random_state,
             )
             found = found.join(more)
@@ -135,9 +139,12 @@ class VectorSearch(VectorOracle):
 
     def _bound(self, Z: np.ndarray, max_time: float = float("inf")) -> float:
         if self.coupling is Coupling.separate:
-            return max(oracle_bound(self.X, column, free=self.free, max_iter=20) for column in Z.T)
+            return max(
+                oracle_bound(self.X, column, free=self.free, slope=self.slope, max_iter=20)
+                for column in Z.T
+            )
         steps = min(60, int(PRODUCTS / self._work(Z)))
-        return oracle_bounds(self.X, Z, free=self.free, max_iter=steps, max_time=max_time)
+        return oracle_bounds(self.X, Z, free=self.free, slope=self.slope, max_iter=steps, max_time=max_time)
 
     def _work(self, Z: np.ndarray) -> float:
         """Multiplications of a step of a bound, which forms the Gram matrix of [Z, X]."""
@@ -165,6 +172,7 @@ class VectorSearch(VectorOracle):
             problem.beta,
             np.zeros_like(problem.y),
             intercept=problem.intercept,
+            slope=self.slope,
             max_iter=max_iter,
             max_time=end - time.perf_counter(),
         )
@@ -269,10 +277,11 @@ class FaceOracle(VectorOracle):
     def _best(self, Z: np.ndarray) -> VectorNeurons:
         """The top eigenvector of every face that lies in it."""
         if self.coupling is Coupling.joint:
-            return VectorNeurons.of(self.X, Z, self._directions(Z))
+            return VectorNeurons.of(self.X, Z, self._directions(Z), self.slope)
         found = VectorNeurons.none(self.X.shape[1], Z.shape[1])
         for k, column in enumerate(Z.T):
-            one = VectorNeurons.of(self.X, column[:, None], self._directions(column[:, None]))
+            U = self._directions(column[:, None])
+            one = VectorNeurons.of(self.X, column[:, None], U, self.slope)
             outputs = np.zeros((len(one.values), Z.shape[1]))
             outputs[:, k] = one.outputs[:, 0]
             found = found.join(VectorNeurons(one.values, one.directions, outputs))
@@ -283,7 +292,8 @@ class FaceOracle(VectorOracle):
         norms = np.linalg.norm(self.X, axis=1)
         for flat in self.flats:
             inner = self.X @ flat.basis
-            A = np.einsum("cn,no,nk->cok", flat.masks.astype(float), Z, inner, optimize=True)
+            passed = shares(flat.masks, self.slope)
+            A = np.einsum("cn,no,nk->cok", passed, Z, inner, optimize=True)
             top = np.linalg.eigh(np.einsum("cok,col->ckl", A, A))[1][:, :, -1]
             T = top @ inner.T
             sign = np.where(flat.masks, 1.0, -1.0)

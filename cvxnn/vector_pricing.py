@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from .pricing import CACHE, draw_starts, search, unit_rows, walk
+from .pricing import CACHE, draw_starts, rectify, search, unit_rows, walk
 
 #: Samples and numbers of data from which searches begin on a sample, and its size.
 MANY, BIG, SAMPLE = 4000, 1_000_000, 6000
@@ -58,9 +58,9 @@ class VectorNeurons:
         return max(0.0, float(np.max(self.values))) if len(self.values) else 0.0
 
     @classmethod
-    def of(cls, X: np.ndarray, Z: np.ndarray, U: np.ndarray) -> VectorNeurons:
+    def of(cls, X: np.ndarray, Z: np.ndarray, U: np.ndarray, slope: float = 0.0) -> VectorNeurons:
         """The unit neurons ``U`` (k, d) with their best outputs, best first, each pattern once."""
-        C = np.maximum(X @ U.T, 0.0).T @ Z
+        C = rectify(X @ U.T, slope).T @ Z
         values = np.linalg.norm(C, axis=1)
         order = np.argsort(-values, kind="stable")
         order = order[values[order] > 0]
@@ -91,6 +91,7 @@ def search_joint(
     n_random: int = 64,
     n_polish: int = 24,
     free: int = 0,
+    slope: float = 0.0,
     exact: bool = True,
     random_state: np.random.Generator,
 ) -> VectorNeurons:
@@ -110,6 +111,8 @@ def search_joint(
         How many of the best, with distinct patterns, are solved exactly and walked.
     free : int
         Trailing unpenalised coordinates (0, or 1 for a free bias; then columns of Z sum to zero).
+    slope : float
+        Of the activation on the negative side, < 1.
     exact : bool
         Whether to solve and walk; without, neurons come as ascent leaves them.
     random_state : numpy.random.Generator
@@ -124,18 +127,19 @@ def search_joint(
     U = draw_starts(X, np.linalg.norm(Z, axis=1), starts, n_random, free, random_state)
     U = U if extra is None else np.concatenate([U, extra])
     # A short ascent of all tells which are worth a long one.
-    U, values = _ascend(X, Z, U, free, 10)
+    U, values = _ascend(X, Z, U, free, 10, slope)
     kept = np.argsort(-values, kind="stable")[: max(64, len(U) // 2)]
-    U, _ = _ascend(X, Z, U[kept], free, 50)
-    found = VectorNeurons.of(X, Z, U)
+    U, _ = _ascend(X, Z, U[kept], free, 50, slope)
+    found = VectorNeurons.of(X, Z, U, slope)
     if starts is not None and len(starts):
         at = unit_rows(starts, free)
-        found = found.join(VectorNeurons.of(X, Z, at if exact else _ascend(X, Z, at, free, 30)[0]))
+        at = at if exact else _ascend(X, Z, at, free, 30, slope)[0]
+        found = found.join(VectorNeurons.of(X, Z, at, slope))
     if not exact or not len(found.values):
         return found
     norms = np.linalg.norm(X, axis=1)
-    ends = np.array([_polish(X, Z, u, norms, free) for u in found.directions[:n_polish]])
-    return VectorNeurons.of(X, Z, ends)
+    ends = np.array([_polish(X, Z, u, norms, free, slope) for u in found.directions[:n_polish]])
+    return VectorNeurons.of(X, Z, ends, slope)
 
 
 def large(X: np.ndarray, free: int) -> bool:
@@ -186,8 +190,8 @@ def search_separate(
     return found
 
 
-def best_biases(T: np.ndarray, Z: np.ndarray) -> np.ndarray:
-    """Return the bias that maximises ``|Z'(t + b)_+|`` for each column of ``T`` (n, k), shape (k,).
+def best_biases(T: np.ndarray, Z: np.ndarray, slope: float = 0.0) -> np.ndarray:
+    """Return the bias that maximises ``|Z'phi(t + b)|`` for each column of ``T`` (n, k), shape (k,).
 
     Between two breakpoints the correlation is linear in b and its norm convex: the maximum is at a
     breakpoint ``b = -t_i``, if columns of Z (n, outputs) sum to zero.
@@ -198,12 +202,14 @@ def best_biases(T: np.ndarray, Z: np.ndarray) -> np.ndarray:
         at, z = t[order, None], Z[order]
         # correlation at b = -t_i: sum over t_l > t_i of z_l (t_l - t_i)
         C = np.cumsum(z * at, axis=0) - at * np.cumsum(z, axis=0)
+        if slope:  # phi(t) = (1 - s) t_+ + s t, and no bias changes Z't
+            C = (1.0 - slope) * C + slope * (Z.T @ t)
         best[k] = -at[int(np.argmax(np.einsum("ij,ij->i", C, C))), 0]
     return best
 
 
 def _ascend(
-    X: np.ndarray, Z: np.ndarray, U: np.ndarray, free: int, steps: int
+    X: np.ndarray, Z: np.ndarray, U: np.ndarray, free: int, steps: int, slope: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Projected ascent of all starts at once, each with its own step length.
 
@@ -212,7 +218,7 @@ def _ascend(
     fit = max(32, CACHE // len(X))
     if len(U) > fit:
         parts = [slice(k, k + fit) for k in range(0, len(U), fit)]
-        done = [_ascend(X, Z, U[part], free, steps) for part in parts]
+        done = [_ascend(X, Z, U[part], free, steps, slope) for part in parts]
         return np.concatenate([u for u, _ in done]), np.concatenate([v for _, v in done])
     kept = X.shape[1] - free
     reach = float(np.max(np.linalg.norm(X[:, :kept], axis=1), initial=0.0))
@@ -220,21 +226,23 @@ def _ascend(
     kind: Any = np.float64 if free else np.float32
     unit_of_x = 1.0 if free else (reach or 1.0)
     data, z = (X / unit_of_x).astype(kind), (Z / weight).astype(kind)
-    T, slope = np.empty((len(X), len(U)), kind), np.empty((len(X), len(U)), kind)
+    T, pull = np.empty((len(X), len(U)), kind), np.empty((len(X), len(U)), kind)
 
     def evaluate(V: np.ndarray, exact: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if free and exact:
             V = V.copy()
             V[:, -1] = 0.0
-            V[:, -1] = best_biases(X @ V.T, Z)
+            V[:, -1] = best_biases(X @ V.T, Z, slope)
         np.matmul(data, V.T, out=T)
-        np.maximum(T, 0.0, out=T)
+        np.maximum(T, kind(slope) * T if slope else 0.0, out=T)
         C = T.T @ z
         values = np.linalg.norm(C, axis=1)
         G = C / np.where(values > 0, values, 1.0)[:, None]
-        np.matmul(z, G.T, out=slope)
-        slope[T <= 0] = 0.0
-        return V, values, slope.T @ data
+        np.matmul(z, G.T, out=pull)
+        # an even activation is positive on both sides: the sign is the neuron's
+        off = data @ V.T <= 0 if slope < 0 else T <= 0
+        pull[off] *= kind(slope)
+        return V, values, pull.T @ data
 
     U, values, D = evaluate(unit_rows(U, free).astype(kind), True)
     length = np.ones(len(U), kind)
@@ -251,19 +259,21 @@ def _ascend(
     return unit_rows(U.astype(np.float64), free), values.astype(np.float64) * (unit_of_x * weight)
 
 
-def _polish(X: np.ndarray, Z: np.ndarray, u: np.ndarray, norms: np.ndarray, free: int) -> np.ndarray:
+def _polish(
+    X: np.ndarray, Z: np.ndarray, u: np.ndarray, norms: np.ndarray, free: int, slope: float = 0.0
+) -> np.ndarray:
     """Solve for u in its cell, walk, and turn the output direction, as long as the price rises."""
-    C = Z.T @ np.maximum(X @ u, 0.0)
+    C = Z.T @ rectify(X @ u, slope)
     value = float(np.linalg.norm(C))
     for _ in range(TURNS):
         if value == 0.0:
             break
-        _, moved, _, _ = walk(X, Z @ (C / value), X @ u > 0, u, norms, free)
+        _, moved, _, _ = walk(X, Z @ (C / value), X @ u > 0, u, norms, free, slope=slope)
         if free:
             moved = moved.copy()
             moved[-1] = 0.0
-            moved[-1] = best_biases((X @ moved)[:, None], Z)[0]
-        C = Z.T @ np.maximum(X @ moved, 0.0)
+            moved[-1] = best_biases((X @ moved)[:, None], Z, slope)[0]
+        C = Z.T @ rectify(X @ moved, slope)
         new = float(np.linalg.norm(C))
         if new <= value:
             break

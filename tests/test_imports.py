@@ -52,6 +52,7 @@ FAMILIES = {
     "architectures.rectified",
     "architectures.skip",
     "architectures.spectrahedral",
+    "architectures.vector_rectified",
 }
 #: Libraries that only some people have: imported where they are used, never on import of cvxnn.
 OPTIONAL = {"torch", "cvxpy", "matplotlib", "onnx", "onnxruntime", "pandas", "polars", "pyarrow", "dask"}

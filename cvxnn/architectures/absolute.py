@@ -1,4 +1,4 @@
-r"""Two-layer networks of absolute values with one output.
+r"""Two-layer networks of absolute values.
 
 A neuron ``a |x'w + b|`` is ``a (x'w + b)_+ + a (-x'w - b)_+``: two ReLU neurons that share their weights,
 at the price of one. With S = 2 D - I, the signs of a pattern, the convex program is
@@ -10,6 +10,9 @@ that of :mod:`cvxnn.architectures.relu` with slope -1 on the negative side. The 
 are one neuron, so of every two opposite patterns one is enough, and equal neurons are merged with their
 opposites.
 
+With several outputs all is as for ReLU networks, with S for D:
+:mod:`cvxnn.architectures.vector_rectified`.
+
 References: Pilanci and Ergen, ICML 2020; Ergen and Pilanci, JMLR 2021 (piecewise linear activations).
 """
 
@@ -20,7 +23,9 @@ from typing import ClassVar
 
 from .. import network
 from ..network import Activation
+from .base import Architecture
 from .rectified import Rectified
+from .vector_rectified import VectorRectified
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,36 @@ class Absolute(Rectified):
 
     hidden_bias: str | None = "penalized"
     patterns: str | int | tuple = "auto"
+
+    @property
+    def leak(self) -> float:
+        return -1.0
+
+    def for_outputs(self, outputs: int) -> Architecture:
+        """Return this family, or its sister for several outputs where patterns grow."""
+        return self if outputs == 1 else VectorAbsolute(self.hidden_bias, self.patterns)
+
+
+@dataclass(frozen=True)
+class VectorAbsolute(VectorRectified):
+    """Two-layer networks of absolute values with several outputs.
+
+    Parameters
+    ----------
+    hidden_bias : {"penalized", "free", None}, default="penalized"
+        As in :class:`cvxnn.architectures.vector_relu.VectorReLU`.
+    patterns : {"auto"}, default="auto"
+        Likewise.
+    coupling : {"joint", "separate"}, default="joint"
+        Likewise.
+    """
+
+    name: ClassVar[str] = "absolute"
+    layer: ClassVar[type[Activation]] = network.Absolute
+
+    hidden_bias: str | None = "penalized"
+    patterns: str | int = "auto"
+    coupling: str = "joint"
 
     @property
     def leak(self) -> float:

@@ -1,4 +1,4 @@
-r"""Two-layer leaky ReLU networks with one output.
+r"""Two-layer leaky ReLU networks.
 
 The activation ``phi(t) = t`` for t > 0 and ``s t`` for t < 0, with a slope s in [-1, 1), changes its piece
 where the ReLU does. A neuron with pattern D computes ``D~ X u`` on the data, with
@@ -17,6 +17,9 @@ everywhere is linear with slope s. Since ``phi(t) = (1 - s) t_+ + s t``, prices 
 plus a linear part, and the bound over all patterns is that of :mod:`cvxnn.bounds` with another share of t
 beside ``|t|``.
 
+With several outputs all is as for ReLU networks, with D~ for D:
+:mod:`cvxnn.architectures.vector_rectified`.
+
 References: Pilanci and Ergen, ICML 2020; Ergen and Pilanci, "Convex geometry and duality of
 over-parameterized neural networks", JMLR 2021 (piecewise linear activations).
 """
@@ -31,7 +34,18 @@ import numpy as np
 
 from .. import network
 from ..network import Activation, Network
+from .base import Architecture
 from .rectified import Rectified
+from .vector_rectified import VectorRectified
+
+
+def _check_slope(slope: object) -> None:
+    real = isinstance(slope, numbers.Real) and not isinstance(slope, bool)
+    if not real or not -1.0 <= float(slope) < 1.0:  # type: ignore[arg-type]
+        raise ValueError(
+            f"slope={slope!r} must be a number from -1 up to, but not including, 1: "
+            "pass 0.01 (the default), or architecture='linear' for slope 1"
+        )
 
 
 @dataclass(frozen=True)
@@ -61,17 +75,59 @@ class LeakyReLU(Rectified):
     slope: float = 0.01
 
     def __post_init__(self) -> None:
-        real = isinstance(self.slope, numbers.Real) and not isinstance(self.slope, bool)
-        if not real or not -1.0 <= float(self.slope) < 1.0:
-            raise ValueError(
-                f"slope={self.slope!r} must be a number from -1 up to, but not including, 1: "
-                "pass 0.01 (the default), or architecture='linear' for slope 1"
-            )
+        _check_slope(self.slope)
 
     @property
     def leak(self) -> float:
         return float(self.slope)
 
+    def for_outputs(self, outputs: int) -> Architecture:
+        """Return this family, or its sister for several outputs where patterns grow."""
+        if outputs == 1:
+            return self
+        return VectorLeakyReLU(self.hidden_bias, self.patterns, slope=self.slope)
+
     def like(self, network: Network) -> LeakyReLU:
+        """Return the family with the slope of a network."""
+        return replace(self, slope=float(np.ravel(network.layers[1].slope)[0]))  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True)
+class VectorLeakyReLU(VectorRectified):
+    """Two-layer leaky ReLU networks with several outputs.
+
+    Parameters
+    ----------
+    hidden_bias : {"penalized", "free", None}, default="penalized"
+        As in :class:`cvxnn.architectures.vector_relu.VectorReLU`.
+    patterns : {"auto"}, default="auto"
+        Likewise.
+    coupling : {"joint", "separate"}, default="joint"
+        Likewise.
+    slope : float, default=0.01
+        Of the negative side, in [-1, 1).
+
+    Raises
+    ------
+    ValueError
+        If the slope is none.
+    """
+
+    name: ClassVar[str] = "leaky_relu"
+    layer: ClassVar[type[Activation]] = network.LeakyReLU
+
+    hidden_bias: str | None = "penalized"
+    patterns: str | int = "auto"
+    coupling: str = "joint"
+    slope: float = 0.01
+
+    def __post_init__(self) -> None:
+        _check_slope(self.slope)
+
+    @property
+    def leak(self) -> float:
+        return float(self.slope)
+
+    def like(self, network: Network) -> VectorLeakyReLU:
         """Return the family with the slope of a network."""
         return replace(self, slope=float(np.ravel(network.layers[1].slope)[0]))  # type: ignore[union-attr]

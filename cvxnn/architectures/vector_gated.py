@@ -8,8 +8,8 @@ minimised over all ways to split it into neurons, is its nuclear norm:
 The program is convex and exact for these gates; its dual constraint ``||X'D_j Z||_2 <= beta`` costs a
 matrix product and small singular values, so certificates are exact too (scope ``patterns``). The singular
 vectors of a W_j are its neurons. With ``coupling="separate"`` the penalty is ``sum_j sum_k ||W_jk||_2``
-over the columns, one network for each output; see :mod:`cvxnn.architectures.vector_relu` for the network
-penalty that equals.
+over the columns, one network for each output; see :mod:`cvxnn.architectures.vector_rectified` for the
+network penalty that equals.
 
 References: Sahiner, Ergen, Pauly and Pilanci, ICLR 2021; Mishkin, Sahiner and Pilanci, ICML 2022.
 """
