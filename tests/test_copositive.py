@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -341,6 +343,28 @@ def test_several_outputs_of_few_samples_are_lifted_unasked():
     # not where it would take long
     many = Problem.from_alpha(*random_data(0, 80, 8, 2), None, problem.loss, 0.02, False)
     assert type(with_bound(VectorSearch(many, family.design(many), Coupling.joint), "auto")) is VectorSearch
+
+
+def test_the_command_line_asks_for_it(tmp_path):
+    from typer.testing import CliRunner
+
+    from cvxnn.cli import app
+
+    rng = np.random.default_rng(1)
+    table = rng.normal(size=(14, 12)).round(2)
+    header = ",".join(f"x{j}" for j in range(11)) + ",y"
+    np.savetxt(tmp_path / "t.csv", table, delimiter=",", header=header, comments="")
+    data, model = str(tmp_path / "t.csv"), str(tmp_path / "m.safetensors")
+    run = CliRunner().invoke
+    fitted = run(app, ["fit", data, "--target", "y", "--alpha", "0.03", "--out", model])
+    assert fitted.exit_code == 0, fitted.output
+    gaps = []
+    for bound in ("auto", "sdp"):
+        told = run(app, ["certify", model, data, "--target", "y", "--max-time", "3", "--bound", bound])
+        assert told.exit_code == 0, told.output
+        gaps.append(float(re.search(r"lower bound\s+([0-9.e-]+)", " ".join(told.stdout.split()))[1]))
+    assert gaps[0] < gaps[1]
+    assert run(app, ["certify", model, data, "--target", "y", "--bound", "lp"]).exit_code == 2
 
 
 def test_exact_certificates_stay():
