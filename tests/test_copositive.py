@@ -183,13 +183,13 @@ def test_bounds_of_every_kind_of_problem(name, family, intercept):
     y = np.round(np.abs(y)) if name == "poisson" else y
     s = np.where(np.arange(8) % 2, 1.0, 2.0)
     problem = family.problem_of(Problem.from_alpha(X, y, s, loss, 0.01, intercept))
-    trained = train(problem, family, tol=1e-4, max_time=0.3, bound_iter=0)
+    trained = train(problem, family, tol=1e-4, max_time=2.0, bound_iter=0)
     design = family.design(problem)
     coupling = Coupling(getattr(family, "coupling", "joint"))
     own = SearchOracle(problem, design) if outputs == 1 else VectorSearch(problem, design, coupling)
     oracle, Z = LiftedOracle(own), trained.dual
-    matrix = own.prove(Z, max_iter=20, max_time=5.0).bound
-    proof = oracle.prove(Z, max_iter=20, max_time=20.0)
+    matrix = own.prove(Z, max_iter=20, max_time=np.inf).bound
+    proof = oracle.prove(Z, max_iter=20, max_time=np.inf)
     objective = trained.certificate.objective * problem.total_weight
     assert proof.scope == "bounded"
     assert matrix < proof.bound <= objective * (1 + 1e-12)
@@ -206,11 +206,11 @@ def test_bounds_of_every_kind_of_problem(name, family, intercept):
     if outputs > 1 and coupling is Coupling.joint:
         # not over cells, as where they are too many
         whole = LiftedOracle(own, lifts(design.X, outputs, free=design.free))
-        assert matrix < whole.prove(Z, max_iter=20, max_time=20.0).bound <= proof.bound * (1 + 1e-6)
+        assert matrix < whole.prove(Z, max_iter=20, max_time=np.inf).bound <= proof.bound * (1 + 1e-6)
     # another beta is another program
     half = oracle.at(0.5 * problem.beta)
-    assert half.prove(Z, max_iter=20, max_time=20.0).bound < proof.bound
-    assert oracle.prove(Z, max_iter=0, max_time=20.0).bound <= matrix
+    assert half.prove(Z, max_iter=20, max_time=np.inf).bound < proof.bound
+    assert oracle.prove(Z, max_iter=0, max_time=np.inf).bound <= matrix
 
 
 def test_no_network_is_below():
@@ -313,7 +313,7 @@ def test_certify_with_the_lifted_bound(tmp_path):
     networks, and after saving."""
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(13, 12)), rng.normal(size=13)
-    given = {"alpha": 0.03, **PLAIN, "max_time": 5.0}
+    given = {"alpha": 0.03, **PLAIN}
     arrays = (rng.normal(size=(12, 3)), None, rng.normal(size=(3, 1)), None)
     usual, lifted = (certify(arrays, X, y, bound=bound, **given) for bound in ("auto", "sdp"))
     assert usual.scope == lifted.scope == "bounded"
@@ -337,7 +337,10 @@ def test_several_outputs_of_few_samples_are_lifted_unasked():
     trained = train(problem, family, max_time=1.0)
     assert trained.certificate.gap < 0.2
     assert (
-        1 - oracle.prove(trained.dual, max_iter=40, max_time=9.0).bound / 10 / trained.certificate.objective
+        1
+        - oracle.prove(trained.dual, max_iter=40, max_time=np.inf).bound
+        / 10
+        / trained.certificate.objective
         > 0.5
     )
     # not where it would take long
@@ -360,7 +363,7 @@ def test_the_command_line_asks_for_it(tmp_path):
     assert fitted.exit_code == 0, fitted.output
     gaps = []
     for bound in ("auto", "sdp"):
-        told = run(app, ["certify", model, data, "--target", "y", "--max-time", "3", "--bound", bound])
+        told = run(app, ["certify", model, data, "--target", "y", "--bound", bound])
         assert told.exit_code == 0, told.output
         gaps.append(float(re.search(r"lower bound\s+([0-9.e-]+)", " ".join(told.stdout.split()))[1]))
     assert gaps[0] < gaps[1]
