@@ -50,8 +50,9 @@ import numpy as np
 _EPS = float(np.finfo(np.float64).eps)
 #: Directions closer than this are one, as far as coordinates go.
 PARALLEL = 1e-12
-#: Unknowns of a lifted program beyond which it is refused, and samples beyond which they are not counted.
-MOST_UNKNOWNS, MOST_SAMPLES = 20_000, 2000
+#: Unknowns of a lifted program beyond which it is refused (of one over cells, whose matrices are small),
+#: and samples beyond which they are not counted.
+MOST_UNKNOWNS, MOST_CELL_UNKNOWNS, MOST_SAMPLES = 20_000, 60_000, 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,11 +211,11 @@ def count_unknowns(X: np.ndarray, outputs: int, *, tight: bool = True, separate:
     return parts * (m * (m + 1) // 2 + functions * (functions - 1) // 2)
 
 
-def check_size(unknowns: int) -> None:
+def check_size(unknowns: int, most: int) -> None:
     """Raise TooLarge where a lifted program has too many unknowns."""
-    if unknowns > MOST_UNKNOWNS:
+    if unknowns > most:
         raise TooLarge(
-            f"the lifted bound has {unknowns} unknowns here, at most {MOST_UNKNOWNS} are practical: pass "
+            f"the lifted bound has {unknowns} unknowns here, at most {most} are practical: pass "
             "bound='auto', or fewer samples"
         )
 
@@ -227,6 +228,7 @@ def lifts(
     slope: float = 0.0,
     tight: bool = True,
     separate: bool = False,
+    most: int = MOST_UNKNOWNS,
 ) -> Lifts:
     """Return the lifts of the neurons on a design matrix.
 
@@ -243,13 +245,15 @@ def lifts(
         Whether neurons of one output are told apart by their sign.
     separate : bool
         Whether each neuron has one output only.
+    most : int
+        Unknowns that are acceptable.
 
     Raises
     ------
     TooLarge
-        If the program would have too many unknowns.
+        If the program would have more.
     """
-    check_size(count_unknowns(X, outputs, tight=tight, separate=separate))
+    check_size(count_unknowns(X, outputs, tight=tight, separate=separate), most)
     X, bias = _bounded_bias(X, free)
     rows = _distinct(X)
     ways = 1 if outputs == 1 or separate else 0
@@ -346,9 +350,19 @@ def _joint(rows: _Rows, outputs: int, free: int, slope: float) -> Lift:
 
 
 def cell_lifts(
-    X: np.ndarray, masks: np.ndarray, outputs: int, *, slope: float = 0.0, resolution: float = 0.0
+    X: np.ndarray,
+    masks: np.ndarray,
+    outputs: int,
+    *,
+    free: int = 0,
+    slope: float = 0.0,
+    resolution: float = 0.0,
+    most: int = MOST_CELL_UNKNOWNS,
 ) -> Lifts:
     """Return a lift for each pattern: the copositive program over the cells of an arrangement.
+
+    Of the functions that are not negative in a cell only those of its facets are kept: the samples that can
+    change sides alone.
 
     Parameters
     ----------
@@ -356,33 +370,55 @@ def cell_lifts(
     masks : bool ndarray of shape (patterns, n)
         All patterns of X.
     outputs : int
+    free : {0, 1}
+        As in :func:`lifts`.
     slope : float
     resolution : float
         Relative distance within which directions of samples were taken for one.
+    most : int
+        Unknowns that are acceptable.
 
     Raises
     ------
     TooLarge
-        If the program would have too many unknowns.
+        If the program would have more.
     """
-    n, r = X.shape
-    m = r + outputs
-    check_size(len(masks) * (m * (m + 1) // 2 + n * (n - 1) // 2))
-    rows = X / np.where(np.any(X, axis=1), 2.0 ** np.ceil(np.log2(_norms(X))), 1.0)[:, None]
-    eye = np.eye(r + outputs)
-    u, g = eye[:r], eye[r:]
-    none = np.zeros((0, len(eye), len(eye)))
+    X, bias = _bounded_bias(X, free)
+    rows = _distinct(X)
+    m = X.shape[1] + outputs
+    facets = _facets(rows, masks)
+    check_size(sum(m * (m + 1) // 2 + len(f) * (len(f) - 1) // 2 for f in facets), most)
+    eye = np.eye(m)
+    u, g = eye[: X.shape[1]], eye[X.shape[1] :]
+    square, positive = _bias_form(u, free)
+    cost, none = 0.5 * (square + g.T @ g), np.zeros((0, m, m))
     parts = []
-    for mask in masks:
+    for mask, facet in zip(masks, facets, strict=True):
         active = np.where(mask, 1.0, slope)[:, None] * X
-        signed = np.where(mask, 1.0, -1.0)[:, None] * rows
-        parts.append(Lift(signed @ u, active @ u, g, u, 0.5 * eye, none, none, 2.0))
-    return Lifts(tuple(parts), resolution * np.linalg.norm(X, axis=1))
+        parts.append(Lift(facet @ u, active @ u, g, u, cost, none, positive, 2.0 + free))
+    # a unit neuron sees no sample by more than this
+    reach = np.linalg.norm(X, axis=1) * np.sqrt(1.0 + free)
+    return Lifts(tuple(parts), resolution * reach, bias)
 
 
-def _norms(X: np.ndarray) -> np.ndarray:
-    norms = np.linalg.norm(X, axis=1)
-    return np.where(norms > 0, norms, 1.0)
+def _facets(rows: _Rows, masks: np.ndarray) -> list[np.ndarray]:
+    """For each pattern the directions (facets, r), with their signs, whose side alone can change."""
+    k = len(rows.unit)
+    firsts = np.array(
+        [np.flatnonzero((rows.owner == j) & (rows.factor > 0))[0] for j in range(k)], dtype=int
+    )
+    sides = masks[:, firsts]
+    known = {side.tobytes() for side in sides}
+    found = []
+    for side in sides:
+        near = []
+        for j in range(k):
+            other = side.copy()
+            other[j] = not other[j]
+            if other.tobytes() in known:
+                near.append(j)
+        found.append(np.where(side[near], 1.0, -1.0)[:, None] * rows.unit[near])
+    return found
 
 
 def proven_price(lifted: Lifts, Z: np.ndarray, kappa: float, multipliers: tuple[Multipliers, ...]) -> float:

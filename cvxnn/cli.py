@@ -127,6 +127,13 @@ def _top(
         typer.echo(ctx.get_help())
 
 
+class BoundName(StrEnum):
+    """What `--bound` accepts."""
+
+    auto = "auto"
+    sdp = "sdp"
+
+
 class TaskName(StrEnum):
     """What `--task` accepts."""
 
@@ -297,7 +304,15 @@ def predict(
 
 
 @app.command()
-def certify(model: ModelFile, data: Data, target: TargetName, max_time: MaxTime = None) -> None:
+def certify(
+    model: ModelFile,
+    data: Data,
+    target: TargetName,
+    max_time: MaxTime = None,
+    bound: Annotated[
+        BoundName, typer.Option(help="What proves the lower bound; sdp proves more, for few rows.")
+    ] = BoundName.auto,
+) -> None:
     """Compare a model with the best possible network for a table."""
     loaded = Model.load(model)
     table, notes = read_table(data).with_target(target)
@@ -311,7 +326,9 @@ def certify(model: ModelFile, data: Data, target: TargetName, max_time: MaxTime 
     for note in [*notes, *more]:
         _remark(f"note: {note}")
     with wait("searching the best network for these data, to compare with ..."):
-        certificate = certify_network(loaded.network, X, y, max_time=max_time, **loaded.judged())
+        certificate = certify_network(
+            loaded.network, X, y, max_time=max_time, bound=bound.value, **loaded.judged()
+        )
     typer.echo(f"{model} on {count(len(table), 'row')} of {data}, alpha {certificate.alpha:g}:")
     Console(highlight=False).print(show(certificate))
 

@@ -39,15 +39,15 @@ from .architectures.hidden import ReLUHidden
 from .arrangement import Arrangement
 from .bounds_lifted import LiftedDual, lifted_dual
 from .bounds_lifts import Lift, Lifts, cell_lifts
-from .certificate import Certificate
+from .certificate import Certificate, judge
 from .feature_penalties import is_weight_decay
-from .lifted_oracles import choose
+from .lifted_oracles import MOST_CELLS, choose, with_bound
 from .losses import Loss, get_loss
 from .network import Network
 from .oracles import SearchOracle
 from .parameters import check_alpha, check_weights
 from .program import Problem
-from .train import get_architecture, train
+from .train import BOUND_ITER, Trained, get_architecture, train
 from .vector_growth import Coupling
 from .vector_oracles import VectorSearch
 
@@ -56,8 +56,6 @@ from .vector_oracles import VectorSearch
 STAGES, STEP = (0, 10, 30, 100, 300, 1000), 0.2
 #: Neurons below this share of the largest are dropped after rounding.
 DROP = 1e-6
-#: Patterns beyond which a bound over cells is refused.
-CELLS = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +111,8 @@ def lifted_network(
     fit_intercept : bool
     sample_weight : array-like of shape (n,), default=None
     tol, max_time
-        Of the training that goes on from the rounded network.
+        Of the training that goes on from the rounded network; where it ends above `tol`, one from
+        scratch follows.
 
     Returns
     -------
@@ -138,11 +137,27 @@ def lifted_network(
     lifted = choose(search)
     dual = _dual(lifted, problem)
     rounded = _rounded(problem, architecture, lifted, dual)
-    start = rounded if rounded.width else None
-    trained = train(given, architecture, tol=tol, max_time=max_time, start=start, bound="sdp")
+    trained = _trained(given, architecture, rounded, tol, max_time)
+    arrangement = architecture.arrange(given, np.random.default_rng(0))
+    oracle = with_bound(architecture.oracle(given, arrangement), "sdp")
+    certificate = judge(
+        trained.network, problem, architecture, oracle, duals=(trained.dual, dual.Z), max_iter=BOUND_ITER
+    )
     total = problem.total_weight
     value = problem.value(rounded(problem.X), architecture.cost(rounded)) / total
-    return LiftedNetwork(trained.network, trained.certificate, rounded, value, dual.bound / total)
+    return LiftedNetwork(trained.network, certificate, rounded, value, dual.bound / total)
+
+
+def _trained(
+    problem: Problem, architecture: Any, start: Network, tol: float, max_time: float | None
+) -> Trained:
+    """The better of what training makes of a network and, where that is not enough, of none."""
+    limits: dict[str, Any] = {"tol": tol, "max_time": max_time, "bound_iter": 0}
+    first = train(problem, architecture, start=start if start.width else None, **limits)
+    if first.certificate.search_gap <= tol or not start.width:
+        return first
+    second = train(problem, architecture, **limits)
+    return min(first, second, key=lambda trained: trained.certificate.objective)
 
 
 def _dual(lifted: Lifts, problem: Problem) -> LiftedDual:
@@ -191,7 +206,7 @@ def split(
     Parameters
     ----------
     lift : Lift
-        Not of a single cell.
+        Of a single cell the eigenvectors are the neurons, at every stage.
     matrix : ndarray of shape (m, m)
     stages : tuple of int
         Iterations after which neurons are returned.
@@ -201,6 +216,8 @@ def split(
     list of (U, G), a pair for each stage
         Input weights U (neurons, r) and output weights G (neurons, outputs).
     """
+    if not len(lift.vanishing):
+        return [_eigenvectors(lift, matrix)] * len(stages)
     k = len(lift.vanishing) - (1 if lift.tight else 0)
     T = np.vstack([lift.nonnegative[: 2 * k], lift.weights, lift.outputs])
     target = T @ matrix @ T.T
@@ -224,6 +241,14 @@ def split(
     return found
 
 
+def _eigenvectors(lift: Lift, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The neurons of a cell, each with the sign that is more in the cell."""
+    size, basis = np.linalg.eigh(matrix)
+    xi = basis * np.sqrt(np.maximum(size, 0.0))
+    xi = xi * np.where(np.sum(lift.nonnegative @ xi, axis=0) < 0.0, -1.0, 1.0)
+    return (lift.weights @ xi).T, (lift.outputs @ xi).T
+
+
 def cell_bound(problem: Problem, architecture: Any) -> LiftedDual:
     """Prove a lower bound by the copositive relaxation over all cells; for data with few patterns.
 
@@ -231,7 +256,7 @@ def cell_bound(problem: Problem, architecture: Any) -> LiftedDual:
     ----------
     problem : Problem
     architecture : Architecture
-        A two-layer family with one kink and weight decay, without free hidden bias.
+        A two-layer family with one kink and weight decay.
 
     Returns
     -------
@@ -243,18 +268,23 @@ def cell_bound(problem: Problem, architecture: Any) -> LiftedDual:
     ValueError
         If the family has no such relaxation, or the data have too many patterns.
     """
-    suits = isinstance(architecture, ReLUHidden) and architecture.hidden_bias != "free"
-    if not suits or not is_weight_decay(architecture.penalty):
+    if not isinstance(architecture, ReLUHidden) or not is_weight_decay(architecture.penalty):
         raise ValueError(
-            f"{architecture!r} has no relaxation over cells: pass a 'relu' network with weight decay and "
-            "hidden_bias='penalized' or None"
+            f"{architecture!r} has no relaxation over cells: pass a 'relu' network with weight decay"
         )
     if getattr(architecture, "coupling", "joint") != "joint":
         raise ValueError("the relaxation over cells is for coupling='joint': pass that")
-    design = architecture.design(problem)
-    drawn = Arrangement.enumerate(design.X, limit=CELLS)
+    problem, design = architecture.problem_of(problem), architecture.design(problem)
+    drawn = Arrangement.enumerate(design.X, limit=MOST_CELLS)
     if not drawn.complete:
         raise ValueError("rounding leaves the patterns in doubt: pass bound='sdp' to certify instead")
     outputs = 1 if problem.y.ndim == 1 else problem.y.shape[1]
-    lifted = cell_lifts(design.X, drawn.masks(), outputs, slope=design.slope, resolution=drawn.resolution)
+    lifted = cell_lifts(
+        design.X,
+        drawn.masks(),
+        outputs,
+        free=design.free,
+        slope=design.slope,
+        resolution=drawn.resolution,
+    )
     return _dual(lifted, problem)

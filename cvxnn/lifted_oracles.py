@@ -6,7 +6,9 @@ than the matrix bounds of :mod:`cvxnn.bounds` and :mod:`cvxnn.vector_bounds`. Bo
 better one is the proof, so a certificate can only win. Where an oracle is exact there is nothing to win,
 and it stays as it is.
 
-For one output per neuron the relaxation is the tight one as long as it is small.
+Of several outputs whose patterns can be listed the relaxation is that over cells, which is nearly exact;
+for one output per neuron it is the tight one as long as that is small; otherwise it is that of Prakhya et
+al.
 
 References: Prakhya, Birdal and Yurtsever, ICLR 2025; Sahiner, Ergen, Pauly and Pilanci, ICLR 2021.
 """
@@ -14,12 +16,23 @@ References: Prakhya, Birdal and Yurtsever, ICLR 2025; Sahiner, Ergen, Pauly and 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any, Self
 
 import numpy as np
 
+from .arrangement import Arrangement, TooManyPatterns, count_bound
 from .bounds_lifted import LiftedDual, lifted_dual, lifted_price
-from .bounds_lifts import Lifts, count_unknowns, lifts
+from .bounds_lifts import (
+    MOST_CELL_UNKNOWNS,
+    MOST_SAMPLES,
+    MOST_UNKNOWNS,
+    Lifts,
+    TooLarge,
+    cell_lifts,
+    count_unknowns,
+    lifts,
+)
 from .certificate import Oracle, Price, Proof
 from .network import Network
 from .oracles import SearchOracle
@@ -28,9 +41,13 @@ from .vector_oracles import FaceOracle, VectorSearch
 
 #: Values of `bound`.
 BOUNDS = ("auto", "sdp")
-#: Unknowns up to which the tight relaxation is taken; up to which lifting is a matter of seconds, and done
-#: unasked with several outputs, whose matrix bound is loose; samples that may have so few.
-TIGHT_UNKNOWNS, AUTO_UNKNOWNS, AUTO_SAMPLES = 12_000, 2_500, 60
+#: Unknowns up to which the tight relaxation is taken.
+TIGHT_UNKNOWNS = 12_000
+#: With several outputs, whose matrix bound is loose, what is a matter of seconds is done unasked: up to so
+#: many unknowns over cells and otherwise, which only so few samples have.
+AUTO_CELL_UNKNOWNS, AUTO_UNKNOWNS, AUTO_SAMPLES = 8_000, 2_500, 60
+#: Cells listed at most.
+MOST_CELLS = 2500
 #: Share of the time of a proof that goes to the oracle's own bound.
 OWN = 0.3
 
@@ -41,35 +58,54 @@ def check_bound(bound: Any) -> None:
         raise ValueError(f"bound={bound!r} is unknown: pass 'auto' (the default) or 'sdp'")
 
 
-def choose(oracle: SearchOracle | VectorSearch) -> Lifts:
+def choose(
+    oracle: SearchOracle | VectorSearch,
+    *,
+    cells: int = MOST_CELL_UNKNOWNS,
+    most: int = MOST_UNKNOWNS,
+) -> Lifts:
     """Return the lifts that an oracle's neurons are bounded by.
+
+    Parameters
+    ----------
+    oracle : SearchOracle or VectorSearch
+    cells, most : int
+        Unknowns that are acceptable over cells, and otherwise.
 
     Raises
     ------
-    ValueError
+    TooLarge
         If there are too many samples.
     """
-    outputs, separate = _kind(oracle)
-    tight = outputs > 1 or count_unknowns(oracle.X, 1) <= TIGHT_UNKNOWNS
+    y, X = oracle.problem.y, oracle.X
+    outputs = 1 if y.ndim == 1 else y.shape[1]
     slope = getattr(oracle, "slope", 0.0)
-    return lifts(oracle.X, outputs, free=oracle.free, slope=slope, tight=tight, separate=separate)
-
-
-def _kind(oracle: SearchOracle | VectorSearch) -> tuple[int, bool]:
-    """The number of outputs, and whether each neuron has one only."""
-    y = oracle.problem.y
     separate = isinstance(oracle, VectorSearch) and oracle.coupling is Coupling.separate
-    return 1 if y.ndim == 1 else y.shape[1], separate
+    drawn = _listed(X) if outputs > 1 and not separate else None
+    if drawn is not None:
+        with suppress(TooLarge):
+            return cell_lifts(
+                X,
+                drawn.masks(),
+                outputs,
+                free=oracle.free,
+                slope=slope,
+                resolution=drawn.resolution,
+                most=cells,
+            )
+    tight = outputs > 1 or len(X) > MOST_SAMPLES or count_unknowns(X, 1) <= TIGHT_UNKNOWNS
+    return lifts(X, outputs, free=oracle.free, slope=slope, tight=tight, separate=separate, most=most)
 
 
-def quick(oracle: Oracle) -> bool:
-    """Whether an oracle of several outputs is so small that it is always bounded by lifting too."""
-    if type(oracle) is not VectorSearch or len(oracle.X) > AUTO_SAMPLES:
-        return False
-    outputs, separate = _kind(oracle)
-    problem = oracle.problem
-    small = count_unknowns(oracle.X, outputs, separate=separate) <= AUTO_UNKNOWNS
-    return small and problem.loss.conic(problem.y, problem.weights) is not None
+def _listed(X: np.ndarray) -> Arrangement | None:
+    """All patterns of the samples, None if they are too many or rounding leaves them in doubt."""
+    if count_bound(len(X), min(X.shape[1], 20)) > MOST_CELLS:
+        return None
+    try:
+        drawn = Arrangement.enumerate(X, limit=MOST_CELLS)
+    except TooManyPatterns:
+        return None
+    return drawn if drawn.complete else None
 
 
 class LiftedOracle(Oracle):
@@ -79,16 +115,18 @@ class LiftedOracle(Oracle):
     ----------
     oracle : SearchOracle or VectorSearch
         Finds neurons, and has a bound of its own.
+    lifted : Lifts or None
+        Of its neurons; None chooses.
 
     Raises
     ------
-    ValueError
+    TooLarge
         If there are too many samples.
     """
 
-    def __init__(self, oracle: SearchOracle | VectorSearch) -> None:
+    def __init__(self, oracle: SearchOracle | VectorSearch, lifted: Lifts | None = None) -> None:
         super().__init__(oracle.problem)
-        self.oracle, self.lifted = oracle, choose(oracle)
+        self.oracle, self.lifted = oracle, choose(oracle) if lifted is None else lifted
         self._dual: LiftedDual | None = None
 
     def at(self, beta: float) -> Self:
@@ -142,8 +180,10 @@ def with_bound(oracle: Oracle, bound: str) -> Oracle:
     """
     check_bound(bound)
     exact = "global" if isinstance(oracle, FaceOracle) else getattr(oracle, "scope", None)
-    if exact == "global" or (bound == "auto" and not quick(oracle)):
+    if exact == "global":
         return oracle
+    if bound == "auto":
+        return _unasked(oracle)
     # a subclass prices other norms
     if type(oracle) in (SearchOracle, VectorSearch):
         assert isinstance(oracle, SearchOracle | VectorSearch)
@@ -153,3 +193,16 @@ def with_bound(oracle: Oracle, bound: str) -> Oracle:
     raise ValueError(
         "bound='sdp' is for networks with ReLUs or other single kinks and weight decay: pass bound='auto'"
     )
+
+
+def _unasked(oracle: Oracle) -> Oracle:
+    """An oracle of several outputs with the lifted bound, if that is a matter of seconds."""
+    if type(oracle) is not VectorSearch or len(oracle.X) > AUTO_SAMPLES:
+        return oracle
+    problem = oracle.problem
+    if problem.loss.conic(problem.y, problem.weights) is None:
+        return oracle
+    try:
+        return LiftedOracle(oracle, choose(oracle, cells=AUTO_CELL_UNKNOWNS, most=AUTO_UNKNOWNS))
+    except TooLarge:
+        return oracle
