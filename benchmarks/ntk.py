@@ -146,7 +146,8 @@ def write(names: list[str]) -> None:
         f"Wilcoxon signed-rank test of equal accuracy: p = {test:.2g}.",
         f"- On single splits, as published: at least equal on "
         f"{', '.join(str(int(v)) for v in np.sum(single >= 0, axis=0))} of {len(done)} sets.",
-        f"- Mean accuracy {100 * mean[:, 0].mean():.2f} % (NTK) and {100 * mean[:, 1].mean():.2f} % (best).",
+        "- Mean accuracy: "
+        + ", ".join(f"{m} {100 * v:.2f} %" for m, v in zip(METHODS, mean.mean(axis=0), strict=True)),
         f"- CPU seconds a split, choice of the strength included: {cpu[0]:.2f} and {cpu[1]:.2f}.",
         f"- Largest proven gap of a best kernel: {gap:.1e} (scope: its gates).",
         "",

@@ -57,7 +57,9 @@ def gated_ntk(X: np.ndarray, Y: np.ndarray | None = None) -> np.ndarray:
 class _TangentRidge(BaseEstimator):
     """Ridge regression with the tangent kernel, targets in columns."""
 
-    def __init__(self, alpha: float = 1e-3, *, hidden_bias: str | None = "penalized", fit_intercept: bool = True) -> None:
+    def __init__(
+        self, alpha: float = 1e-3, *, hidden_bias: str | None = "penalized", fit_intercept: bool = True
+    ) -> None:
         self.alpha = alpha
         self.hidden_bias = hidden_bias
         self.fit_intercept = fit_intercept

@@ -10,7 +10,7 @@ from scipy.optimize import check_grad, minimize
 from typer.testing import CliRunner
 
 from cvxnn import ConvexNetClassifier, ConvexNetRegressor, Network, certify, path
-from cvxnn.architectures.batchnorm import BatchNorm, VectorBatchNorm, best_on_whitened
+from cvxnn.architectures.batchnorm import BatchNorm, VectorBatchNorm
 from cvxnn.architectures.relu import ReLU
 from cvxnn.cli import app
 from cvxnn.losses import get_loss
@@ -19,7 +19,7 @@ from cvxnn.models import Model
 from cvxnn.normalised_cells import ConeOracle, Cones, _project
 from cvxnn.program import Problem
 from cvxnn.train import get_architecture, train
-from cvxnn.whitening import OrthantOracle, Whitening
+from cvxnn.whitening import OrthantOracle, Whitening, best_on_whitened
 
 
 class Unknown(SquaredError):
@@ -75,7 +75,9 @@ def test_reference_optima(golden):
 
 def test_two_samples_by_hand():
     """y = (3, -2), beta = 1 divided by the norm, is sqrt(2) here: f = (2, -1), value 4."""
-    trained = train(problem_of(np.array([[0.0], [1.0]]), np.array([3.0, -2.0]), np.sqrt(2.0) / 2), BatchNorm())
+    trained = train(
+        problem_of(np.array([[0.0], [1.0]]), np.array([3.0, -2.0]), np.sqrt(2.0) / 2), BatchNorm()
+    )
     assert np.allclose(trained.network(np.array([[0.0], [1.0]])), [2.0, -1.0])
     assert trained.certificate.objective * 2 == pytest.approx(4.0, abs=1e-12)
     assert trained.certificate.gap <= 1e-11
@@ -273,6 +275,9 @@ def test_classes_and_paths():
     found = path(X, np.sin(X[:, 0]), architecture="batchnorm", n_alphas=4, eps=0.1)
     assert found.widths[0] == 0 and np.all(np.diff(found.objectives) < 0)
     assert all(c.lower_bound <= c.objective for c in found.certificates)
+    after = path(X, np.sin(X[:, 0]), architecture=BatchNorm(where="after"), n_alphas=4, eps=0.1, tol=1e-8)
+    assert after.alpha_max == pytest.approx(after.alpha_max_bound, rel=1e-8) and after.widths[1] > 0
+    assert all(c.gap <= 1e-7 for c in after.certificates)
 
 
 def test_a_network_of_torch_is_folded_and_judged():
