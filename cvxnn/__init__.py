@@ -8,6 +8,7 @@ from .estimators import ConvexNetClassifier, ConvexNetRegressor
 from .feature_penalties import Elastic, Groups
 from .max_margin import MarginCertificate, MaxMargin, certify_margin, max_margin
 from .network import Network
+from .ntk import NTKClassifier, NTKRegressor
 from .optimal_set import OptimalSet, Uniqueness
 from .path_estimator import ConvexNetPath, alpha_max, path
 from .paths import Path
@@ -28,6 +29,8 @@ __all__ = [
     "Groups",
     "MarginCertificate",
     "MaxMargin",
+    "NTKClassifier",
+    "NTKRegressor",
     "Network",
     "OptimalSet",
     "Path",

@@ -33,10 +33,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from scipy import sparse
 from scipy.optimize import nnls
 
 from .arrangement import Arrangement, TooManyPatterns
@@ -213,74 +212,3 @@ def _project(H: np.ndarray, z: np.ndarray) -> tuple[float, float]:
     over = float(np.max(H.T @ rest, initial=0.0))
     # (H l)'z = (H l)'p + (H l)'rest, for unit H l
     return size * min(price, norm), size * (norm + np.sqrt(len(H)) * max(over, 0.0))
-
-
-def solve_cones(
-    problem: Problem, cones: Cones, members: Sequence[Member]
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Solve the program over some cones and signs with Clarabel.
-
-    Returns
-    -------
-    weights : list of ndarrays (m_g,)
-        Nonnegative, of each cone's rays.
-    Z : ndarray of shape (n,)
-        Dual variable.
-
-    Raises
-    ------
-    ValueError
-        If the loss has no conic form.
-    """
-    import clarabel
-
-    n, y, s = len(problem.y), problem.y, problem.weights
-    form = problem.loss.conic(y, s)
-    if form is None:
-        raise ValueError(
-            f"the loss {problem.loss.name} has no conic form, which normalising after the ReLU needs: "
-            "pass where='before'"
-        )
-    H = [cones.outputs[k] for k, _ in members]
-    widths = [h.shape[1] for h in H]
-    k, m, groups = len(form.extra), sum(widths), len(H)
-    sizes = [n, k, m, int(problem.intercept), groups]
-    bend = np.zeros(k) if form.extra_quadratic is None else form.extra_quadratic
-    P = sparse.diags(np.concatenate([form.quadratic, bend, np.zeros(sum(sizes[2:]))]))
-    strength = problem.beta / np.sqrt(np.sum(s))
-    q = np.concatenate([form.linear, form.extra, np.zeros(m + sizes[3]), np.full(groups, strength)])
-    fits = np.hstack([sign * h for h, (_, sign) in zip(H, members, strict=True)])
-    parts = [(_row(sizes, {0: np.eye(n), 2: -fits, 3: -np.ones((n, sizes[3]))}), np.zeros(n))]
-    kinds: list[Any] = [clarabel.ZeroConeT(n)]
-    if len(form.h):
-        parts.append((_row(sizes, {0: -form.F, 1: -form.V}), form.h))
-        for name, size in form.cones:
-            kinds.append(
-                clarabel.NonnegativeConeT(size) if name == "nonnegative" else clarabel.ExponentialConeT()
-            )
-    parts.append((_row(sizes, {2: -np.eye(m)}), np.zeros(m)))
-    kinds.append(clarabel.NonnegativeConeT(m))
-    ends = np.concatenate([[0], np.cumsum(widths)])
-    for g in range(groups):
-        # the norm through the triangular factor: a cone has fewer rays than samples, mostly
-        root = np.asarray(np.linalg.qr(np.sqrt(s)[:, None] * H[g], mode="r"))
-        E, L = np.zeros((1 + len(root), groups)), np.zeros((1 + len(root), m))
-        E[0, g], L[1:, ends[g] : ends[g + 1]] = -1.0, -root
-        parts.append((_row(sizes, {2: L, 4: E}), np.zeros(1 + len(root))))
-        kinds.append(clarabel.SecondOrderConeT(1 + len(root)))
-    settings = clarabel.DefaultSettings()
-    settings.verbose = False
-    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-11
-    A = sparse.vstack([part for part, _ in parts]).tocsc()
-    b = np.concatenate([right for _, right in parts])
-    result: Any = clarabel.DefaultSolver(sparse.csc_matrix(P), q, A, b, kinds, settings).solve()
-    x = np.maximum(np.array(result.x)[n + k : n + k + m], 0.0)
-    Z = np.array(result.z)[:n]
-    return [x[ends[g] : ends[g + 1]] for g in range(groups)], Z
-
-
-def _row(sizes: list[int], blocks: dict[int, Any]) -> Any:
-    """A row of blocks in which the missing ones are zero."""
-    height = next(iter(blocks.values())).shape[0]
-    empty = [sparse.csc_matrix((height, m)) for m in sizes]
-    return sparse.hstack([sparse.csc_matrix(blocks[i]) if i in blocks else e for i, e in enumerate(empty)])

@@ -14,7 +14,7 @@ from cvxnn.architectures.batchnorm import BatchNorm, VectorBatchNorm
 from cvxnn.architectures.relu import ReLU
 from cvxnn.cli import app
 from cvxnn.losses import get_loss
-from cvxnn.losses.squared_error import SquaredError
+from cvxnn.losses.absolute_error import AbsoluteError
 from cvxnn.models import Model
 from cvxnn.normalised_cells import ConeOracle, Cones, _project
 from cvxnn.program import Problem
@@ -22,8 +22,8 @@ from cvxnn.train import get_architecture, train
 from cvxnn.whitening import OrthantOracle, Whitening, best_on_whitened
 
 
-class Unknown(SquaredError):
-    """A loss that the conic solver knows nothing of."""
+class Unknown(AbsoluteError):
+    """A loss with kinks that the conic solver knows nothing of."""
 
     def conic(self, y, s):
         return None

@@ -23,7 +23,7 @@ FLOORS = [
     {"certificate", "face_newton"},
     {"oracles", "solvers"},
     {"norm_oracles", "normalised_cells", "planar", "sharpen", "vector_growth", "whitening"},
-    {"spline", "vector_batches", "vector_newton", "vector_oracles"},
+    {"normalised_program", "spline", "vector_batches", "vector_newton", "vector_oracles"},
     {"architectures"},
     {"train"},
     {"low_rank", "margin", "optimal_set", "paths", "selection", "threshold"},

@@ -48,7 +48,8 @@ from ..arrangement import Arrangement
 from ..certificate import Oracle, search_gap
 from ..losses.squared_error import SquaredError
 from ..network import Affine, Network
-from ..normalised_cells import ConeOracle, Cones, Member, solve_cones
+from ..normalised_cells import ConeOracle, Cones, Member
+from ..normalised_program import solve_cones
 from ..parameters import check_coupling
 from ..program import Problem, Program, Solution
 from ..whitening import OrthantOracle, WhitenedOracle, Whitening, best_on_whitened
