@@ -50,7 +50,7 @@ axes[0].annotate("tangent kernel", (0, gaps[0]), (0, 1e-5), ha="left", arrowprop
 axes[0].set(xlabel="step", ylabel="proven relative gap", yscale="log", xticks=steps[::4])
 axes[0].legend(frameon=False, loc="lower left")
 for eta, color, label in ((weights[0], "orange", "tangent kernel"), (weights[-1], "blue", "best kernel")):
-    axes[1].step(np.arange(len(eta)), np.sort(eta)[::-1], color=f"tab:{color}", label=label)
+    axes[1].step(np.arange(len(eta)), np.sort(eta)[::-1], where="post", color=f"tab:{color}", label=label)
 axes[1].set(xlabel="activation pattern, largest weight first", ylabel="weight of its kernel", xlim=(0, 100))
 axes[1].legend(frameon=False)
 plt.show()

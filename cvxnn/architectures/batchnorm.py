@@ -203,8 +203,7 @@ class BatchNorm(Whitened, Architecture):
         Z, chosen = problem.residual(np.zeros_like(problem.y)), list[Member]()
         line = self._noted(oracle, best, Z, 0, effort)
         yield line
-        least = line.objective
-        again = True
+        least, again = line.objective, True
         for _ in range(effort.max_iter):
             _, found = oracle.members(Z)
             out = [row for value, row in found if value > problem.beta * (1.0 + 1e-9)]
@@ -218,10 +217,7 @@ class BatchNorm(Whitened, Architecture):
             carry = np.flatnonzero(size > ROUNDINGS[-1] * np.sum(size))
             carried = [chosen[g] for g in carry]
             network = self._rounded(oracle, carried, [weights[g] for g in carry])
-            fits = [
-                sign * (oracle.cones.outputs[k] @ x) for (k, sign), x in zip(chosen, weights, strict=True)
-            ]
-            Z = self._dual(problem, np.sum(fits, axis=0), Z)
+            Z = self._dual(problem, oracle.cones.fit(chosen, weights), Z)
             line = self._noted(oracle, network, Z, len(chosen), effort)
             if line.objective <= least:
                 best, least = network, line.objective
