@@ -9,6 +9,7 @@ from .explanation import Kink, explain
 from .feature_penalties import Elastic, Groups
 from .max_margin import MarginCertificate, MaxMargin, certify_margin, max_margin
 from .network import Network
+from .ntk import NTKClassifier, NTKRegressor
 from .optimal_set import OptimalSet, Uniqueness
 from .path_estimator import ConvexNetPath, alpha_max, path
 from .paths import Path
@@ -30,6 +31,8 @@ __all__ = [
     "Kink",
     "MarginCertificate",
     "MaxMargin",
+    "NTKClassifier",
+    "NTKRegressor",
     "Network",
     "OptimalSet",
     "Path",

@@ -174,8 +174,8 @@ def certify(
         raise ValueError("the network's output has a constant: pass fit_intercept=True")
     own = isinstance(reading.network.layers[0], Gated | Conv | GatedConv)
     family = architecture if reading.bare else _family_of(reading, architecture)
-    if hidden_bias == "auto" and isinstance(family, str) and ARCHITECTURES[family].folded:
-        bias = "penalized"
+    folded = isinstance(family, str) and family in ARCHITECTURES and ARCHITECTURES[family].folded
+    bias = "penalized" if hidden_bias == "auto" and folded else bias
     judge_of = get_architecture(family, bias, patterns, outputs, shared, norm)
     if reading.bare:
         reading = replace(reading, network=_adopted(reading.network, judge_of))

@@ -45,7 +45,8 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
         Strength of the weight decay, > 0, at the scale of scikit-learn's Lasso.
     architecture : str or Architecture, default="relu"
         The family of networks: "relu", "leaky_relu", "absolute" (the absolute value), "threshold" (a step
-        at zero), "linear" or "gated_relu"; several outputs have all but "threshold". With an
+        at zero), "linear", "gated_relu", "batchnorm", "cnn", "polynomial" and others: all names are in
+        ``cvxnn.architectures.ARCHITECTURES``, those with several outputs in ``VECTOR_ARCHITECTURES``. With an
         object, `patterns` and `hidden_bias` are the object's: ``LeakyReLU(slope=0.2)`` of
         :mod:`cvxnn.architectures.leaky_relu`, say.
     loss : str or Loss, default="squared_error"
@@ -195,7 +196,8 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
         Strength of the weight decay, > 0, at the scale of scikit-learn's Lasso.
     architecture : str or Architecture, default="relu"
         The family of networks: "relu", "leaky_relu", "absolute" (the absolute value), "threshold" (a step
-        at zero), "linear" or "gated_relu"; several outputs have all but "threshold". With an
+        at zero), "linear", "gated_relu", "batchnorm", "cnn", "polynomial" and others: all names are in
+        ``cvxnn.architectures.ARCHITECTURES``, those with several outputs in ``VECTOR_ARCHITECTURES``. With an
         object, `patterns` and `hidden_bias` are the object's: ``LeakyReLU(slope=0.2)`` of
         :mod:`cvxnn.architectures.leaky_relu`, say.
     loss : {"log_loss", "hinge", "squared_hinge", "squared_error"} or Loss, default="log_loss"

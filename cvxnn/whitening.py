@@ -21,10 +21,11 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
+from scipy.optimize import brentq
 
 from .certificate import Oracle, Price, Proof
 from .network import Affine, Network
-from .oracles import Design, SearchOracle
+from .oracles import SearchOracle
 from .pricing import Neurons
 from .program import Problem
 
@@ -139,10 +140,7 @@ class OrthantOracle(SearchOracle):
         ``[Q, 1]``, square.
     """
 
-    scope = "global"
-
-    def __init__(self, problem: Problem, design: Design) -> None:
-        super().__init__(problem, design)
+    scope = "global"  # type: ignore[assignment]
 
     def _best(self, Z: np.ndarray) -> Neurons:
         """The best neuron of either sign."""
@@ -188,3 +186,38 @@ class OrthantOracle(SearchOracle):
         extra: np.ndarray | None = None,
     ) -> Neurons:
         return self._best(Z)
+
+
+def best_on_whitened(problem: Problem) -> Network:
+    """Return the best network for the squared loss where neurons compute any nonnegative vector.
+
+    Parameters
+    ----------
+    problem : Problem
+        On whitened data that span all vectors with a column of ones.
+    """
+    s, y = problem.weights, problem.y
+    root, limit = np.sqrt(s), problem.beta / np.sqrt(np.sum(s))
+
+    def residual(c: float) -> np.ndarray:
+        """``sqrt(s) (y - c - f)``: the positive and the negative part, each cut to the length `limit`."""
+        z = root * (y - c)
+        sizes = [max(float(np.linalg.norm(part)), limit) for part in (np.maximum(z, 0), np.minimum(z, 0))]
+        return np.where(z > 0.0, z * (limit / sizes[0]), z * (limit / sizes[1]))
+
+    low, high = float(np.min(y)), float(np.max(y))
+    c = 0.0
+    if problem.intercept:
+        c = low if low == high else float(brentq(lambda t: root @ residual(t), low, high, xtol=1e-15))
+    f = (y - c) - residual(c) / root
+    full, rows, a = np.column_stack([problem.X, np.ones(len(y))]), [], []
+    for sign in (1.0, -1.0):
+        h = np.maximum(sign * f, 0.0)
+        size = float(np.sqrt(s @ h**2 / np.sum(s)))
+        if size > 1e-14 * np.max(np.abs(y)):
+            # the inverse of [Q, 1] is its adjoint under the weights
+            rows.append(full.T @ (s * h) / (np.sum(s) * np.sqrt(size)))
+            a.append(sign * np.sqrt(size))
+    U = np.array(rows).reshape(-1, full.shape[1])
+    layers = np.ascontiguousarray(U[:, :-1].T), U[:, -1].copy(), np.array(a)
+    return Network.two_layer(*layers, c)

@@ -10,20 +10,20 @@ from scipy.optimize import check_grad, minimize
 from typer.testing import CliRunner
 
 from cvxnn import ConvexNetClassifier, ConvexNetRegressor, Network, certify, path
-from cvxnn.architectures.batchnorm import BatchNorm, VectorBatchNorm, best_on_whitened
+from cvxnn.architectures.batchnorm import BatchNorm, VectorBatchNorm
 from cvxnn.architectures.relu import ReLU
 from cvxnn.cli import app
 from cvxnn.losses import get_loss
-from cvxnn.losses.squared_error import SquaredError
+from cvxnn.losses.absolute_error import AbsoluteError
 from cvxnn.models import Model
 from cvxnn.normalised_cells import ConeOracle, Cones, _project
 from cvxnn.program import Problem
 from cvxnn.train import get_architecture, train
-from cvxnn.whitening import OrthantOracle, Whitening
+from cvxnn.whitening import OrthantOracle, Whitening, best_on_whitened
 
 
-class Unknown(SquaredError):
-    """A loss that the conic solver knows nothing of."""
+class Unknown(AbsoluteError):
+    """A loss with kinks that the conic solver knows nothing of."""
 
     def conic(self, y, s):
         return None
@@ -275,6 +275,9 @@ def test_classes_and_paths():
     found = path(X, np.sin(X[:, 0]), architecture="batchnorm", n_alphas=4, eps=0.1)
     assert found.widths[0] == 0 and np.all(np.diff(found.objectives) < 0)
     assert all(c.lower_bound <= c.objective for c in found.certificates)
+    after = path(X, np.sin(X[:, 0]), architecture=BatchNorm(where="after"), n_alphas=4, eps=0.1, tol=1e-8)
+    assert after.alpha_max == pytest.approx(after.alpha_max_bound, rel=1e-8) and after.widths[1] > 0
+    assert all(c.gap <= 1e-7 for c in after.certificates)
 
 
 def test_a_network_of_torch_is_folded_and_judged():

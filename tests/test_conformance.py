@@ -11,6 +11,7 @@ from cvxnn import penalties
 from cvxnn.architectures import ARCHITECTURES
 from cvxnn.architectures.absolute import Absolute
 from cvxnn.architectures.base import Progress
+from cvxnn.architectures.batchnorm import BatchNorm
 from cvxnn.architectures.gated import GatedReLU
 from cvxnn.architectures.leaky_relu import LeakyReLU
 from cvxnn.architectures.linear import Linear
@@ -66,6 +67,12 @@ VARIANTS = [
     Wedge("free", "all", "l1"),
     Wedge(None, penalty="l1"),
     Wedge("penalized", 20, "l1"),
+    BatchNorm("free"),
+    BatchNorm(None),
+    BatchNorm("penalized", 12),
+    BatchNorm("penalized", where="after"),
+    BatchNorm(None, where="after"),
+    BatchNorm("free", where="after"),
 ]
 
 
@@ -90,6 +97,10 @@ def test_architectures_with_defaults(name):
 @pytest.mark.parametrize("architecture", VARIANTS, ids=repr)
 def test_architecture_variants(architecture):
     check_architecture(architecture)
+
+
+def test_an_architecture_where_every_output_is_possible():
+    check_architecture(BatchNorm(), features=9)
 
 
 def test_penalties():

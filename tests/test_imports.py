@@ -32,8 +32,8 @@ FLOORS = [
     {"program"},
     {"certificate", "face_newton"},
     {"oracles", "solvers"},
-    {"norm_oracles", "planar", "sharpen", "vector_growth", "wedge_search"},
-    {"spline", "vector_batches", "vector_newton", "vector_oracles", "wedge_oracles"},
+    {"norm_oracles", "normalised_cells", "planar", "sharpen", "vector_growth", "wedge_search", "whitening"},
+    {"normalised_program", "spline", "vector_batches", "vector_newton", "vector_oracles", "wedge_oracles"},
     {"lifted_oracles"},
     {"architectures"},
     {"train"},
@@ -53,7 +53,10 @@ FAMILIES = {
     "architectures.skip",
     "architectures.spectrahedral",
     "architectures.vector_rectified",
+    "architectures.whitened",
 }
+#: Members that others are made of: a batch-normalised network is a plain one on whitened data.
+PLAIN = {"architectures.relu", "architectures.vector_relu"}
 #: Libraries that only some people have: imported where they are used, never on import of cvxnn.
 OPTIONAL = {"torch", "cvxpy", "matplotlib", "onnx", "onnxruntime", "pandas", "polars", "pyarrow", "dask"}
 #: Files that are about such a library, or that a user asks for by name.
@@ -221,7 +224,7 @@ def test_members_of_an_open_folder_do_not_import_each_other():
         head, _, tail = name.partition(".")
         if head in FOLDERS and tail and tail != "base":
             for below in GRAPH[name]:
-                alone = below.split(".")[0] != head or below in {f"{head}.base", *FAMILIES}
+                alone = below.split(".")[0] != head or below in {f"{head}.base", *FAMILIES, *PLAIN}
                 assert alone, f"{name} imports its sibling {below}"
 
 

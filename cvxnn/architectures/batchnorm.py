@@ -25,13 +25,13 @@ any h >= 0, and for the squared loss without intercept the optimum is known: wit
 for each sign is a projection of its own part. An intercept c replaces y by y - c and makes the residuals
 sum to zero, one monotone equation.
 
-*After the ReLU.* ``f(x) = sum_j a_j gamma_j h_j(x) / rms_j + c`` with ``h_j = (x'w_j + b_j)_+`` and its root
-mean square over the data; nothing is subtracted, and w_j and b_j are not penalised. A folded network costs
-``sum_j |a_j| rms_j``. Prices, over all patterns: :mod:`cvxnn.normalised_cells`.
+*After the ReLU.* ``f(x) = sum_j a_j gamma_j h_j(x) / rms_j + c`` with ``h_j = (x'w_j + b_j)_+`` and its
+root mean square over the data; nothing is subtracted, and w_j and b_j are not penalised. A folded network
+costs ``sum_j |a_j| rms_j``. Prices, over all patterns: :mod:`cvxnn.normalised_cells`.
 
 *Scale.* Dividing by the standard deviation is what batch normalisation does in practice, and makes alpha
-independent of the number of samples. The paper divides by the norm of the centred pre-activation, ``sqrt(n)``
-times as much, and has a shift of ``1 / sqrt(n)``: its beta is ours over ``sqrt(n)``.
+independent of the number of samples. The paper divides by the norm of the centred pre-activation,
+``sqrt(n)`` times as much, and has a shift of ``1 / sqrt(n)``: its beta is ours over ``sqrt(n)``.
 
 References: Ergen, Sahiner, Ozturkler, Pauly, Mardani and Pilanci, "Demystifying batch normalization in ReLU
 networks", ICLR 2022 (before); Wang, Hua, Candes and Pilanci, 2022 (normalised after the ReLU).
@@ -39,22 +39,20 @@ networks", ICLR 2022 (before); Wang, Hua, Candes and Pilanci, 2022 (normalised a
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-from scipy.optimize import brentq
 
 from ..arrangement import Arrangement
 from ..certificate import Oracle, search_gap
 from ..losses.squared_error import SquaredError
 from ..network import Affine, Network
-from ..network import ReLU as Rectifier
-from ..normalised_cells import ConeOracle, Cones, solve_cones
+from ..normalised_cells import ConeOracle, Cones, Member
+from ..normalised_program import solve_cones
 from ..parameters import check_coupling
 from ..program import Problem, Program, Solution
-from ..whitening import OrthantOracle, WhitenedOracle, Whitening
+from ..whitening import OrthantOracle, WhitenedOracle, Whitening, best_on_whitened
 from .base import (
     Architecture,
     Effort,
@@ -68,123 +66,12 @@ from .base import (
 )
 from .relu import ReLU
 from .vector_relu import VectorReLU
+from .whitened import Whitened, rectified
 
-#: A mean below this share of the root mean square is none.
-CENTRED = 1e-7
 #: Cones that a round adds at most.
 ADDED = 20
-
-
-class Whitened:
-    """What networks of one and of several outputs share: a plain family on whitened data."""
-
-    #: What :meth:`on` has been told of the training data.
-    known: ClassVar[Problem | None] = None
-    continuous: ClassVar[bool] = False
-    folded: ClassVar[bool] = True
-
-    hidden_bias: str | None
-    patterns: str | int
-
-    def plain(self) -> Any:
-        """The family of plain networks that this is on whitened data."""
-        raise NotImplementedError
-
-    def on(self, problem: Problem) -> Self:
-        """Return this family with the training data whose statistics its networks' costs need."""
-        other = copy.copy(self)
-        object.__setattr__(other, "known", problem)
-        return other
-
-    def _data(self) -> Problem:
-        if self.known is None:
-            raise ValueError(
-                "what a batch-normalised network costs depends on its training data: "
-                "ask .on(problem).cost(network)"
-            )
-        return self.known
-
-    def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
-        """Return the patterns to train with on whitened data, None where they grow."""
-        whitening = Whitening.of(problem)
-        found: Arrangement | None = self.plain().arrange(whitening.problem(problem), random_state)
-        return found
-
-    def oracle(self, problem: Problem, arrangement: Arrangement | None) -> Oracle:
-        """Return the oracle of the plain family on whitened data."""
-        return self.oracle_within(problem, arrangement, None)
-
-    def oracle_within(
-        self, problem: Problem, arrangement: Arrangement | None, max_time: float | None
-    ) -> WhitenedOracle:
-        """Likewise, within a time."""
-        whitening = Whitening.of(problem)
-        inner = self.plain().oracle_within(whitening.problem(problem), arrangement, max_time)
-        return WhitenedOracle(problem, whitening, inner)
-
-    def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
-        """Return the convex program of the plain family on whitened data."""
-        program: Program = self.plain().lift(Whitening.of(problem).problem(problem), arrangement)
-        return program
-
-    def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
-        """Return the plain family's network, with the statistics folded into its weights."""
-        whitening = Whitening.of(problem)
-        return whitening.fold(self.plain().decode(whitening.problem(problem), arrangement, solution))
-
-    def sizes_on_data(self, network: Network) -> np.ndarray:
-        """Return ``sqrt(gamma_j^2 + delta_j^2)`` of each neuron, shape (m,).
-
-        Raises
-        ------
-        ValueError
-            If it is not a two-layer ReLU network, or shifts where the family does not.
-        """
-        problem, first = self._data(), rectified(network)
-        T = problem.X @ first.weight + first.bias
-        share = problem.weights / problem.total_weight
-        square, mean = share @ T**2, share @ T
-        if self.hidden_bias == "penalized":
-            return np.sqrt(square)
-        if self.hidden_bias is None and np.any(np.abs(mean) > CENTRED * np.sqrt(square)):
-            raise ValueError(
-                "the network shifts its normalised neurons: pass hidden_bias='penalized' or 'free'"
-            )
-        return np.sqrt(share @ (T - mean) ** 2)
-
-    def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: Any) -> Network:
-        """Return the two-layer ReLU network of plain weights."""
-        return Network.two_layer(W1, b1, w2, c)
-
-    def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
-        """Return the outputs of unit neurons, whose weights are on whitened data."""
-        whitening = Whitening.of(problem)
-        outputs: np.ndarray = self.plain().unit_neurons(
-            whitening.problem(problem), arrangement, U[:, : whitening.Q.shape[1] + 1]
-        )
-        return outputs
-
-    def train(
-        self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
-    ) -> Training:
-        """Train the plain family on whitened data, and fold every network on the way."""
-        assert isinstance(oracle, WhitenedOracle)
-        whitening = oracle.whitening
-        start = None if effort.start is None else whitening.unfold(effort.start, problem.X)
-        there = replace(effort, history=[], start=start)
-        training = self.plain().train(whitening.problem(problem), arrangement, oracle.inner, there)
-        answer = None
-        while True:
-            try:
-                request = training.send(answer)
-            except StopIteration as stop:
-                return whitening.fold(stop.value)
-            if request.network is not None:
-                request = replace(request, network=whitening.fold(request.network))
-            for line in there.history[len(effort.history) :]:
-                network = None if line.network is None else whitening.fold(line.network)
-                effort.history.append(replace(line, network=network))
-            answer = yield request
+#: Roundings tried on a solution: relative size to drop, distance to merge.
+ROUNDINGS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 
 
 @dataclass(frozen=True)
@@ -313,11 +200,10 @@ class BatchNorm(Whitened, Architecture):
     def _train_after(self, oracle: ConeOracle, effort: Effort) -> Training:
         """Column generation over cones: price, add the best, solve, until none prices out."""
         problem, best = oracle.problem, self.nothing(oracle.problem)
-        Z, chosen = problem.residual(np.zeros_like(problem.y)), list[tuple[int, float]]()
+        Z, chosen = problem.residual(np.zeros_like(problem.y)), list[Member]()
         line = self._noted(oracle, best, Z, 0, effort)
         yield line
-        least = line.objective
-        again = True
+        least, again = line.objective, True
         for _ in range(effort.max_iter):
             _, found = oracle.members(Z)
             out = [row for value, row in found if value > problem.beta * (1.0 + 1e-9)]
@@ -328,10 +214,10 @@ class BatchNorm(Whitened, Architecture):
             chosen, again = chosen + fresh, bool(fresh)
             weights, Z = solve_cones(problem, oracle.cones, chosen)
             size = np.array([np.sum(x) for x in weights])
-            carry = np.flatnonzero(size > 1e-9 * np.sum(size))
+            carry = np.flatnonzero(size > ROUNDINGS[-1] * np.sum(size))
             carried = [chosen[g] for g in carry]
-            network = self._of_rays(oracle, carried, [weights[g] for g in carry])
-            Z = self._dual(problem, network, Z)
+            network = self._rounded(oracle, carried, [weights[g] for g in carry])
+            Z = self._dual(problem, oracle.cones.fit(chosen, weights), Z)
             line = self._noted(oracle, network, Z, len(chosen), effort)
             if line.objective <= least:
                 best, least = network, line.objective
@@ -340,32 +226,61 @@ class BatchNorm(Whitened, Architecture):
             chosen = carried if problem.loss.smooth else chosen
         return best
 
-    def _dual(self, problem: Problem, network: Network, Z: np.ndarray) -> np.ndarray:
-        """The network's residual; at kinks of the loss it is a choice, which the program has made."""
+    def _dual(self, problem: Problem, fit: np.ndarray, Z: np.ndarray) -> np.ndarray:
+        """The residual of what the program fits; at kinks of the loss it is a choice, which it has made."""
         if problem.loss.smooth:
-            return problem.residual(network(problem.X))
+            return problem.residual(fit)
         Z = problem.loss.nearest(Z, problem.y, problem.weights)
         return problem.loss.balance(Z) if problem.intercept else Z
 
-    def _of_rays(
-        self, oracle: ConeOracle, members: list[tuple[int, float]], weights: list[np.ndarray]
-    ) -> Network:
-        """A neuron for every cone, its two layers of equal size."""
+    def _rounded(self, oracle: ConeOracle, members: list[Member], weights: list[np.ndarray]) -> Network:
+        """The smallest of a few roundings whose objective is not worse than 1e-10 relative."""
         problem = oracle.problem
         data, whitening = self._seen(problem)
         rows = [x @ oracle.cones.rays[g] for x, (g, _) in zip(weights, members, strict=True)]
         U, signs = np.array(rows).reshape(-1, data.shape[1]), np.array([sign for _, sign in members])
+        best, least = self.nothing(problem), problem.null_value()
+        for cut in reversed(ROUNDINGS):
+            network = self._of_rays(problem, whitening, *self._merged(problem, data, U, signs, cut))
+            value = problem.value(network(problem.X), self.on(problem).cost(network))
+            if value <= least + 1e-10 * abs(least):
+                best, least = network, min(value, least)
+        return best
+
+    def _merged(
+        self, problem: Problem, data: np.ndarray, U: np.ndarray, signs: np.ndarray, cut: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Neurons without those whose size is below a share of all, and of equal outputs only the sum.
+
+        Cells share rays. Of two neurons with parallel outputs a sample is on for both or for none, so that
+        their sum has the sum of their outputs.
+        """
+        H = np.maximum(data @ U.T, 0.0)
+        size = np.sqrt(problem.weights @ H**2)
+        kept = np.flatnonzero(size > cut * np.sum(size))
+        kept = kept[np.argsort(-size[kept], kind="stable")]
+        V = np.sqrt(problem.weights)[:, None] * H[:, kept] / size[kept]
+        same = (cut >= 1.0 - V.T @ V) & np.equal.outer(signs[kept], signs[kept])
+        first = np.argmax(same, axis=1)  # the largest neuron that each goes to
+        out = np.zeros((len(kept), U.shape[1]))
+        np.add.at(out, first, U[kept])
+        heads = np.unique(first)
+        return out[heads], signs[kept][heads]
+
+    def _of_rays(
+        self, problem: Problem, whitening: Whitening | None, U: np.ndarray, signs: np.ndarray
+    ) -> Network:
+        """The network of neurons on what they see, its two layers of equal size."""
+        data = self._seen(problem)[0]
         H = np.maximum(data @ U.T, 0.0)
         root = np.sqrt(np.sqrt(problem.weights @ H**2 / problem.total_weight))
-        U = U / root[:, None]
+        U, a = U / root[:, None], signs * root
         if whitening is None:
-            network = Network.two_layer(np.ascontiguousarray(U.T), np.zeros(len(U)), signs * root)
-        else:
-            first = Affine(np.ascontiguousarray(U[:, :-1].T), U[:, -1])
-            network = whitening.fold(
-                Network((first, Rectifier(), Affine((signs * root)[:, None], np.zeros(1))))
+            return with_constants(
+                problem, Network.two_layer(np.ascontiguousarray(U.T), np.zeros(len(U)), a)
             )
-        return with_constants(problem, network)
+        first = np.ascontiguousarray(U[:, :-1].T), U[:, -1].copy()
+        return with_constants(problem, whitening.fold(Network.two_layer(*first, a)))
 
 
 @dataclass(frozen=True)
@@ -401,54 +316,3 @@ class VectorBatchNorm(Whitened, VectorArchitecture):
         assert isinstance(last, Affine)
         order = 2 if self.coupling == "joint" else 1
         return float(self.sizes_on_data(network) @ np.linalg.norm(last.weight, ord=order, axis=1))
-
-
-def rectified(network: Network) -> Affine:
-    """Return the first layer of a two-layer ReLU network.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
-    first = network.layers[0]
-    two = isinstance(first, Affine) and len(network.layers) == 3
-    if not (two and isinstance(network.layers[1], Rectifier)):
-        raise ValueError(f"{network!r} is not a two-layer ReLU network: pass Affine, ReLU, Affine")
-    assert isinstance(first, Affine)
-    return first
-
-
-def best_on_whitened(problem: Problem) -> Network:
-    """Return the best network for the squared loss where neurons compute any nonnegative vector.
-
-    Parameters
-    ----------
-    problem : Problem
-        On whitened data that span all vectors with a column of ones.
-    """
-    s, y = problem.weights, problem.y
-    root, limit = np.sqrt(s), problem.beta / np.sqrt(np.sum(s))
-
-    def residual(c: float) -> np.ndarray:
-        """``sqrt(s) (y - c - f)``: the positive and the negative part, each cut to the length `limit`."""
-        z = root * (y - c)
-        sizes = [max(float(np.linalg.norm(part)), limit) for part in (np.maximum(z, 0), np.minimum(z, 0))]
-        return np.where(z > 0.0, z * (limit / sizes[0]), z * (limit / sizes[1]))
-
-    low, high = float(np.min(y)), float(np.max(y))
-    c = 0.0
-    if problem.intercept:
-        c = low if low == high else float(brentq(lambda t: root @ residual(t), low, high, xtol=1e-15))
-    f = (y - c) - residual(c) / root
-    full, rows, a = np.column_stack([problem.X, np.ones(len(y))]), [], []
-    for sign in (1.0, -1.0):
-        h = np.maximum(sign * f, 0.0)
-        size = float(np.sqrt(s @ h**2 / np.sum(s)))
-        if size > 1e-14 * np.max(np.abs(y)):
-            # the inverse of [Q, 1] is its adjoint under the weights
-            rows.append(full.T @ (s * h) / (np.sum(s) * np.sqrt(size)))
-            a.append(sign * np.sqrt(size))
-    U = np.array(rows).reshape(-1, full.shape[1])
-    layers = np.ascontiguousarray(U[:, :-1].T), U[:, -1].copy(), np.array(a)
-    return with_constants(problem, Network.two_layer(*layers))
