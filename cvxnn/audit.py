@@ -14,7 +14,7 @@ References: Pilanci and Ergen, ICML 2020; :mod:`cvxnn.certificate`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -175,7 +175,8 @@ def certify(
     own = isinstance(reading.network.layers[0], Gated | Conv | GatedConv)
     family = architecture if reading.bare else _family_of(reading, architecture)
     folded = isinstance(family, str) and family in ARCHITECTURES and ARCHITECTURES[family].folded
-    bias = "penalized" if hidden_bias == "auto" and folded else bias
+    if hidden_bias == "auto" and isinstance(family, str) and (folded or not _chooses_bias(family)):
+        bias = "penalized"  # which says nothing where there is no choice
     judge_of = get_architecture(family, bias, patterns, outputs, shared, norm)
     if reading.bare:
         reading = replace(reading, network=_adopted(reading.network, judge_of))
@@ -212,6 +213,8 @@ def _family_of(reading: Reading, architecture: str | Architecture) -> str | Arch
     """The family of a network by its layers, or by what it says of itself, unless another was asked for."""
     if architecture != "relu":
         return architecture
+    if reading.family is not None and not isinstance(reading.network.layers[0], Gated | Conv | GatedConv):
+        return reading.family
     # families of stages read the networks of all others, on top of frozen layers
     known = sorted(ARCHITECTURES.items(), key=lambda item: item[1].staged)
     named = next((name for name, family in known if family.reads(reading.network)), "relu")
@@ -222,6 +225,12 @@ def _family_of(reading: Reading, architecture: str | Architecture) -> str | Arch
         )
     said = reading.family.name if isinstance(reading.family, Architecture) else reading.family
     return reading.family if named in ("relu", said) and reading.family is not None else named
+
+
+def _chooses_bias(name: str) -> bool:
+    """Whether a family has a choice of hidden bias; an unknown name is another error's matter."""
+    family = ARCHITECTURES.get(name)
+    return family is None or any(part.name == "hidden_bias" for part in fields(family))  # type: ignore[arg-type]
 
 
 def _adopted(network: Network, family: Architecture) -> Network:

@@ -28,6 +28,8 @@ from .arrays import Array, to_numpy
 
 #: Rows near a guess that a projection starts with, for each coordinate.
 FIRST = 3
+#: Steps in which bounds of projections onto many cones at once are improved.
+SWEEPS = 12
 
 
 class Constraint(ABC):
@@ -221,6 +223,24 @@ def _nnls(rows: np.ndarray, target: np.ndarray, first: np.ndarray | None) -> np.
         at = np.sort(np.concatenate([at, worst]))
 
 
+def projection_bounds(X: np.ndarray, masks: np.ndarray, G: np.ndarray) -> np.ndarray:
+    """Upper bounds (k,) of the norms of the projections of ``G`` (k, d) onto the cones of patterns (k, n).
+
+    The norm of ``g + A' rho`` is a bound for every ``rho >= 0``; each step improves the multiplier of the most violated row.
+    """
+    size = np.maximum(np.sum(X * X, axis=1), 1e-300)
+    A = np.where(masks, 1.0, -1.0)[:, :, None] * X
+    rho, R, at = np.zeros(masks.shape), G.copy(), np.arange(len(G))
+    for _ in range(SWEEPS):
+        slack = np.einsum("knd,kd->kn", A, R)
+        step = np.maximum(rho - slack / size, 0.0) - rho
+        row = np.argmax(np.abs(step) * np.sqrt(size), axis=1)
+        move = step[at, row]
+        rho[at, row] += move
+        R += move[:, None] * A[at, row]
+    return np.linalg.norm(R, axis=1)
+
+
 def cone_margin(X: np.ndarray, sign: np.ndarray, u: np.ndarray) -> float:
     """The smallest ``sign_i x_i'u / ||x_i||`` over non-zero rows: positive inside the cone."""
     norms = np.linalg.norm(X, axis=1)
@@ -230,4 +250,4 @@ def cone_margin(X: np.ndarray, sign: np.ndarray, u: np.ndarray) -> float:
     return float(np.min(sign[kept] * (X[kept] @ u) / norms[kept]))
 
 
-__all__ = ["Constraint", "Free", "ReLUCones", "cone_margin", "project_cone"]
+__all__ = ["Constraint", "Free", "ReLUCones", "cone_margin", "project_cone", "projection_bounds"]

@@ -38,13 +38,13 @@ __all__ = ["DeepOracle", "two_layer_oracle"]
 
 #: Patterns of two-layer neurons that are listed, and bits of them.
 LISTED, BITS = 3000, 200_000
-#: Relaxations of branch and bound: where two layers cost nothing, where they are bounded, while growing; and the bits
-#: of patterns that all of them may go through.
+#: Relaxations of branch and bound at most, with many patterns, while growing; and the bits of patterns that all of
+#: them may go through.
 NODES, FEW, QUICK, WORK = 300, 12, 30, 600_000
 #: Samples times features beyond which relaxations are not solved.
 LARGE = 3000
 #: Halvings of c.
-HALVINGS = 12
+HALVINGS = 6
 #: Random starts of a search for deep branches, and neurons a layer of theirs.
 STARTS, NEURONS = 24, 5
 ROUNDING = 1e-12
@@ -86,8 +86,6 @@ class DeepOracle(Oracle):
         self.limit = NODES
         if isinstance(self.inner, CellOracle):
             self.limit = int(np.clip(WORK / self.inner.masks.size, FEW, NODES))
-        elif self.inner.scope != "global":
-            self.limit = FEW
 
     def price(self, Z: np.ndarray) -> Price:
         return self._priced(Z, self.limit)[0]
@@ -98,6 +96,9 @@ class DeepOracle(Oracle):
 
     def _priced(self, Z: np.ndarray, limit: int) -> tuple[Price, list[tuple[Branches, float]]]:
         last = self._last.get(limit)
+        quick = self._last.get(min(QUICK, limit))
+        if quick is not None and quick[1].scope == "global" and np.array_equal(quick[0], Z):
+            return quick[1], quick[2]
         if last is None or not np.array_equal(last[0], Z):
             met = self._neurons(Z)
             met.sort(key=lambda pair: -pair[0].value)
@@ -115,10 +116,10 @@ class DeepOracle(Oracle):
         if self.depth > 3:
             value = max(self._bound(side * Z, self.depth) for side in (1.0, -1.0))
             return Price(max(value, found) * (1.0 + ROUNDING), "bounded", found), met
-        if self.design.X.size > LARGE:
+        if self.design.X.size > LARGE or self.inner.scope != "global":
             value = max(self._bound(side * Z, 3) for side in (1.0, -1.0))
             return Price(max(value, found) * (1.0 + ROUNDING), "bounded", found), met
-        bound, exact = found, self.inner.scope == "global"
+        bound, exact = found, True
         # patterns of before are good ones, but a price must not depend on what was asked before
         pool = np.array([mask for pair in met[:8] for mask in pair[0].masks]).reshape(-1, len(Z))
         for side in (1.0, -1.0):
@@ -155,7 +156,7 @@ class DeepOracle(Oracle):
         rest = self.inner.price(low).value
         bottom, top = 0.0, 1.0
         best = self.inner.price(high).value  # c = 0
-        for _ in range(HALVINGS if depth == 3 else 4):
+        for _ in range(HALVINGS if depth == self.depth else 3):
             c = 0.5 * (bottom + top)
             value = self._bound(high - c * low, depth - 1)
             best = min(best, max(value, c * rest))

@@ -21,7 +21,7 @@ import numpy as np
 from .arrangement import Arrangement
 from .bounds import improve_dual, oracle_bound
 from .certificate import Oracle, Price, Proof, Scope
-from .constraints import project_cone
+from .constraints import project_cone, projection_bounds
 from .network import Affine, Conv, Network
 from .patches import pooled
 from .pricing import Neurons, neuron_of, rectify, search, shares
@@ -250,11 +250,27 @@ class CellOracle(NeuronOracle):
         return price
 
     def above(self, Z: np.ndarray, floor: float) -> tuple[float, np.ndarray]:
-        """Return a bound of the larger of the price and `floor`, and patterns worth more, the best first."""
-        bound, rows = self._cells(Z, floor, 1 << 62)
+        """Return a bound of the larger of the price and `floor`, and patterns worth more, the best first.
+
+        For penalised biases. Most cells are told to be worth less by multipliers that a few sweeps find for all
+        cells at once; the others are solved.
+        """
+        G = (self.shares * Z) @ self.X
+        tops = np.array([projection_bounds(self.X, self.masks, side * G) for side in (1.0, -1.0)])
+        bound, rows = floor, []
+        for at in np.argsort(-tops, axis=None, kind="stable").tolist():
+            side, j = divmod(at, len(self.masks))
+            if tops[side, j] <= floor:
+                break
+            g = G[j] if side == 0 else -G[j]
+            r, _ = project_cone(self.X, np.where(self.masks[j], 1.0, -1.0), g)
+            value = min(float(np.linalg.norm(r)), float(tops[side, j]))
+            bound = max(bound, value)
+            if value > floor:
+                rows.append((value, j))
         slack = self.arrangement.resolution * float(np.abs(Z) @ np.linalg.norm(self.X, axis=1))
-        order = sorted((row for row in rows if row[0] > floor), key=lambda row: -row[0])
-        return bound * (1.0 + ROUNDING) + slack, self.masks[[row[3] for row in order]]
+        rows.sort(key=lambda row: -row[0])
+        return bound * (1.0 + ROUNDING) + slack, self.masks[[j for _, j in rows]]
 
     def active(self, Z: np.ndarray, floor: float, network: Network) -> Neurons:
         """The unit neurons priced at least `floor`, of every cell that has one."""

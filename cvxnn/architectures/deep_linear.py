@@ -14,7 +14,7 @@ with certificates that are exact. A singular triple (s, a, b) of Z is a branch o
 ``s^(1/L) a, s^(1/L), ..., s^(1/L) b'``. One output leaves one branch and ``|w|_2``.
 
 One network with weight decay ``beta/2 sum_l |W_l|_F^2`` is another matter: its penalty is a power below one of singular
-values, without a convex form; :mod:`cvxnn.deep_linear` has what is known of it in closed form.
+values, without a convex form; :mod:`cvxnn.schatten` has what is known of it in closed form.
 
 In explicit networks branches stand side by side, and inner matrices are block-diagonal. A branch is a connected part of
 the hidden neurons.

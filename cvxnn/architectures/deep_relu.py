@@ -274,9 +274,9 @@ class DeepReLU(Architecture):
             assert solution is not None
             network, Z = self._rounded(problem, nest, solution, effort.tol), np.asarray(solution.Z)
             price, met = oracle.branches(Z)
-            if price.scope != "global" and price.found <= problem.beta * (1.0 + effort.tol):
-                price, met = oracle.branches(Z, oracle.limit)
-            line = self._report(problem, network, Z, max(price.found, problem.beta), len(nest))
+            searched = [] if price.scope == "global" else oracle.search(Z, network)
+            top = max([price.found, problem.beta, *(row[0] for row in searched[:1])])
+            line = self._report(problem, network, Z, top, len(nest))
             stale = 0 if line.objective < least * (1.0 - 0.1 * effort.tol) else stale + 1
             if line.objective <= least:
                 best, least = network, line.objective
@@ -284,7 +284,11 @@ class DeepReLU(Architecture):
             yield effort.history[-1]
             G = program.constraint.price(program.operator.adjoint(Z), solution.multipliers)
             pool.thin(np.linalg.norm(solution.W, axis=1), np.linalg.norm(G, axis=1), problem.beta)
-            new = pool.add_branches(met, problem.beta * (1.0 + 0.01 * effort.tol), 12)
+            floor = problem.beta * (1.0 + 0.01 * effort.tol)
+            new = pool.add_branches(met, floor, 12)
+            for value, branch, side in searched[:12]:
+                if value > floor:
+                    new += pool.add_weights([*branch[:-1], np.array([[side]])], design.X)
             if line.search_gap <= effort.tol or not new or stale > PATIENCE:
                 break
         return best
@@ -293,11 +297,15 @@ class DeepReLU(Architecture):
         self, problem: Problem, design: Design, oracle: DeepOracle, effort: Effort, branches: list[Branch]
     ) -> Generator[Master | Progress, Solution | None, Network]:
         """Descend, search for branches, insert them by a Lasso, until a search finds none that pays."""
-        least, stale, best = float("inf"), 0, self.nothing(problem)
+        # a descent ends near zero, not at it, where nothing is best
+        least, stale, best = problem.null_value() * (1.0 - 1e-9), 0, self.nothing(problem)
         for _ in range(effort.max_iter):
             if branches:
                 moved, _, value = local_descent(problem, design, stack(branches, NEURONS), ITERATIONS)
                 branches = moved if value <= valued(problem, design, branches)[1] else branches
+                # descent leaves the sizes of branches nearly right; the Lasso makes them right
+                sized = insert(problem, design, branches, [])
+                branches = sized if valued(problem, design, sized)[1] <= value else branches
             network = self._network(problem, branches)
             Z = problem.residual(network(problem.X))
             found = oracle.search(Z, network)
@@ -306,7 +314,8 @@ class DeepReLU(Architecture):
             stale = 0 if line.objective < least * (1.0 - 0.1 * effort.tol) else stale + 1
             if line.objective < least:
                 best, least = network, line.objective
-            effort.history.append(Progress(least, line.search_gap, best.width, len(branches), best, Z))
+            value = problem.value(best(problem.X), self.cost(best))
+            effort.history.append(Progress(value, line.search_gap, best.width, len(branches), best, Z))
             yield effort.history[-1]
             good = [row for row in found if row[0] > problem.beta * (1.0 + 0.01 * effort.tol)][:12]
             if line.search_gap <= effort.tol or not good or stale > PATIENCE:
