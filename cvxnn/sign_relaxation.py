@@ -26,6 +26,8 @@ from .sign_pairs import norm_bound
 
 #: Steps of L-BFGS; envelopes of a loss with kinks, and their error as a share of the objective.
 STEPS, ENVELOPES, SMOOTHING = 1000, 6, 3e-3
+#: Shares of random vectors in the first ones, until one share leaves a price above beta.
+BLUR = (0.5, 0.1, 0.01)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +64,34 @@ def relax(problem: Problem, X: np.ndarray) -> Relaxation:
     """Solve the relaxation of a problem on the design matrix X (n, d)."""
     Z = problem.residual(np.zeros_like(problem.y))
     _, A, B = norm_bound(_matrix(X, Z), 1e-3)
-    return _descend(problem, X, A, B, 0.1 * problem.null_value() / (problem.beta * X.shape[1]), Z)
+    noise = np.random.default_rng(0).standard_normal((2, *A.shape)) / np.sqrt(A.shape[1])
+    for share in BLUR:
+        # the best vectors may all be parallel, which descent alone does not leave
+        A1, B1 = _rows(A + share * noise[0]), _rows(B + share * noise[1])
+        unit = np.sum((X @ A1) * (X @ B1), axis=1)
+        if float(Z @ unit) > problem.beta * X.shape[1]:
+            return _descend(problem, X, A1, B1, _amount(problem, unit, X.shape[1]), Z)
+    return Relaxation(A, B, 0.0, problem.null_value(), Z)
+
+
+def _amount(problem: Problem, unit: np.ndarray, d: int) -> float:
+    """The best rho for the predictions ``rho * unit``, by bisection."""
+
+    def slope(rho: float) -> float:
+        with np.errstate(over="ignore", invalid="ignore"):
+            g = -problem.residual(rho * unit)
+        return float(np.nan_to_num(g @ unit, nan=np.inf)) + problem.beta * d
+
+    high = 1e-3 / max(float(np.max(np.abs(unit))), 1e-300)
+    for _ in range(60):
+        if slope(high) >= 0.0:
+            break
+        high *= 2.0
+    low = 0.0
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if slope(middle) < 0.0 else (low, middle)
+    return high
 
 
 def _matrix(X: np.ndarray, Z: np.ndarray) -> np.ndarray:

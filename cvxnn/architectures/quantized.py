@@ -58,8 +58,8 @@ from .base import (
     with_constants,
 )
 
-#: Columns up to which pairs are enumerated.
-ENUMERATED = 20
+#: Columns up to which pairs are enumerated, and up to which that is as cheap as a search.
+ENUMERATED, CHEAP = 20, 12
 #: Pairs that a round adds, pairs drawn by rounding, starts of a search.
 ADDED, DRAWN, STARTS = 32, 200, 200
 #: Seed of the searches inside oracles.
@@ -258,7 +258,7 @@ class Quantized(Architecture):
         best, least = self.nothing(problem), problem.null_value()
         w: np.ndarray | None = None
         for k in range(effort.max_iter + 1):
-            value, newU, newV = oracle.pairs(Z, ADDED)
+            value, newU, newV = oracle.pairs(Z, ADDED, effort.tol)
             if k or not len(U):
                 gap = search_gap(problem, least, Z, value / d)
                 effort.history.append(Progress(least, gap, best.width, len(U), best, Z))

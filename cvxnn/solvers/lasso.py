@@ -31,15 +31,18 @@ from .base import Candidate, Solver
 ENTER = 64
 #: Relative ridge that keeps Newton's systems regular.
 RIDGE = 1e-11
+#: Steps without a gain that are put up with: prices still fall while objectives no longer do.
+PATIENCE = 5
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Coefficients (k,), intercept and prediction (n,)."""
+    """Coefficients (k,), intercept and prediction (n,); steps in a row that gained nothing but rounding."""
 
     w: np.ndarray
     c: float
     f: np.ndarray
+    idle: int = 0
 
 
 class Lasso(Solver):
@@ -88,7 +91,14 @@ class Lasso(Solver):
         # afresh: small changes leave rounding in a running prediction
         f = H @ w
         c = program.loss.intercept(f, program.target, program.weights) if program.intercept else 0.0
-        return State(w, c, f + c)
+        idle = 0 if _value(program, w, f + c) < _value(program, state.w, state.f) else state.idle + 1
+        return State(w, c, f + c, idle) if idle <= PATIENCE else None
+
+
+def _value(program: Program, w: np.ndarray, f: np.ndarray) -> float:
+    """The objective, but for a share of the size of rounding."""
+    value = program.loss.value(f, program.target, program.weights) + program.beta * float(np.sum(np.abs(w)))
+    return float(np.float64(f"{value:.14g}"))
 
 
 def _direction(
