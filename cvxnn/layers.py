@@ -14,6 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .patches import Windows
+
+#: What a pooling takes of its window, by the number that stands for it in files.
+POOLINGS = ("sum", "mean", "max")
+
 
 @dataclass(frozen=True, eq=False)
 class Affine:
@@ -105,10 +110,130 @@ class Gated:
         return (X @ self.gates + self.gate_bias >= 0) * (X @ self.weight + self.bias)
 
 
+@dataclass(frozen=True, eq=False)
+class Conv:
+    """The same affine map of every window: flat images (h, w, c) to flat images (h', w', filters).
+
+    Parameters
+    ----------
+    weight : ndarray of shape (patch, filters)
+        A patch is flattened row by row, channels last.
+    bias : ndarray of shape (filters,)
+    geometry : ndarray of shape (10,)
+        Of :meth:`cvxnn.patches.Windows.to_array`.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    geometry: np.ndarray
+
+    @property
+    def windows(self) -> Windows:
+        """The geometry."""
+        return Windows.from_array(self.geometry)
+
+    @property
+    def inputs(self) -> int:
+        """The number of inputs."""
+        return self.windows.inputs
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        return (self.windows.patches(X) @ self.weight + self.bias).reshape(len(X), -1)
+
+
+@dataclass(frozen=True, eq=False)
+class GatedConv:
+    """``1[G' x + h >= 0] * (W' x + b)`` of every window x; gates and weights (patch, filters).
+
+    Flat images (h, w, c) become flat images (h', w', filters), as in :class:`Conv`.
+    """
+
+    gates: np.ndarray
+    gate_bias: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+    geometry: np.ndarray
+
+    @property
+    def windows(self) -> Windows:
+        """The geometry."""
+        return Windows.from_array(self.geometry)
+
+    @property
+    def inputs(self) -> int:
+        """The number of inputs."""
+        return self.windows.inputs
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        P = self.windows.patches(X)
+        passed = (P @ self.gates + self.gate_bias >= 0) * (P @ self.weight + self.bias)
+        return passed.reshape(len(X), -1)
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """The sum, mean or maximum of every window, channel by channel.
+
+    Flat images (h, w, c) become flat images (h', w', c): positions row by row, channels last. Zero padding
+    counts in a mean, and as a zero in a maximum.
+
+    Parameters
+    ----------
+    kind : ndarray of shape (1,), or float
+        0 for the sum, 1 for the mean, 2 for the maximum; see :data:`POOLINGS`.
+    geometry : ndarray of shape (10,)
+        Of :meth:`cvxnn.patches.Windows.to_array`.
+    """
+
+    kind: np.ndarray | float
+    geometry: np.ndarray
+
+    @classmethod
+    def of(cls, kind: str, windows: Windows) -> Pool:
+        """Return the pooling of a name over some windows.
+
+        Raises
+        ------
+        ValueError
+            If there is no pooling of this name.
+        """
+        if kind not in POOLINGS:
+            raise ValueError(f"pooling={kind!r} is unknown: pass 'sum', 'mean' or 'max'")
+        return cls(np.array([float(POOLINGS.index(kind))]), windows.to_array())
+
+    @property
+    def name(self) -> str:
+        """The name of the kind of pooling."""
+        return POOLINGS[int(np.ravel(self.kind)[0])]
+
+    @property
+    def windows(self) -> Windows:
+        """The geometry."""
+        return Windows.from_array(self.geometry)
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        windows = self.windows
+        parts = windows.patches(X).reshape(len(X), windows.positions, -1, windows.shape[2])
+        taken = parts.max(axis=2) if self.name == "max" else parts.sum(axis=2)
+        return (taken / parts.shape[2] if self.name == "mean" else taken).reshape(len(X), -1)
+
+
 Activation = ReLU | LeakyReLU | Absolute | Threshold | Polynomial
-Layer = Affine | Activation | Product | Gated
+Layer = Affine | Activation | Product | Gated | Conv | GatedConv | Pool
 #: The closed vocabulary, by the name used in files.
 LAYERS: dict[str, type] = {
     kind.__name__: kind
-    for kind in (Affine, ReLU, LeakyReLU, Absolute, Threshold, Polynomial, Product, Gated)
+    for kind in (
+        Affine,
+        ReLU,
+        LeakyReLU,
+        Absolute,
+        Threshold,
+        Polynomial,
+        Product,
+        Gated,
+        Conv,
+        GatedConv,
+        Pool,
+    )
 }

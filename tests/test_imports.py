@@ -15,7 +15,7 @@ FOLDERS = ("losses", "architectures", "solvers", "tasks")
 
 #: Floors from the ground up; modules that share a floor may import each other (circles apart).
 FLOORS = [
-    {"arrays", "layers", "parameters", "registry", "routing"},
+    {"arrays", "layers", "parameters", "patches", "registry", "routing"},
     {"losses", "network", "constraints", "decomposition", "penalties", "feature_penalties", "units"},
     {"operators", "arrangement", "descent", "polytope", "pricing", "bounds", "interior_loss"},
     {"vector_operators", "vector_descent", "vector_pricing", "vector_bounds"},

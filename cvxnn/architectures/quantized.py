@@ -94,12 +94,20 @@ class PairOracle(Oracle):
     def found(self, Z: np.ndarray, network: Network) -> float:
         return self.pairs(Z, 1)[0] / self.X.shape[1]
 
-    def pairs(self, Z: np.ndarray, most: int) -> tuple[float, np.ndarray, np.ndarray]:
-        """The best pairs where they are enumerated, else good ones: ``u'Qv`` of the first, and the
-        pairs."""
-        Q = self.matrix(Z)
-        if self.exact:
-            return best_pairs(Q, most)
+    def pairs(self, Z: np.ndarray, most: int, gap: float = 0.0) -> tuple[float, np.ndarray, np.ndarray]:
+        """Good pairs: ``u'Qv`` of the first, and the pairs; the best where they are enumerated.
+
+        Enumeration of many waits until a search finds nothing above ``(1 + gap) * beta``.
+        """
+        Q, d = self.matrix(Z), self.X.shape[1]
+        if self.exact and d > CHEAP and gap > 0.0:
+            found = self._search(Q, most)
+            if found[0] > (1.0 + gap) * self.problem.beta * d:
+                return found
+        return best_pairs(Q, most) if self.exact else self._search(Q, most)
+
+    def _search(self, Q: np.ndarray, most: int) -> tuple[float, np.ndarray, np.ndarray]:
+        """Good pairs by ascent from many starts."""
         # the same starts every time, so that the judge finds what training did
         starts = np.random.default_rng(SEED).standard_normal((STARTS, self.X.shape[1]))
         _, vectors = np.linalg.eigh(Q)
