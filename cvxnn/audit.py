@@ -26,8 +26,9 @@ from .arrays import to_numpy
 from .certificate import Certificate, judge
 from .feature_penalties import WeightPenalty
 from .losses import Loss, code_classes, get_loss
-from .network import Affine, Gated, Network
+from .network import Affine, Conv, Gated, GatedConv, Network
 from .parameters import check_alpha, check_coupling, check_switch, check_weights
+from .patches import flat_samples
 from .program import Problem
 from .train import BOUND_ITER, get_architecture, train
 
@@ -149,6 +150,7 @@ def certify(
     check_coupling(shared)
     norm = reading.penalty if penalty == "auto" else penalty
     X, y = (v.detach() if hasattr(v, "detach") else v for v in (X, y))
+    X, _ = flat_samples(X)
     X, y = check_X_y(X, y, dtype=np.float64, y_numeric=not chosen.classification, multi_output=True)
     if X.shape[1] != reading.network.n_features:
         raise ValueError(
@@ -162,13 +164,13 @@ def certify(
     free = reading.intercept if fit_intercept == "auto" else check_switch("fit_intercept", fit_intercept)
     if not free and np.any(reading.network.intercept) and bias != "free":
         raise ValueError("the network's output has a constant: pass fit_intercept=True")
-    gated = isinstance(reading.network.layers[0], Gated)
+    own = isinstance(reading.network.layers[0], Gated | Conv | GatedConv)
     family = architecture if reading.bare else _family_of(reading, architecture)
     judge_of = get_architecture(family, bias, patterns, outputs, shared, norm)
     if reading.bare:
         reading = replace(reading, network=_adopted(reading.network, judge_of))
-    # An object says itself what it is; but gates belong to the network.
-    elif judge_of.reads(reading.network) and (isinstance(family, str) or gated):
+    # An object says itself what it is; but gates and geometry belong to the network.
+    elif judge_of.reads(reading.network) and (isinstance(family, str) or own):
         judge_of = judge_of.like(reading.network)
     problem = Problem.from_alpha(X, y, weights, chosen, alpha, free)
     judge_of.cost(reading.network)  # refuses a network of another family before any work

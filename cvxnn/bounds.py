@@ -159,6 +159,7 @@ def improve_dual(
     free: int = 0,
     slope: float = 0.0,
     intercept: bool = False,
+    pool: int = 1,
     max_iter: int = 40,
     max_time: float | None = None,
 ) -> DualProof:
@@ -166,7 +167,7 @@ def improve_dual(
 
     Parameters
     ----------
-    X : ndarray of shape (n, d)
+    X : ndarray of shape (n, d), or (n * pool, d)
     y, s : ndarray of shape (n,)
         Targets and sample weights.
     loss : Loss
@@ -180,6 +181,9 @@ def improve_dual(
         Of the activation on the negative side, in [-1, 1).
     intercept : bool
         Whether the network has an output intercept that is not penalised.
+    pool : int
+        Rows of X that each sample has, one after the other: neurons add up what they compute on them. Their
+        dual variables are then equal, which only the solver for many features knows.
     max_iter : int
         Iterations of the solver; the result is valid after any number, also 0.
     max_time : float or None
@@ -195,7 +199,7 @@ def improve_dual(
     ValueError
         If the shapes do not fit, an entry is not finite, `free` is neither 0 nor 1 or beta <= 0.
     """
-    X, theta = _checked(X, theta, free)
+    X = _checked(X, np.repeat(theta, pool), free)[0]
     if not (np.isfinite(beta) and beta > 0.0):
         raise ValueError(f"beta is {beta}: pass a positive number")
     balanced = intercept or bool(free)
@@ -205,11 +209,13 @@ def improve_dual(
     best = DualProof(zero, 0.0, loss.dual(zero, y, s))
 
     def better(envelope: Envelope) -> DualProof:
-        point = loss.balance(envelope.theta) if balanced else envelope.theta
-        return _scaled_proof(scaled, replace(envelope, theta=point), y, s, loss, beta, best)
+        point = envelope.theta[::pool]
+        point = loss.balance(point) if balanced else point
+        return _scaled_proof(scaled, replace(envelope, theta=point), y, s, loss, beta, best, pool)
 
-    for point in (theta, -loss.gradient(zero, y, s)):
-        best = better(start_envelope(scaled.rows, loss.balance(point) if balanced else point))
+    for point in (np.asarray(theta, dtype=np.float64), -loss.gradient(zero, y, s)):
+        point = np.repeat(loss.balance(point) if balanced else point, pool)
+        best = better(start_envelope(scaled.rows, point))
     if scaled.rows is None:
         return best
     gap = loss.value(zero, y, s) - best.bound
@@ -226,6 +232,7 @@ def improve_dual(
         max_iter,
         clock,
         intercept=balanced,
+        pool=pool,
     ):
         best = better(envelope)
     return best
@@ -304,6 +311,7 @@ def _points(
     clock: _Clock,
     *,
     intercept: bool = False,
+    pool: int = 1,
 ) -> Iterator[Envelope]:
     """Run the solver that suits the size until the iterations or the time are used up.
 
@@ -316,7 +324,7 @@ def _points(
     rows = replace(rows, h=rows.h * mass)
     price *= mass
     order = (rows.unit.shape[1] + 1) * (rows.unit.shape[1] + 2)
-    if order <= _LARGEST_ORDER and len(rows.h) * order * order <= _LARGEST_WORK:
+    if pool == 1 and order <= _LARGEST_ORDER and len(rows.h) * order * order <= _LARGEST_WORK:
         solver = interior_points(
             rows,
             term,
@@ -340,6 +348,7 @@ def _points(
             balanced=intercept,
             rounds=-(-max_iter // 4),
             stop=clock.over,
+            pool=pool,
         )
     while not clock.over():
         envelope = next(solver, None)
@@ -356,12 +365,14 @@ def _scaled_proof(
     loss: Loss,
     beta: float,
     best: DualProof,
+    pool: int = 1,
 ) -> DualProof:
     """Scale a dual point until it is feasible; return it if its bound beats `best`."""
     theta = envelope.theta
     if not np.isfinite(theta).all():
         return best
-    oracle = float(np.max(certify(scaled, envelope))) * scaled.scale
+    rows = replace(envelope, theta=np.repeat(theta, pool))
+    oracle = float(np.max(certify(scaled, rows))) * scaled.scale
     t = loss.best_scale(theta, y, s, beta / oracle if oracle > 0.0 else np.inf)
     bound = loss.dual(t * theta, y, s)
     if not (np.isfinite(t) and bound > best.bound):

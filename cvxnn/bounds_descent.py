@@ -28,6 +28,7 @@ from scipy.linalg import eigh
 from scipy.optimize import minimize
 
 from .bounds_envelopes import Envelope, Objective, Rows
+from .patches import pooled
 
 #: Steps of L-BFGS in a round, and the factor of the smoothing from one round to the next.
 _STEPS, _COOLING = 100, 0.5
@@ -145,14 +146,15 @@ class _Lagrangian:
         beta: float,
         mass: float,
         balanced: bool,
+        pool: int,
     ) -> None:
         self.rows, self.objective, self.loss_value = rows, objective, loss_value
-        self.theta, self.beta, self.balanced = theta, beta, balanced
+        self.theta, self.beta, self.balanced, self.pool = theta, beta, balanced, pool
         self.kappa, self.rho, self.shift = np.full(2, mass), 2.0 * mass / beta, 0.0
         slope, bend = objective(prediction)
         self.sigma = 1.0 / max(float(np.sum(bend)), 1e-300)
         self.eps = beta / rows.unit.shape[1]
-        dual = -slope if theta is None else theta
+        dual = np.repeat(-slope if theta is None else theta, pool)
         self.soft = 2.0 * float(np.mean(np.abs(rows.h * dual))) + 1e-300
         self.unit = max(float(np.max(np.abs(prediction))), 1e-300)
         n, p = rows.unit.shape
@@ -176,7 +178,14 @@ class _Lagrangian:
         else:
             slope, bend = -self.theta, np.zeros_like(self.theta)
         sides = [
-            _side(self.rows, sign * self.rows.h * -slope, shapes[k], tilt[k], self.eps, self.soft)
+            _side(
+                self.rows,
+                sign * self.rows.h * np.repeat(-slope, self.pool),
+                shapes[k],
+                tilt[k],
+                self.eps,
+                self.soft,
+            )
             for k, sign in enumerate((1.0, -1.0))
         ]
         return -slope, bend, sides
@@ -195,7 +204,7 @@ class _Lagrangian:
         pull = self.shift + self.sigma * float(np.sum(theta)) if self.balanced else 0.0
         value = float(force @ force) / (2.0 * self.rho) - self.loss_value(f) - float(f @ theta)
         value += pull**2 / (2.0 * self.sigma) if self.balanced else 0.0
-        outer = self.rows.h * (force[0] * sides[0].w - force[1] * sides[1].w) + pull
+        outer = pooled(self.rows.h * (force[0] * sides[0].w - force[1] * sides[1].w), self.pool) + pull
         return value, np.concatenate([*head, self.unit * bend * (f - outer)])
 
     def update(self, v: np.ndarray) -> Envelope:
@@ -207,7 +216,7 @@ class _Lagrangian:
             self.shift += self.sigma * float(np.sum(theta)) if self.balanced else 0.0
         self.eps, self.soft = self.eps * _COOLING, self.soft * _COOLING
         A, B = np.stack([side.A for side in sides]), np.stack([side.B for side in sides])
-        return Envelope(theta, A, B, np.exp(np.clip(self.split(v)[1], -15.0, 15.0)))
+        return Envelope(np.repeat(theta, self.pool), A, B, np.exp(np.clip(self.split(v)[1], -15.0, 15.0)))
 
 
 def descent_points(
@@ -222,6 +231,7 @@ def descent_points(
     balanced: bool,
     rounds: int,
     stop: Callable[[], bool],
+    pool: int = 1,
 ) -> Iterator[Envelope]:
     """Run L-BFGS on the augmented Lagrangian and yield its points.
 
@@ -247,6 +257,8 @@ def descent_points(
         Number of yields, each after some tens of steps.
     stop : callable
         True when the time is used up; asked at every step.
+    pool : int
+        Rows that each sample has, all with its dual variable.
     """
     fixed = prediction is None
     problem = _Lagrangian(
@@ -258,6 +270,7 @@ def descent_points(
         beta,
         mass,
         balanced,
+        pool,
     )
 
     def stopped(intermediate_result: object) -> None:

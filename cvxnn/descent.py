@@ -27,6 +27,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from .losses import Loss
+from .patches import pooled
 from .pricing import rectify
 
 
@@ -56,8 +57,10 @@ class Layer:
     Rows of X and neurons are divided by their norms, so that the band is ``|t| <= mu`` for all pairs.
     """
 
-    def __init__(self, X: np.ndarray, sizes: np.ndarray, free: int, mu: float, leak: float = 0.0) -> None:
-        self.leak = leak
+    def __init__(
+        self, X: np.ndarray, sizes: np.ndarray, free: int, mu: float, leak: float = 0.0, pool: int = 1
+    ) -> None:
+        self.leak, self.pool = leak, pool
         rows = np.linalg.norm(X[:, : X.shape[1] - free], axis=1)
         self.rows = (
             np.maximum(rows, 1e-6 * float(np.max(rows, initial=0.0))) if np.any(rows) else rows + 1.0
@@ -68,9 +71,9 @@ class Layer:
         self.T, self.slopes, self.values = np.empty(shape), np.empty(shape), np.empty(shape)
 
     def forward(self, U: np.ndarray, a: np.ndarray) -> np.ndarray:
-        """Return ``sum_j a_j phi(X u_j)``, shape (n,), and keep what the gradient needs."""
+        """Return ``sum_j a_j phi(X u_j)``, added up over samples, (n,); keep what gradients need."""
         self.activate(U)
-        return self.rows * (self.values @ (self.sizes * a))
+        return pooled(self.rows * (self.values @ (self.sizes * a)), self.pool)
 
     def activate(self, U: np.ndarray) -> None:
         """Set `values` and `slopes`, both (n, m), in units of the rows' and the neurons' norms."""
@@ -94,7 +97,7 @@ class Layer:
 
     def backward(self, slope: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The gradients in U and a of ``slope'f``."""
-        weighted = self.rows * slope
+        weighted = self.rows * (np.repeat(slope, self.pool) if self.pool > 1 else slope)
         ga = self.sizes * (self.values.T @ weighted)
         self.slopes *= weighted[:, None]
         return (self.slopes.T @ self.X) * a[:, None], ga
@@ -113,6 +116,7 @@ def descend(
     intercept: bool = False,
     free: int = 0,
     slope: float = 0.0,
+    pool: int = 1,
     max_iter: int = 150,
     tol: float = 1e-10,
 ) -> tuple[np.ndarray, np.ndarray, float]:
@@ -120,7 +124,7 @@ def descend(
 
     Parameters
     ----------
-    X : ndarray of shape (n, d)
+    X : ndarray of shape (n * pool, d)
     y, s : ndarrays of shape (n,)
     U : ndarray of shape (m, d)
     a : ndarray of shape (m,)
@@ -130,6 +134,8 @@ def descend(
         Trailing unpenalised coordinates of each neuron.
     slope : float
         Of the activation on the negative side.
+    pool : int
+        Rows of X that each sample has: what neurons compute on them is added up.
     max_iter : int
     tol : float
         Relative decrease of an iteration below which descent stops.
@@ -144,12 +150,12 @@ def descend(
     m, d = U.shape
     c = 0.0
     if intercept:
-        c = loss.intercept(rectify(X @ U.T, slope) @ a, y, s)
+        c = loss.intercept(pooled(rectify(X @ U.T, slope) @ a, pool), y, s)
     # Divided by the value at zero, the default tolerances of L-BFGS mean the same on all data.
     scale = 1.0 / max(loss.value(np.zeros_like(y) + c, y, s), 1e-300)
     decay = np.ones(d)
     decay[d - free :] = 0.0
-    layer = Layer(X, np.linalg.norm(U[:, : d - free], axis=1), free, smoothing, slope)
+    layer = Layer(X, np.linalg.norm(U[:, : d - free], axis=1), free, smoothing, slope, pool)
     gradient = np.zeros(m * d + m + 1)
 
     def objective(v: np.ndarray) -> tuple[float, np.ndarray]:

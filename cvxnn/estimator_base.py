@@ -32,6 +32,7 @@ from .parameters import (
     check_switch,
     check_weights,
 )
+from .patches import flat_samples
 from .program import Problem, Status
 from .train import Moment, get_architecture, train
 
@@ -92,13 +93,16 @@ class ConvexNet(BaseEstimator):
         y: np.ndarray,
         weights: np.ndarray | None,
         callback: Callable[[Moment], None] | None = None,
+        shape: tuple[int, ...] | None = None,
     ) -> None:
-        """Train on checked data; targets are numbers (n,) or (n, outputs), coded if they stand for
-        classes."""
+        """Train on checked data, rows of samples of a shape; targets are numbers (n,) or (n, outputs),
+        coded if they stand for classes."""
         outputs = 1 if y.ndim == 1 else y.shape[1]
         architecture = get_architecture(
             self.architecture, self.hidden_bias, self.patterns, outputs, self.coupling, self.penalty
         )
+        if shape is not None:
+            architecture = architecture.for_shape(shape)
         check_reducible(self.rank, X.shape[1], outputs, architecture)
         loss = get_loss(self.loss, outputs)
         problem = Problem.from_alpha(X, y, weights, loss, float(self.alpha), bool(self.fit_intercept))
@@ -127,6 +131,7 @@ class ConvexNet(BaseEstimator):
 
     def _output(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
+        X, _ = flat_samples(X)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         return self.network_(X)
 
@@ -201,6 +206,11 @@ def check_reducible(rank: Any, features: int, outputs: int, architecture: Archit
         )
     if outputs > 1:
         raise ValueError(f"rank={rank!r} is for one output: pass None for {outputs} outputs")
+    if not architecture.rotates:
+        raise ValueError(
+            f"rank={rank!r} turns features into directions, and {architecture.name!r} networks know where "
+            "features are: pass rank=None"
+        )
     penalty = getattr(architecture, "penalty", "l2")
     if not is_weight_decay(penalty):
         raise ValueError(

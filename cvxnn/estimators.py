@@ -29,6 +29,7 @@ from .parameters import (
     check_class_weight,
     check_weights,
 )
+from .patches import flat_samples
 
 
 class ConvexNetRegressor(RegressorMixin, ConvexNet):
@@ -126,6 +127,7 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
         Parameters
         ----------
         X : array-like of shape (n, d)
+            Convolutional networks also take images (n, h, w) or (n, h, w, channels).
         y : array-like of shape (n,), or (n, targets)
         sample_weight : array-like of shape (n,), default=None
             Nonnegative; weight 2 is the same as repeating a sample.
@@ -147,10 +149,11 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
         self._check_parameters()
         if get_loss(self.loss).classification:
             raise ValueError(f"loss={self.loss!r} is for classes: use ConvexNetClassifier")
+        X, shape = flat_samples(X)
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True, multi_output=True)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        self._fit(X, np.asarray(y, dtype=np.float64), check_weights(sample_weight, X))
+        self._fit(X, np.asarray(y, dtype=np.float64), check_weights(sample_weight, X), shape=shape)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -310,6 +313,7 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
         Parameters
         ----------
         X : array-like of shape (n, d)
+            Convolutional networks also take images (n, h, w) or (n, h, w, channels).
         y : array-like of shape (n,)
             Labels of two or more classes.
         sample_weight : array-like of shape (n,), default=None
@@ -331,6 +335,7 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
         """
         self._check_parameters()
         check_class_loss(get_loss(self.loss))
+        X, shape = flat_samples(X)
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -355,7 +360,7 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
         classes = len(self.classes_)
         # two classes are one output
         loss = get_loss(self.loss, classes if classes > 2 else 1)
-        self._fit(X, code_classes(codes, loss, classes), weights)
+        self._fit(X, code_classes(codes, loss, classes), weights, shape=shape)
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:

@@ -146,9 +146,9 @@ class Exploration:
 
     def _follow(self, rows: Rows, level: int) -> Iterator[None]:
         """Move all neurons: along a Newton path, or by descent where that is too expensive."""
-        if len(rows.signs) > len(self.design.X):
+        if len(rows.signs) > self.design.samples:
             rows = thin(self.problem, self.design, rows)  # no optimal network needs so many
-        if not self.problem.loss.smooth or not affordable(*self._size(rows)):
+        if not self.problem.loss.smooth or not affordable(*self._size(rows), self.design.pool):
             yield from self._anneal(rows, REFINE)
             return
         mu, end, steps = PATHS[level]
@@ -156,8 +156,7 @@ class Exploration:
 
     def _size(self, rows: Rows) -> tuple[int, int, int]:
         """Samples, neurons and coordinates of each."""
-        n, d = self.design.X.shape
-        return n, len(rows.signs), d
+        return self.design.samples, len(rows.signs), self.design.X.shape[1]
 
     def _price(self, reach: int) -> Neurons:
         """Search for neurons that improve the best network, from where there were some before too."""

@@ -71,7 +71,8 @@ class Rows:
 def random_rows(problem: Problem, design: Design, width: int, random_state: np.random.Generator) -> Rows:
     """Draw neurons to anneal from."""
     y = problem.loss.link(problem.y)
-    U, a = start(design.X, y, problem.weights, width, design.free, random_state)
+    y, s = design.spread(y) / design.pool, design.spread(problem.weights)
+    U, a = start(design.X, y, s, width, design.free, random_state)
     U = U * np.abs(a)[:, None]
     kept = design.norms(U) > 0  # zero targets draw zero neurons
     return Rows(U[kept], np.sign(a[kept]))
@@ -102,6 +103,7 @@ def anneal(problem: Problem, design: Design, rows: Rows, mu: float, max_iter: in
         intercept=problem.intercept,
         free=design.free,
         slope=design.slope,
+        pool=design.pool,
         max_iter=max_iter,
         tol=1e-11,
     )

@@ -138,7 +138,8 @@ class Conv:
         return self.windows.inputs
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
-        return (self.windows.patches(X) @ self.weight + self.bias).reshape(len(X), -1)
+        T = self.windows.patches(X) @ self.weight + self.bias
+        return T.reshape(len(X), T.shape[1] * T.shape[2])
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +168,7 @@ class GatedConv:
     def __call__(self, X: np.ndarray) -> np.ndarray:
         P = self.windows.patches(X)
         passed = (P @ self.gates + self.gate_bias >= 0) * (P @ self.weight + self.bias)
-        return passed.reshape(len(X), -1)
+        return passed.reshape(len(X), passed.shape[1] * passed.shape[2])
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,9 +214,11 @@ class Pool:
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         windows = self.windows
-        parts = windows.patches(X).reshape(len(X), windows.positions, -1, windows.shape[2])
+        size, channels = windows.kernel[0] * windows.kernel[1], windows.shape[2]
+        parts = windows.patches(X).reshape(len(X), windows.positions, size, channels)
         taken = parts.max(axis=2) if self.name == "max" else parts.sum(axis=2)
-        return (taken / parts.shape[2] if self.name == "mean" else taken).reshape(len(X), -1)
+        taken = taken / size if self.name == "mean" else taken
+        return np.asarray(taken.reshape(len(X), windows.positions * channels))
 
 
 Activation = ReLU | LeakyReLU | Absolute | Threshold | Polynomial

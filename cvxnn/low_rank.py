@@ -202,6 +202,8 @@ def train_low_rank(
         raise ValueError(
             f"a {architecture.name} network may jump between data and approximation: pass rank=None"
         )
+    if not architecture.rotates:
+        raise ValueError(f"{architecture.name} networks know where features are: pass rank=None")
     if isinstance(getattr(architecture, "patterns", None), np.ndarray):
         raise ValueError("gates given as an array do not fit reduced data: pass a number with rank")
     if not is_weight_decay(getattr(architecture, "penalty", "l2")):

@@ -252,6 +252,45 @@ class Dense(Operator):
         return self.columns.reshape(len(self.columns), -1)
 
 
+@dataclass(frozen=True, eq=False)
+class Pooled(Operator):
+    """An operator on the patches of every sample, whose predictions on them are added up.
+
+    With ``A`` on the stacked patches, (n * pool, d), it is ``P A``, where P adds up `pool` rows of each
+    sample; its adjoint repeats a dual variable for all patches.
+
+    Parameters
+    ----------
+    stacked : Masked
+        Its X has the `pool` rows of each sample one after the other.
+    pool : int
+    """
+
+    stacked: Masked
+    pool: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        rows, groups, d = self.stacked.shape
+        return rows // self.pool, groups, d
+
+    def apply(self, W: Array) -> Array:
+        xp = array_namespace(W)
+        return xp.sum(xp.reshape(self.stacked.apply(W), (-1, self.pool)), axis=1)
+
+    def adjoint(self, Z: Array) -> Array:
+        xp = array_namespace(Z)
+        return self.stacked.adjoint(xp.repeat(Z, self.pool))
+
+    def norm_bound(self) -> float:
+        """``sqrt(pool) ||A||``: each row of P has `pool` ones."""
+        return self.pool**0.5 * self.stacked.norm_bound()
+
+    def dense(self) -> np.ndarray:
+        rows = self.stacked.dense()
+        return rows.reshape(-1, self.pool, rows.shape[1]).sum(axis=1)
+
+
 @cache
 def _octets(dtype: np.dtype[Any]) -> np.ndarray:
     """The eight bits of every byte as numbers, (256,) opaque items of eight entries each."""

@@ -144,6 +144,8 @@ class OptimalSet:
         last = network.layers[-1]
         if not isinstance(last, Affine) or last.weight.shape[1] != 1:
             raise ValueError("the optimal set is known for networks with one output: train one per output")
+        if not architecture.rotates:
+            raise ValueError(f"no optimal set of {architecture.name!r} networks: pass a ReLU or gated one")
         if not is_weight_decay(getattr(architecture, "penalty", "l2")):
             raise ValueError("the optimal set is known for weight decay: train with penalty='l2'")
         architecture.cost(network)  # refuses networks of another family

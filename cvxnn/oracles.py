@@ -22,7 +22,8 @@ from .arrangement import Arrangement
 from .bounds import improve_dual, oracle_bound
 from .certificate import Oracle, Price, Proof, Scope
 from .constraints import project_cone
-from .network import Affine, Network
+from .network import Affine, Conv, Network
+from .patches import pooled
 from .pricing import Neurons, neuron_of, rectify, search, shares
 from .program import Problem
 
@@ -46,15 +47,19 @@ class Design:
         Trailing unpenalised coordinates; with one, dual variables must sum to zero.
     slope : float
         Of the activation on the negative side: neurons u compute ``max(Xu, slope * Xu)``.
+    pool : int
+        Rows of X that each sample has, one after the other: a neuron adds up what it computes on them, as
+        in a convolution whose outputs are pooled.
     """
 
     X: np.ndarray
     basis: np.ndarray
     free: int = 0
     slope: float = 0.0
+    pool: int = 1
 
     @classmethod
-    def reduce(cls, full: np.ndarray, free: int, slope: float = 0.0) -> Design:
+    def reduce(cls, full: np.ndarray, free: int, slope: float = 0.0, pool: int = 1) -> Design:
         """Reduce a matrix to its row space, which changes no pattern, cone or norm.
 
         A matrix of full column rank is left in its own coordinates.
@@ -67,12 +72,12 @@ class Design:
         floor = max(kept.shape) * np.finfo(float).eps * np.max(size, initial=0.0)
         rank = max(1, int(np.sum(size > floor)))  # one coordinate even where all data are zero
         if rank == kept.shape[1]:
-            return cls(full, np.eye(full.shape[1]), free, slope)
+            return cls(full, np.eye(full.shape[1]), free, slope, pool)
         basis = np.zeros((full.shape[1], rank + free))
         basis[: kept.shape[1], :rank] = Vt[:rank].T
         if free:
             basis[-1, -1] = 1.0
-        return cls(full @ basis, basis, free, slope)
+        return cls(full @ basis, basis, free, slope, pool)
 
     @property
     def reach(self) -> float:
@@ -81,8 +86,17 @@ class Design:
         return float(np.max(np.linalg.norm(rows, axis=1), initial=0.0))
 
     def outputs(self, U: np.ndarray) -> np.ndarray:
-        """What neurons ``U`` (k, r) compute on the data, shape (n, k)."""
-        return rectify(self.X @ U.T, self.slope)
+        """What neurons ``U`` (k, r) compute on the data, shape (samples, k)."""
+        return pooled(rectify(self.X @ U.T, self.slope), self.pool)
+
+    @property
+    def samples(self) -> int:
+        """The number of samples, each with `pool` rows."""
+        return len(self.X) // self.pool
+
+    def spread(self, z: np.ndarray) -> np.ndarray:
+        """Give every row of X the entry of its sample, the adjoint of adding up."""
+        return np.repeat(z, self.pool, axis=0) if self.pool > 1 else z
 
     def turned(self, U: np.ndarray) -> np.ndarray:
         """Which rows of ``U`` (k, r) to take with the other sign, so that equal neurons have equal rows.
@@ -113,7 +127,7 @@ class NeuronOracle(Oracle):
     def neurons_of(self, network: Network) -> np.ndarray:
         """Return the hidden weights of a network in the coordinates of the design, (m, r)."""
         first = network.layers[0]
-        assert isinstance(first, Affine)
+        assert isinstance(first, Affine | Conv)
         full = np.column_stack([first.weight.T, first.bias])[:, : len(self.design.basis)]
         return full @ self.design.basis
 

@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import to_numpy
+
 #: Numbers that describe a geometry in a file.
 FIELDS = 10
 
@@ -56,7 +58,7 @@ class Windows:
 
     def __post_init__(self) -> None:
         for name, size, count, least in (
-            ("shape", self.shape, 3, 1),
+            ("shape", self.shape, 3, 0),  # of a network without filters there are no channels
             ("kernel", self.kernel, 2, 1),
             ("stride", self.stride, 2, 1),
             ("padding", self.padding, 2, 0),
@@ -64,6 +66,8 @@ class Windows:
             whole = all(isinstance(v, numbers.Integral) and not isinstance(v, bool) for v in size)
             if len(size) != count or not whole or min(size) < least:
                 raise ValueError(f"{name}={size!r}: pass {count} integers of at least {least}")
+        if min(self.shape[:2]) < 1:
+            raise ValueError(f"shape={self.shape!r}: pass a height and a width of at least 1")
         if self.circular and any(self.padding):
             raise ValueError(f"padding={self.padding} beside a circular one: pass 0")
         for axis in range(2):
@@ -213,3 +217,33 @@ def pair(name: str, value: Any) -> tuple[int, int]:
     if len(sizes) != 2 or isinstance(value, bool) or any(v != int(v) for v in sizes):
         raise ValueError(f"{name}={value!r}: pass an integer or two, for height and width")
     return int(sizes[0]), int(sizes[1])
+
+
+def flat_samples(X: Any) -> tuple[Any, tuple[int, ...] | None]:
+    """Make rows of samples that are arrays themselves.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, ...)
+
+    Returns
+    -------
+    X : the same, or an ndarray of shape (n, entries)
+    shape : tuple of int, or None
+        Of a sample, where it was no row.
+    """
+    if isinstance(X, list | tuple):
+        X = np.asarray(X) if X and np.ndim(X[0]) > 1 else X
+    if getattr(X, "ndim", 2) <= 2:
+        return X, None
+    X = to_numpy(X)
+    if len(X) == 0:
+        raise ValueError(f"X has shape {X.shape}: pass at least one sample")
+    return X.reshape(len(X), -1), X.shape[1:]
+
+
+def pooled(rows: np.ndarray, pool: int) -> np.ndarray:
+    """Add up every `pool` rows of an array, shape (n * pool, ...) to (n, ...)."""
+    if pool == 1:
+        return rows
+    return np.asarray(rows.reshape(len(rows) // pool, pool, *rows.shape[1:]).sum(axis=1))

@@ -40,6 +40,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from .growth import ZERO, Rows, merge
 from .oracles import Design
+from .patches import pooled
 from .program import Problem
 
 #: Damping at first, its limits, and what it is multiplied with after a full and after a short step.
@@ -60,12 +61,13 @@ def work(n: int, neurons: int, d: int) -> float:
     return float(short) ** 2 * long
 
 
-def affordable(n: int, neurons: int, d: int) -> bool:
+def affordable(n: int, neurons: int, d: int, pool: int = 1) -> bool:
     """Whether Newton steps of a network of this size take no more than a second or so.
 
     An optimal network has no more neurons than samples: one that has is far from a minimum worth following.
+    Samples may have `pool` rows each.
     """
-    return neurons <= n and work(n, neurons, d) <= WORK and n * neurons * d <= ENTRIES
+    return neurons <= n and work(n, neurons, d) <= WORK and n * pool * neurons * d <= ENTRIES
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +76,7 @@ class _Point:
 
     value: float
     f: np.ndarray
-    slope: np.ndarray  # of the loss
+    slope: np.ndarray  # of the loss, at every row
     slopes: np.ndarray  # of the neurons
     curvature: np.ndarray
     norms: np.ndarray
@@ -107,13 +109,13 @@ class _Network:
         problem = self.problem
         T = self.unit @ (U / self.sizes[:, None]).T
         root = np.sqrt(T * T + 4.0 * mu * mu)
-        f = self.reach * (self._mix(T, root) @ (0.5 * self.sizes * self.signs))
+        f = pooled(self.reach * (self._mix(T, root) @ (0.5 * self.sizes * self.signs)), self.design.pool)
         if problem.intercept:
             f = f + problem.loss.intercept(f, problem.y, problem.weights)
         # The norm has a kink too, at zero, where neurons are dropped before it matters.
         norms = np.sqrt(self.design.norms(U) ** 2 + (1e-9 * np.max(self.sizes)) ** 2)
         value = problem.value(f, float(np.sum(norms)))
-        slope = problem.loss.gradient(f, problem.y, problem.weights)
+        slope = self.design.spread(problem.loss.gradient(f, problem.y, problem.weights))
         bend = (1.0 - self.design.slope) * 2.0 * mu * mu / root**3
         return _Point(value, f, slope, 0.5 * self._mix(1.0, T / root), bend, norms)
 
@@ -165,12 +167,14 @@ class _System:
         self.blocks = B
         self.inverse = np.linalg.inv(np.linalg.cholesky(B))
         root = np.sqrt(problem.loss.hessian(point.f, problem.y, problem.weights))
-        A = (point.slopes * (root[:, None] * net.signs)).T
+        A = (point.slopes * (net.design.spread(root)[:, None] * net.signs)).T
         # Half precision of a step is plenty, and twice as fast.
-        Y = np.empty((self.m, self.d, len(X)), np.float32)
+        n, pool = len(root), net.design.pool
+        Y = np.empty((self.m, self.d, n), np.float32)
         for part in parts:
-            Y[part] = self.inverse[part] @ (XT * A[part, None, :])
-        self.Y = Y.reshape(self.m * self.d, len(X))
+            J = XT * A[part, None, :]
+            Y[part] = self.inverse[part] @ (J.reshape(-1, self.d, n, pool).sum(axis=3) if pool > 1 else J)
+        self.Y = Y.reshape(self.m * self.d, n)
         if problem.intercept:  # the best constant follows: project it out
             q = (root / max(float(np.linalg.norm(root)), 1e-300)).astype(np.float32)
             self.Y -= np.outer(self.Y @ q, q)

@@ -32,8 +32,14 @@ FLOORS = [
     {"audit", "max_margin", "path_estimator", "selection_estimator", "tables"},
 ]
 #: Abstract bases of some members of an open folder, besides its base.
-FAMILIES = {"losses.piecewise", "architectures.hidden", "architectures.programs", "architectures.rectified"}
-FAMILIES |= {"architectures.spectrahedral"}
+FAMILIES = {
+    "losses.piecewise",
+    "architectures.convolutional",
+    "architectures.hidden",
+    "architectures.programs",
+    "architectures.rectified",
+    "architectures.spectrahedral",
+}
 #: Libraries that only some people have: imported where they are used, never on import of cvxnn.
 OPTIONAL = {"torch", "cvxpy", "matplotlib", "onnx", "onnxruntime", "pandas", "polars", "pyarrow", "dask"}
 #: Files that are about such a library, or that a user asks for by name.

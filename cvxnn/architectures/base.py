@@ -94,6 +94,8 @@ class Architecture(ABC):
     name: ClassVar[str]
     #: Whether a neuron of unit cost changes its output by no more than its input changes.
     continuous: ClassVar[bool] = True
+    #: Whether features may be rotated with the weights that see them; not where they have places.
+    rotates: ClassVar[bool] = True
 
     @abstractmethod
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
@@ -173,6 +175,19 @@ class Architecture(ABC):
             number = "one output" if outputs == 1 else "several outputs"
             raise ValueError(f"{self!r} is not for {number}: pass its name, {self.name!r}")
         return self
+
+    def for_shape(self, shape: tuple[int, ...]) -> Architecture:
+        """Return this family for samples that are arrays of a shape, which it sees as flat rows.
+
+        Raises
+        ------
+        ValueError
+            If the family does not know where features are.
+        """
+        raise ValueError(
+            f"samples have shape {shape}, and {self.name!r} networks see rows: pass "
+            f"X.reshape(len(X), -1), or a convolutional architecture such as 'cnn'"
+        )
 
     def nothing(self, problem: Problem) -> Network:
         """Return the zero network with its best constant: what there is before the first round ends."""

@@ -29,7 +29,7 @@ from ..constraints import ReLUCones
 from ..exploration import KINKED, REACH, Exploration
 from ..growth import Rows, insert, merge, objective, thin
 from ..network import Affine, Network
-from ..operators import Masked
+from ..operators import Masked, Pooled
 from ..oracles import CellOracle, Design, NeuronOracle, SearchOracle
 from ..penalties import GroupL2, Penalty
 from ..planar import PlaneOracle
@@ -119,8 +119,9 @@ class Rectified(ReLUHidden, Architecture):
     def _program(self, problem: Problem, design: Design, blocks: Blocks) -> Program:
         problem = self.problem_of(problem)
         bits = np.packbits(blocks.masks, axis=1)
+        stacked = Masked(design.X, bits, blocks.signs, slope=design.slope)
         return Program(
-            Masked(design.X, bits, blocks.signs, slope=design.slope),
+            Pooled(stacked, design.pool) if design.pool > 1 else stacked,
             problem.loss,
             problem.y,
             problem.weights,
@@ -301,8 +302,8 @@ class Rectified(ReLUHidden, Architecture):
 
     def _can_follow(self, design: Design, rows: Rows) -> bool:
         """Whether Newton's method moves these neurons at less cost than a program solves for them."""
-        n, d = design.X.shape
-        return len(rows.signs) * d > LARGE and affordable(n, len(rows.signs), d)
+        n, d = design.samples, design.X.shape[1]
+        return len(rows.signs) * d > LARGE and affordable(n, len(rows.signs), d, design.pool)
 
     def _line(self, problem: Problem, design: Design, effort: Effort) -> Generator[Progress, None, Network]:
         """One input and free biases: the exact spline, whose kinks are the neurons."""
@@ -339,8 +340,11 @@ class Rectified(ReLUHidden, Architecture):
         Returns the best rows, and their search gap.
         """
         growing = Exploration(problem, design, oracle, effort.random_state, effort.tol)
-        listed = isinstance(oracle, CellOracle) and oracle.scope == "patterns"
-        if listed or not np.any(design.X) or not np.any(problem.residual(np.zeros_like(problem.y))):
+        if (
+            oracle.scope == "patterns"
+            or not np.any(design.X)
+            or not np.any(problem.residual(np.zeros_like(problem.y)))
+        ):
             return growing.best, 1.0
         yield from self._note(problem, design, effort, growing.best, growing.least, 1.0)
         rounds = effort.max_iter if rows is None else min(effort.max_iter, ROUNDS)

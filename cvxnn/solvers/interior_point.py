@@ -31,7 +31,7 @@ program solvers", 2010, sections 4 and 5; Mehrotra, SIAM J. Optim. 1992.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
@@ -40,7 +40,8 @@ from scipy.linalg.blas import dsyrk
 from ..arrays import Array, to_numpy
 from ..constraints import ReLUCones
 from ..interior_loss import InteriorLoss, Multipliers
-from ..operators import Masked
+from ..operators import Masked, Pooled
+from ..patches import pooled
 from ..penalties import GroupL2
 from ..program import Program
 from ..second_order import Scaling, dot, largest_step
@@ -58,7 +59,8 @@ class _Data:
 
     ``mask`` (groups, n) holds ``sigma_g d_g``; ``sign`` (groups, n) holds ``2 d_g - 1`` on the rows
     that are constraints and 0 on zero rows of X. Unpenalised columns of X are divided by `units`, so
-    that they are as large as the penalised ones; `units` is 1 on these.
+    that they are as large as the penalised ones; `units` is 1 on these. With `pool` rows for each sample,
+    predictions of samples are sums of predictions of rows.
     """
 
     X: np.ndarray
@@ -66,6 +68,19 @@ class _Data:
     sign: np.ndarray
     kept: int
     units: np.ndarray
+    pool: int = 1
+
+    def predict(self, u: np.ndarray) -> np.ndarray:
+        """``sum_g sigma_g D_g X u_g``, shape (samples,)."""
+        return pooled(np.einsum("gn,gn->n", self.mask, u @ self.X.T), self.pool)
+
+    def pull(self, q: np.ndarray) -> np.ndarray:
+        """The adjoint of :meth:`predict`, shape (groups, d)."""
+        return np.asarray((self.mask * self.spread(q)) @ self.X)
+
+    def spread(self, q: np.ndarray) -> np.ndarray:
+        """Give every row the entry of its sample."""
+        return np.repeat(q, self.pool) if self.pool > 1 else q
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +105,7 @@ class InteriorPoint(Solver):
     name: ClassVar[str] = "interior_point"
 
     def supports(self, program: Program) -> tuple[bool, str]:
-        if not isinstance(program.operator, Masked):
+        if not isinstance(program.operator, Masked | Pooled):
             return False, "needs an operator that masks one X"
         if not isinstance(program.penalty, GroupL2):
             return False, "needs the group-l2 penalty"
@@ -109,7 +124,7 @@ class InteriorPoint(Solver):
         if not program.loss.smooth:
             start = None  # the multipliers of its kinks would have to be warm too
         u = np.zeros((groups, X.shape[1])) if start is None else to_numpy(start) * data.units
-        f = np.einsum("gn,gn->n", data.mask, u @ X.T)
+        f = data.predict(u)
         # The constant of no network, also from a warm start: residuals that are too small too soon trap it.
         c = loss.intercept(0.0 * f, y, w) if program.intercept else 0.0
         f = f + c
@@ -145,7 +160,7 @@ class InteriorPoint(Solver):
             if not np.isfinite(length) or length < 1e-9 or not np.all(np.isfinite(move.u)):
                 return None
             u, c = state.u + length * move.u, state.c + length * move.c
-            f = np.einsum("gn,gn->n", state.data.mask, u @ state.data.X.T) + c
+            f = state.data.predict(u) + c
             if not np.all(np.isfinite(f)):
                 return None
             return replace(
@@ -189,7 +204,7 @@ class _Newton:
         products = float(np.sum(inner) + np.sum(rows)) + state.loss.complementarity(state.q)
         self.mu = products / (groups + int(np.sum(self.cone)) + state.loss.count)
         self.slack = data.sign * (state.u @ data.X.T) - np.where(self.cone, state.s, 0.0)
-        self.stationarity = (data.mask * self.loss.gradient) @ data.X - (data.sign * state.z) @ data.X
+        self.stationarity = data.pull(self.loss.gradient) - (data.sign * state.z) @ data.X
         self.stationarity[:, : data.kept] -= state.y
         self.scaling = Scaling(state.t, state.u[:, : data.kept], self.beta, state.y)
         ratio = np.where(self.cone, state.z / state.s, 0.0)
@@ -211,7 +226,7 @@ class _Newton:
         rhs[:, :k] += tail
         of_loss = None if affine is None else affine.q
         shift = self.loss.shift(target, of_loss)
-        rhs -= (data.mask * shift) @ data.X
+        rhs -= data.pull(shift)
         total = -float(np.sum(self.loss.gradient + shift)) if self.intercept else 0.0
         du, dc, q = self.solve(rhs, total)
         dt = scaling.slack(head, du[:, :k])
@@ -250,14 +265,13 @@ class _Newton:
 
     def predict(self, du: np.ndarray, dc: float) -> np.ndarray:
         """The change of the prediction, shape (n,)."""
-        data = self.state.data
-        return np.einsum("gn,gn->n", data.mask, du @ data.X.T) + dc
+        return self.state.data.predict(du) + dc
 
     def multiply(self, du: np.ndarray, q: np.ndarray) -> np.ndarray:
         """The group rows ``N du + M'q`` of the system."""
         data, k = self.state.data, self.state.data.kept
         # sign squares away in A' diag(z/s) A
-        out = (data.mask * q + self.ratio * (du @ data.X.T)) @ data.X
+        out = (data.mask * data.spread(q) + self.ratio * (du @ data.X.T)) @ data.X
         out[:, :k] += self.scaling.reduce(du[:, :k])
         return out
 
@@ -283,12 +297,16 @@ class _System:
 
     def __init__(self, data: _Data, roots: np.ndarray, curvature: np.ndarray, intercept: bool) -> None:
         self.data, self.h, self.intercept = data, curvature, intercept
-        groups, n = data.mask.shape
-        size = groups * data.X.shape[1]
+        groups, rows = data.mask.shape
+        size, n = groups * data.X.shape[1], rows // data.pool
         self.inverse = np.linalg.inv(roots)
         # rows of G: R_g^-T X' D_g, so that G'G = sum_g D_g X N_g^-1 X' D_g
-        G = np.matmul(self.inverse.transpose(0, 2, 1), data.X.T) * data.mask[:, None, :]
-        G = G.reshape(size, n)
+        if data.pool > 1:
+            parts = (pooled(data.X * mask[:, None], data.pool).T for mask in data.mask)
+            G = np.concatenate([r.T @ M for r, M in zip(self.inverse, parts, strict=True)])
+        else:
+            G = np.matmul(self.inverse.transpose(0, 2, 1), data.X.T) * data.mask[:, None, :]
+            G = G.reshape(size, n)
         self.by_samples = n <= size
         if self.by_samples:
             matrix = dsyrk(1.0, G.T, lower=True)
@@ -317,26 +335,26 @@ class _System:
             return self._solve_samples(rhs, gap, total)
         data, dc = self.data, 0.0
         pushed = self.h * gap + 0.0 * self.h
-        half = np.matmul((rhs + (data.mask * -pushed) @ data.X)[:, None, :], self.inverse).reshape(-1)
+        half = np.matmul((rhs - data.pull(pushed))[:, None, :], self.inverse).reshape(-1)
         if self.intercept:
             half = np.append(half, total - float(np.sum(pushed)))
         x = cho_solve(self.factor, half, check_finite=False)
         dc = float(x[-1]) if self.intercept else 0.0
         x = x[: rhs.size].reshape(len(rhs), 1, -1)
         du = np.matmul(x, self.inverse.transpose(0, 2, 1))[:, 0, :]
-        return du, dc, pushed + self.h * (np.einsum("gn,gn->n", data.mask, du @ data.X.T) + dc)
+        return du, dc, pushed + self.h * (data.predict(du) + dc)
 
     def _solve_samples(
         self, rhs: np.ndarray, gap: np.ndarray | float, total: float
     ) -> tuple[np.ndarray, float, np.ndarray]:
         """By the multiplier q of the predictions: n unknowns."""
         data, dc = self.data, 0.0
-        reduced = np.einsum("gn,gn->n", data.mask, self._inverse_blocks(rhs) @ data.X.T) + gap
+        reduced = data.predict(self._inverse_blocks(rhs)) + gap
         q = cho_solve(self.factor, reduced, check_finite=False)
         if self.intercept:
             dc = (total - float(np.sum(q))) / float(np.sum(self.ones))
             q = q + dc * self.ones
-        return self._inverse_blocks(rhs - (data.mask * q) @ data.X), dc, q
+        return self._inverse_blocks(rhs - data.pull(q)), dc, q
 
 
 def _roots(data: _Data, ratio: np.ndarray, blocks: np.ndarray) -> np.ndarray:
@@ -366,7 +384,9 @@ def _roots(data: _Data, ratio: np.ndarray, blocks: np.ndarray) -> np.ndarray:
 
 
 def _data(program: Program) -> _Data:
-    operator: Any = program.operator
+    whole = program.operator
+    operator = whole.stacked if isinstance(whole, Pooled) else whole
+    assert isinstance(operator, Masked)
     X = to_numpy(operator.X)
     masks = operator.masks()
     sign = np.zeros(masks.shape)
@@ -377,7 +397,7 @@ def _data(program: Program) -> _Data:
     size = np.linalg.norm(X, axis=0)
     if free and np.any(size[:kept] > 0):
         units[kept:] = np.maximum(size[kept:], 1e-300) / np.max(size[:kept])
-    return _Data(X / units, 1.0 * operator.passed(), sign, kept, units)
+    return _Data(X / units, 1.0 * operator.passed(), sign, kept, units, len(X) // whole.shape[0])
 
 
 def largest(v: np.ndarray) -> float:

@@ -1,0 +1,231 @@
+"""What convolutional networks share: the geometry of their input, and their layers.
+
+The families see flat rows, as every family does; `input_shape` says which signals or images these are.
+
+Reference: Ergen and Pilanci, "Implicit convex regularizers of CNN architectures", ICLR 2021.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..network import Affine, Conv, Layer, Network, Pool, ReLU
+from ..oracles import Design
+from ..patches import Windows, image_shape, pair, pooled
+from ..pricing import rectify
+from ..program import Problem
+from .base import check_hidden_bias, with_constants
+
+#: Size of a kernel along an axis where none is given, if the input has so many.
+KERNEL = 3
+
+Size = int | tuple[int, int] | None
+
+
+class Convolutional:
+    """A hidden layer that sees the patches of its input: the parameters of its geometry."""
+
+    kernel: Size
+    input_shape: tuple[int, ...] | None
+    stride: int | tuple[int, int]
+    padding: int | tuple[int, int] | str
+    hidden_bias: str | None
+    #: Features have places.
+    rotates: ClassVar[bool] = False
+
+    def windows_of(self, features: int) -> Windows:
+        """Return the windows of the convolution on inputs of some length.
+
+        Raises
+        ------
+        ValueError
+            If the parameters do not fit each other, or the length.
+        """
+        given = self.input_shape
+        shape = (features, 1, 1) if given is None else image_shape(given)
+        if int(np.prod(shape)) != features:
+            raise ValueError(
+                f"input_shape={given!r} has {int(np.prod(shape))} entries and inputs have {features}: pass "
+                "the shape of one sample, such as (height, width) or (height, width, channels)"
+            )
+        signal = shape[1] == 1
+        circular = isinstance(self.padding, str)
+        if circular and self.padding != "circular":
+            raise ValueError(f"padding={self.padding!r} is unknown: pass a number of zeros, or 'circular'")
+        border = (0, 0) if circular else pair("padding", self.padding)
+        if self.kernel is None:
+            kernel = (min(KERNEL, shape[0]), min(KERNEL, shape[1]))
+        else:
+            kernel = pair("kernel", self.kernel)
+        stride = pair("stride", self.stride)
+        if signal:  # along the only axis
+            kernel, stride, border = (kernel[0], 1), (stride[0], 1), (border[0], 0)
+        return Windows(shape, kernel, stride, border, circular)
+
+    def for_shape(self, shape: tuple[int, ...]) -> Any:
+        """Return the family for samples of a shape, (h, w), (h, w, c) or (length, c).
+
+        Two sizes are an image of one channel, unless the parameters say what they are.
+        """
+        if self.input_shape is None:
+            return replace(self, input_shape=tuple(shape))  # type: ignore[type-var]
+        if int(np.prod(image_shape(self.input_shape))) != int(np.prod(shape)):
+            raise ValueError(f"samples have shape {shape}, input_shape is {self.input_shape}: leave it out")
+        return self
+
+    def stacked(self, problem: Problem) -> np.ndarray:
+        """Return the patches of all samples, one sample after the other, (n * K, patch [+ 1])."""
+        check_hidden_bias(self.hidden_bias)
+        windows = self.windows_of(problem.X.shape[1])
+        rows = windows.patches(problem.X).reshape(-1, windows.patch)
+        return rows if self.hidden_bias is None else np.column_stack([rows, np.ones(len(rows))])
+
+    def directions(self, problem: Problem, U: np.ndarray) -> np.ndarray:
+        """Take directions of neurons, as long as their weights, from rows of any length."""
+        windows = self.windows_of(problem.X.shape[1])
+        return U[:, np.arange(windows.patch + (self.hidden_bias is not None)) % U.shape[1]]
+
+    def conv_layer(self, problem: Problem, U: np.ndarray) -> Conv:
+        """Return the convolution with filters ``U`` (m, patch), or (m, patch + 1) with biases."""
+        windows = self.windows_of(problem.X.shape[1])
+        bias = np.zeros(len(U)) if self.hidden_bias is None else np.ascontiguousarray(U[:, windows.patch])
+        return Conv(np.ascontiguousarray(U[:, : windows.patch].T), bias, windows.to_array())
+
+    def whole_pool(self, problem: Problem, kind: str, filters: int) -> Pool:
+        """Return the pooling of all positions of the convolution."""
+        out = self.windows_of(problem.X.shape[1]).out
+        return Pool.of(kind, Windows((*out, filters), out))
+
+    def like(self, network: Network) -> Any:
+        """Return the family with the geometry of a network."""
+        first = network.layers[0]
+        assert isinstance(first, Conv)
+        windows = first.windows
+        return replace(  # type: ignore[type-var]
+            self,
+            kernel=windows.kernel,
+            input_shape=windows.shape,
+            stride=windows.stride,
+            padding="circular" if windows.circular else windows.padding,
+        )
+
+    def check_conv(self, network: Network) -> Conv:
+        """Return the first layer of a network if it is a convolution of this geometry.
+
+        Raises
+        ------
+        ValueError
+            If it is not, or has biases that the family has not.
+        """
+        first = network.layers[0]
+        if not isinstance(first, Conv):
+            raise ValueError(f"{network!r} is not a convolutional network: pass one that starts with Conv")
+        windows = self.windows_of(network.n_features)
+        if first.windows != windows:
+            raise ValueError(f"the network's geometry is {first.windows}, the family's is {windows}")
+        if self.hidden_bias is None and np.any(first.bias != 0):
+            raise ValueError(
+                "the network has hidden biases: pass hidden_bias='penalized' or 'free', not None"
+            )
+        return first
+
+    def filter_norms(self, network: Network) -> np.ndarray:
+        """Return the norms of the penalised weights of each filter, shape (m,)."""
+        first = self.check_conv(network)
+        square = np.sum(first.weight**2, axis=0)
+        return np.sqrt(square + first.bias**2 if self.hidden_bias == "penalized" else square)
+
+    def of_layers(self, problem: Problem, layers: tuple[Layer, ...], V: np.ndarray) -> Network:
+        """Return the network of hidden layers and output weights ``V`` (units, outputs), with its best
+        constants."""
+        return with_constants(problem, Network((*layers, Affine(V, np.zeros(V.shape[1])))))
+
+
+def is_pooled(network: Network, kinds: tuple[str, ...]) -> bool:
+    """Whether a network is a convolution, a ReLU, a pooling of all positions and an output layer."""
+    if len(network.layers) != 4:
+        return False
+    first, second, pool, last = network.layers
+    if not (isinstance(first, Conv) and isinstance(second, ReLU) and isinstance(pool, Pool)):
+        return False
+    whole = pool.windows.kernel == first.windows.out == pool.windows.shape[:2]
+    return whole and pool.name in kinds and isinstance(last, Affine)
+
+
+class SumPooled(Convolutional):
+    """Convolution, ReLU, and the sum or mean of all positions: what both numbers of outputs share."""
+
+    pooling: str
+
+    @classmethod
+    def reads(cls, network: Network) -> bool:
+        """Whether the layers of a network are those of this family."""
+        return is_pooled(network, ("sum", "mean"))
+
+    def like(self, network: Network) -> Any:
+        """Return the family with the geometry and the pooling of a network."""
+        pool = network.layers[2]
+        assert isinstance(pool, Pool)
+        return replace(super().like(network), pooling=pool.name)
+
+    def design(self, problem: Problem) -> Design:
+        """Return the stacked patches, divided by their number where they are averaged."""
+        if self.pooling not in ("sum", "mean"):
+            raise ValueError(f"pooling={self.pooling!r}: pass 'sum' or 'mean', or architecture 'cnn_max'")
+        full = self.stacked(problem)
+        pool = len(full) // len(problem.X)
+        full = full / pool if self.pooling == "mean" else full
+        return Design.reduce(full, 1 if self.hidden_bias == "free" else 0, 0.0, pool)
+
+    def hidden_norms(self, network: Network) -> np.ndarray:
+        """Return the norms of the penalised weights of each filter, shape (m,).
+
+        Raises
+        ------
+        ValueError
+            If it is not a network of this family and geometry.
+        """
+        norms = self.filter_norms(network)
+        if not is_pooled(network, (self.pooling,)):
+            raise ValueError(
+                f"{network!r} does not take the {self.pooling} over all positions: pass Conv, ReLU, Pool "
+                "over all of them, Affine"
+            )
+        return norms
+
+    def of_rows(self, problem: Problem, U: np.ndarray, V: np.ndarray) -> Network:
+        """Return the network of filters ``U`` (m, patch [+ 1]) and output weights ``V`` (m, outputs)."""
+        pool = self.whole_pool(problem, self.pooling, len(U))
+        return self.of_layers(problem, (self.conv_layer(problem, U), ReLU(), pool), V)
+
+    def unit_outputs(self, problem: Problem, U: np.ndarray) -> np.ndarray:
+        """Return the pooled outputs (k, n) of unit filters in the directions ``U``."""
+        U = self.directions(problem, U)
+        free = self.hidden_bias == "free"
+        U = U / np.linalg.norm(U[:, :-1] if free else U, axis=1)[:, None]
+        full = self.stacked(problem)
+        pool = len(full) // len(problem.X)
+        H = pooled(rectify(full @ U.T), pool)
+        return (H / pool if self.pooling == "mean" else H).T
+
+    def nothing(self, problem: Problem) -> Network:
+        """Return the network without filters and its best constants."""
+        windows = self.windows_of(problem.X.shape[1])
+        outputs = 1 if problem.y.ndim == 1 else problem.y.shape[1]
+        width = windows.patch + (self.hidden_bias is not None)
+        return self.of_rows(problem, np.zeros((0, width)), np.zeros((0, outputs)))
+
+    def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: Any) -> Network:
+        """Plain weights have no geometry.
+
+        Raises
+        ------
+        ValueError
+            Always.
+        """
+        raise ValueError(
+            "plain weights do not say how filters slide: pass Network((Conv, ReLU, Pool, Affine))"
+        )

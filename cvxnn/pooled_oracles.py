@@ -1,0 +1,100 @@
+r"""Oracles for convolutional neurons whose outputs are added up: those of the stacked patches.
+
+A neuron u of a convolution with sum pooling computes ``sum_k (x_ik'u)_+`` on sample i with patches x_ik, so
+its price for a dual variable Z,
+
+    max over |u| <= 1 of |sum_i Z_i sum_k (x_ik'u)_+|,
+
+is the price of an ordinary neuron for the stacked patches, with Z_i repeated for all patches of sample i.
+Every oracle for those is one for these, with the same scope: patches have few entries, so that all their
+patterns can be listed (:class:`cvxnn.oracles.CellOracle`) where this is hopeless for whole images. Bounds
+that move the dual variable keep it the same for all patches of a sample (:mod:`cvxnn.bounds`, `pool`).
+
+Reference: Ergen and Pilanci, "Implicit convex regularizers of CNN architectures", ICLR 2021.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+
+from .bounds import improve_dual
+from .certificate import Price, Proof
+from .network import Network
+from .oracles import NeuronOracle
+from .pricing import Neurons
+from .program import Problem
+
+__all__ = ["PooledOracle"]
+
+#: Rows of patches times bounding iterations that a proof may take; each costs some microseconds.
+ROWS = 2_000_000
+
+
+class PooledOracle(NeuronOracle):
+    """Prices neurons that are pooled over the rows of each sample by an oracle for the rows.
+
+    Parameters
+    ----------
+    problem : Problem
+    rows : NeuronOracle
+        On the design of the stacked patches.
+    """
+
+    def __init__(self, problem: Problem, rows: NeuronOracle) -> None:
+        super().__init__(problem, rows.design)
+        self.rows, self.scope = rows, rows.scope
+
+    def at(self, beta: float) -> Self:
+        other = super().at(beta)
+        other.rows = self.rows.at(beta)
+        return other
+
+    def neurons(
+        self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, effort: int
+    ) -> Neurons:
+        return self.rows.neurons(self.design.spread(Z), starts, random_state, effort)
+
+    def thorough(self, Z: np.ndarray, network: Network) -> Neurons:
+        return self.rows.thorough(self.design.spread(Z), network)
+
+    def active(self, Z: np.ndarray, floor: float, network: Network) -> Neurons:
+        return self.rows.active(self.design.spread(Z), floor, network)
+
+    def propose(
+        self,
+        Z: np.ndarray,
+        starts: np.ndarray,
+        random_state: np.random.Generator,
+        reach: int = 1,
+        extra: np.ndarray | None = None,
+    ) -> Neurons:
+        return self.rows.propose(self.design.spread(Z), starts, random_state, reach, extra)
+
+    def found(self, Z: np.ndarray, network: Network) -> float:
+        return self.rows.found(self.design.spread(Z), network)
+
+    def price(self, Z: np.ndarray) -> Price:
+        return self.rows.price(self.design.spread(Z))
+
+    def prove(self, Z: np.ndarray, *, max_iter: int, max_time: float) -> Proof:
+        proof = super().prove(Z, max_iter=max_iter, max_time=max_time)
+        if proof.scope != "bounded":
+            return proof
+        problem = self.problem
+        moved = improve_dual(
+            self.X,
+            problem.y,
+            problem.weights,
+            problem.loss,
+            problem.beta,
+            proof.Z,
+            free=self.free,
+            slope=self.slope,
+            intercept=problem.intercept,
+            pool=self.design.pool,
+            max_iter=min(max_iter, ROWS // max(1, len(self.X))),
+            max_time=None if max_time == float("inf") else max_time,
+        )
+        return Proof(moved.theta, moved.bound, "bounded") if moved.bound > proof.bound else proof
