@@ -27,7 +27,7 @@ Reference: Bartan and Pilanci, "Neural spectrahedra and semidefinite lifts", Mat
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -145,8 +145,11 @@ class PolynomialCNN(Convolutional, Spectrahedral):
             raise ValueError(f"the network has the coefficients {numbers}: pass coefficients={numbers}")
         pool = network.layers[2] if len(network.layers) == 4 else None
         kind, m = pool.name if isinstance(pool, Pool) else "none", first.weight.shape[1]
-        where = pool.windows if isinstance(pool, Pool) else None
-        if m and (kind != self.pooling or (where is not None and where != _of_channels(pools, m))):
+        where, ours = pool.windows if isinstance(pool, Pool) else None, _of_channels(pools, max(m, 1))
+        other = where is not None and (
+            where.shape != ours.shape or not np.array_equal(where.index(), ours.index())
+        )
+        if m and (kind != self.pooling or other):
             raise ValueError(
                 f"the network has pooling={kind!r} over {where}, the family {self.pooling!r} over {pools}"
             )
@@ -159,7 +162,7 @@ class PolynomialCNN(Convolutional, Spectrahedral):
     def for_outputs(self, outputs: int) -> Architecture:
         """This family, or its sister with several outputs."""
         kind = VectorPolynomialCNN if outputs > 1 else PolynomialCNN
-        return kind(**{name: getattr(self, name) for name in self.__dataclass_fields__})
+        return kind(**{part.name: getattr(self, part.name) for part in fields(self)})
 
     @classmethod
     def reads(cls, network: Network) -> bool:

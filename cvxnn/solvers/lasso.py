@@ -2,15 +2,15 @@ r"""Newton's method for the Lasso over explicit columns.
 
     minimise over w, c   L(H w + c) + beta * sum_j |w_j|
 
-is smooth as long as no coefficient changes sign. A step takes the coefficients that are not zero, and
-those zeros whose prices ``|h_j'grad L|`` exceed beta with the sign in which they will move, solves
-Newton's system for them, and goes along the line to the exact minimum of the objective, kinks included:
-it is convex, so bisection over the points where a coefficient vanishes finds it, and a coefficient that
-vanishes at the minimum becomes zero. For the squared error that is the feature-sign search, which ends
-after finitely many steps.
+A step minimises the quadratic model of L with the penalty as it is, and goes along the line to that point
+as far as the objective falls: it is convex, kinks included, so bisection finds the minimum. The quadratic
+model, in the matrix ``H'L''H`` alone, is minimised exactly by the feature-sign search: with the signs of
+the coefficients held its minimum is a linear system; on the way there the best point, which may be one
+where a coefficient vanishes and leaves; once signs agree, the zero whose price exceeds beta most enters.
+Every move decreases the model and signs never come back, so it ends.
 
-References: Lee, Battle, Raina and Ng, "Efficient sparse coding algorithms", NIPS 2006; Andrew and Gao, ICML
-2007 (the choice of signs).
+References: Lee, Battle, Raina and Ng, "Efficient sparse coding algorithms", NIPS 2006 (feature-sign
+search); Lee, Sun and Saunders, "Proximal Newton-type methods", SIAM J. Optim. 2014.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from ..penalties import GroupL2
 from ..program import Program
 from .base import Candidate, Solver
 
-#: Zeros that may become free in one step.
-ENTER = 64
+#: Moves of a feature-sign search, for each column; relative excess of a price over beta that counts.
+MOVES, EXCESS = 10, 1e-12
 #: Relative ridge that keeps Newton's systems regular.
 RIDGE = 1e-11
 #: Steps without a gain that are put up with: prices still fall while objectives no longer do.
@@ -72,27 +72,94 @@ class Lasso(Solver):
         return Candidate(state.w[:, None], state.c, program.residual(state.f))
 
     def step(self, program: Program, state: State) -> State | None:
-        H, beta = program.operator.dense(), program.beta
-        slope = program.loss.gradient(state.f, program.target, program.weights)
-        G = H.T @ slope
-        signs = np.where(state.w != 0, np.sign(state.w), -np.sign(G))
-        excess = np.where(state.w != 0, 0.0, np.abs(G) - beta)
-        enter = np.argsort(-excess, kind="stable")[:ENTER]
-        free = np.flatnonzero(state.w)
-        free = np.concatenate([free, enter[excess[enter] > 1e-13 * beta]])
-        free, p, pc = _direction(program, state, H, slope, free, signs)
-        move = H[:, free] @ p + pc
-        t, zero = _search(program, state, free, p, move)
-        w = state.w.copy()
-        w[free] += t * p
-        w[free[zero]] = 0.0
-        if t == 0.0 or (np.array_equal(w, state.w) and t * pc == 0.0):
+        H, loss = program.operator.dense(), program.loss
+        slope = loss.gradient(state.f, program.target, program.weights)
+        bend = loss.hessian(state.f, program.target, program.weights)
+        M = np.column_stack([H, np.ones(len(H))]) if program.intercept else H
+        K = (M.T * bend) @ M
+        K[np.diag_indices_from(K)] += RIDGE * (np.trace(K) / max(len(K), 1)) + 1e-300
+        at = np.append(state.w, 0.0) if program.intercept else state.w
+        best = feature_sign(K, M.T @ slope - K @ at, program.beta, at, int(program.intercept))
+        p = best - at
+        pc = float(p[-1]) if program.intercept else 0.0
+        p, aim = p[: len(state.w)], best[: len(state.w)]
+        t, zero = _search(program, state, p, H @ p + pc)
+        if t == 0.0:
             return None
+        w = aim.copy() if t == 1.0 else np.where(zero, 0.0, state.w + t * p)
         # afresh: small changes leave rounding in a running prediction
         f = H @ w
-        c = program.loss.intercept(f, program.target, program.weights) if program.intercept else 0.0
+        c = loss.intercept(f, program.target, program.weights) if program.intercept else 0.0
         idle = 0 if _value(program, w, f + c) < _value(program, state.w, state.f) else state.idle + 1
         return State(w, c, f + c, idle) if idle <= PATIENCE else None
+
+
+def feature_sign(K: np.ndarray, q: np.ndarray, beta: float, w: np.ndarray, free: int) -> np.ndarray:
+    """Minimise ``1/2 w'Kw + q'w + beta * sum_j |w_j|``, the last `free` coordinates without the penalty.
+
+    Parameters
+    ----------
+    K : ndarray of shape (k, k)
+        Positive definite.
+    q, w : ndarrays of shape (k,)
+        The linear term, and where to start.
+    beta : float
+    free : int
+
+    Returns
+    -------
+    ndarray of shape (k,)
+    """
+    w, k = w.copy(), len(w)
+    weight = np.where(np.arange(k) < k - free, beta, 0.0)
+    signs = np.where(weight > 0, np.sign(w), 0.0)
+    for _ in range(MOVES * k + 1):
+        on = np.flatnonzero((signs != 0) | (weight == 0))
+        g = K[:, on] @ w[on] + q
+        if len(on):
+            step = -np.linalg.solve(K[np.ix_(on, on)], g[on] + weight[on] * signs[on])
+            t, gone = _along(K, g, weight, w, signs, on, step)
+            w[on] += t * step
+            w[on[gone]] = 0.0
+            signs[on] = np.where(weight[on] > 0, np.sign(w[on]), 0.0)
+            if t < 1.0 or np.any(gone):
+                continue
+            g = g + K[:, on] @ step
+        excess = np.where((signs == 0) & (weight > 0), np.abs(g) - weight, 0.0)
+        j = int(np.argmax(excess))
+        if excess[j] <= EXCESS * beta:
+            break
+        signs[j] = -np.sign(g[j])
+    return w
+
+
+def _along(
+    K: np.ndarray,
+    g: np.ndarray,
+    weight: np.ndarray,
+    w: np.ndarray,
+    signs: np.ndarray,
+    on: np.ndarray,
+    step: np.ndarray,
+) -> tuple[float, np.ndarray]:
+    """How far to go of a step in [0, 1], and which coordinates vanish there."""
+    here, none = w[on], np.zeros(len(on), dtype=bool)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        at = np.where((here * step < 0) & (weight[on] > 0), -here / step, np.inf)
+    inside = at < 1.0
+    if not np.any(inside):
+        return 1.0, none
+    slope, bend = float(g[on] @ step), float(step @ K[np.ix_(on, on)] @ step)
+    order = np.argsort(at[inside], kind="stable")
+    ends, jumps = at[inside][order], 2.0 * (weight[on] * np.abs(step))[inside][order]
+    base = slope + float((weight * signs)[on] @ step)
+    # slopes just after each end; the first that is not negative is where to stop
+    after = base + ends * bend + np.cumsum(jumps)
+    k = int(np.argmax(after >= 0)) if np.any(after >= 0) else len(ends)
+    if k < len(ends) and after[k] - jumps[k] <= 0:
+        return float(ends[k]), at == ends[k]
+    t = -(base + float(np.sum(jumps[:k]))) / bend
+    return float(np.clip(t, 0.0, 1.0)), none
 
 
 def _value(program: Program, w: np.ndarray, f: np.ndarray) -> float:
@@ -101,33 +168,9 @@ def _value(program: Program, w: np.ndarray, f: np.ndarray) -> float:
     return float(np.float64(f"{value:.14g}"))
 
 
-def _direction(
-    program: Program, state: State, H: np.ndarray, slope: np.ndarray, free: np.ndarray, signs: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Newton's direction of the free coefficients and the constant; zeros move with their signs only."""
-    bend = program.loss.hessian(state.f, program.target, program.weights)
-    while True:
-        M = H[:, free]
-        if program.intercept:
-            M = np.column_stack([M, np.ones(len(M))])
-        right = -(M.T @ slope)
-        right[: len(free)] -= program.beta * signs[free]
-        K = (M.T * bend) @ M
-        K[np.diag_indices_from(K)] += RIDGE * (np.trace(K) / max(len(K), 1)) + 1e-300
-        p = np.linalg.solve(K, right) if len(K) else right
-        pc = float(p[-1]) if program.intercept else 0.0
-        p = p[: len(free)]
-        wrong = (state.w[free] == 0) & (p * signs[free] < 0)
-        if not np.any(wrong):
-            return free, p, pc
-        free = free[~wrong]
-
-
-def _search(
-    program: Program, state: State, free: np.ndarray, p: np.ndarray, move: np.ndarray
-) -> tuple[float, np.ndarray]:
-    """The step of least objective in [0, 1], and which free coefficients vanish there."""
-    w, beta, none = state.w[free], program.beta, np.zeros(len(free), dtype=bool)
+def _search(program: Program, state: State, p: np.ndarray, move: np.ndarray) -> tuple[float, np.ndarray]:
+    """The step of least objective in [0, 1], and which coefficients vanish there."""
+    w, beta, none = state.w, program.beta, np.zeros(len(p), dtype=bool)
     with np.errstate(divide="ignore", invalid="ignore"):
         at = np.where(w * p < 0, -w / p, np.inf)
 
@@ -139,7 +182,7 @@ def _search(
         with np.errstate(over="ignore", invalid="ignore"):
             return float(np.nan_to_num(g @ move, nan=np.inf)) + beta * float(signs @ p)
 
-    if slope(1.0, True) <= 0.0:
+    if slope(1.0, False) <= 0.0:
         return 1.0, none
     ends = np.unique(np.append(at[at < 1.0], 1.0))
     first, last = 0, len(ends) - 1
