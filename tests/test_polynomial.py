@@ -305,6 +305,8 @@ def test_other_refusals():
         get_architecture("polynomial", None, 12)
     with pytest.raises(ValueError, match="for one output"):
         VectorPolynomial(method="semidefinite").check()
+    with pytest.raises(ValueError, match="pass rank=None"):
+        ConvexNetRegressor(architecture="polynomial", rank=1).fit(np.ones((4, 2)), np.arange(4.0))
     relu = Network.two_layer(np.eye(2), np.zeros(2), np.ones(2))
     with pytest.raises(ValueError, match="pass Affine, Polynomial, Affine"):
         Polynomial().cost(relu)

@@ -143,6 +143,7 @@ class Quantized(Architecture):
     """
 
     name: ClassVar[str] = "quantized"
+    rotates: ClassVar[bool] = False
 
     hidden_bias: str | None = "penalized"
     proof: str = "auto"
@@ -279,11 +280,8 @@ class Quantized(Architecture):
                     break
             else:
                 U, V = canonical(U, V)
-            H = ((X @ U.T) * (X @ V.T)) / d
             start = None if w is None else np.concatenate([w, np.zeros(len(U) - len(w))])[:, None]
-            rest = (problem.y, problem.weights, problem.beta, GroupL2())
-            program = Program(Dense(H[:, :, None]), problem.loss, *rest, intercept=problem.intercept)
-            solution = yield Master(program, 0.1 * effort.tol, start)
+            solution = yield Master(_lasso(problem, X, U, V), 0.1 * effort.tol, start)
             assert solution is not None
             w, Z = np.asarray(solution.W, dtype=np.float64)[:, 0], np.asarray(solution.Z)
             kept = np.abs(w) > 1e-12 * np.sum(np.abs(w))
@@ -292,6 +290,13 @@ class Quantized(Architecture):
             if value <= least:
                 best, least = network, value
         return best
+
+
+def _lasso(problem: Problem, X: np.ndarray, U: np.ndarray, V: np.ndarray) -> Program:
+    """The Lasso over pairs of sign vectors, (m, d) each; its weights are d times the network's."""
+    H = ((X @ U.T) * (X @ V.T)) / X.shape[1]
+    rest = (problem.y, problem.weights, problem.beta, GroupL2())
+    return Program(Dense(H[:, :, None]), problem.loss, *rest, intercept=problem.intercept)
 
 
 def canonical_join(
