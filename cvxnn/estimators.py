@@ -45,8 +45,9 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
         Strength of the weight decay, > 0, at the scale of scikit-learn's Lasso.
     architecture : str or Architecture, default="relu"
         The family of networks: "relu", "leaky_relu", "absolute" (the absolute value), "threshold" (a step
-        at zero), "linear", "gated_relu", "polynomial", "polynomial_cnn" or "quantized"; several outputs have
-        "relu", "linear", "gated_relu", "polynomial" and "polynomial_cnn". With an object, `patterns` and `hidden_bias` are the object's: ``LeakyReLU(slope=0.2)`` of
+        at zero), "linear", "gated_relu", "polynomial", "polynomial_cnn" or "quantized"; several outputs
+        have "relu", "linear", "gated_relu", "polynomial" and "polynomial_cnn". With an object, `patterns`
+        and `hidden_bias` are the object's: ``LeakyReLU(slope=0.2)`` of
         :mod:`cvxnn.architectures.leaky_relu`, say.
     loss : str or Loss, default="squared_error"
         "squared_error" (half of it), "absolute_error", "huber", "quantile", "epsilon_insensitive" or
@@ -194,8 +195,9 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
         Strength of the weight decay, > 0, at the scale of scikit-learn's Lasso.
     architecture : str or Architecture, default="relu"
         The family of networks: "relu", "leaky_relu", "absolute" (the absolute value), "threshold" (a step
-        at zero), "linear", "gated_relu", "polynomial", "polynomial_cnn" or "quantized"; several outputs have
-        "relu", "linear", "gated_relu", "polynomial" and "polynomial_cnn". With an object, `patterns` and `hidden_bias` are the object's: ``LeakyReLU(slope=0.2)`` of
+        at zero), "linear", "gated_relu", "polynomial", "polynomial_cnn" or "quantized"; several outputs
+        have "relu", "linear", "gated_relu", "polynomial" and "polynomial_cnn". With an object, `patterns`
+        and `hidden_bias` are the object's: ``LeakyReLU(slope=0.2)`` of
         :mod:`cvxnn.architectures.leaky_relu`, say.
     loss : {"log_loss", "hinge", "squared_hinge", "squared_error"} or Loss, default="log_loss"
         Logistic loss (of the softmax for three classes or more); hinge loss (two classes); half the squared
