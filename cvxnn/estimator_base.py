@@ -213,7 +213,7 @@ def check_reducible(rank: Any, features: int, outputs: int, architecture: Archit
         )
     if not hasattr(architecture, "patterns"):
         raise ValueError(
-            f"rank={rank!r} makes patterns few, and {architecture.name!r} networks have none: pass rank=None"
+            f"rank={rank!r} makes patterns few, {architecture.name!r} networks have none: pass rank=None"
         )
     penalty = getattr(architecture, "penalty", "l2")
     if not is_weight_decay(penalty):

@@ -291,6 +291,36 @@ class Pooled(Operator):
         return rows.reshape(-1, self.pool, rows.shape[1]).sum(axis=1)
 
 
+@dataclass(frozen=True, eq=False)
+class Dense(Operator):
+    """A matrix that is small enough to be written out.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (n, groups * d)
+    groups : int
+    """
+
+    matrix: np.ndarray
+    groups: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return len(self.matrix), self.groups, self.matrix.shape[1] // max(1, self.groups)
+
+    def apply(self, W: Array) -> Array:
+        return self.matrix @ W.reshape(-1)
+
+    def adjoint(self, Z: Array) -> Array:
+        return (self.matrix.T @ Z).reshape(self.shape[1:])
+
+    def norm_bound(self) -> float:
+        return float(np.linalg.norm(self.matrix, 2)) if self.matrix.size else 0.0
+
+    def dense(self) -> np.ndarray:
+        return self.matrix
+
+
 @cache
 def _octets(dtype: np.dtype[Any]) -> np.ndarray:
     """The eight bits of every byte as numbers, (256,) opaque items of eight entries each."""

@@ -94,9 +94,9 @@ class Rows:
         """The neurons of both."""
         return Rows(np.concatenate([self.U, other.U]), np.concatenate([self.G, other.G]))
 
-    def apply(self, X: np.ndarray) -> np.ndarray:
+    def apply(self, design: Design) -> np.ndarray:
         """Return ``sum_j (X U_j)_+ G_j'``, shape (n, outputs)."""
-        return np.maximum(X @ self.U.T, 0.0) @ self.G
+        return design.outputs(self.U) @ self.G
 
 
 def random_rows(
@@ -106,6 +106,7 @@ def random_rows(
     y, s = problem.y, problem.weights
     centred = y - np.average(y, axis=0, weights=s)
     size = np.sqrt(np.sum(centred * centred, axis=1))
+    size, s = design.spread(size) / design.pool, design.spread(s)
     U, a = start(design.X, size, s, width, design.free, random_state)
     V = random_state.standard_normal((len(U), y.shape[1]))
     if coupling is Coupling.separate:
@@ -118,7 +119,7 @@ def random_rows(
 
 def objective(problem: Problem, design: Design, rows: Rows) -> float:
     """Return the objective of a network, with its best constants if it has any."""
-    f = rows.apply(design.X)
+    f = rows.apply(design)
     if problem.intercept:
         f = f + problem.loss.intercept(f, problem.y, problem.weights)
     return problem.value(f, float(np.sum(design.norms(rows.U))))
@@ -156,6 +157,7 @@ def _descend(
         intercept=problem.intercept,
         free=design.free,
         support=(rows.G != 0).astype(float) if coupling is Coupling.separate else None,
+        pool=design.pool,
         max_iter=max_iter,
         tol=1e-11,
     )
@@ -198,7 +200,7 @@ def insert(problem: Problem, design: Design, rows: Rows, found: VectorNeurons, m
     size = design.norms(rows.U)
     W = np.concatenate([rows.U / size[:, None], found.directions[out]])
     G = np.concatenate([rows.G, found.outputs[out]])
-    H = np.maximum(design.X @ W.T, 0.0)
+    H = design.outputs(W)
     x = np.concatenate([size, np.zeros(len(out))])
     # The intercepts are last, without bounds.
     c = np.zeros(y.shape[1])
@@ -224,7 +226,7 @@ def insert(problem: Problem, design: Design, rows: Rows, found: VectorNeurons, m
 
 def _apart(design: Design, found: VectorNeurons, chosen: np.ndarray) -> np.ndarray:
     """Leave out neurons beside a better one: around one maximum of the price one neuron is enough."""
-    H, kept = np.maximum(design.X @ found.directions[chosen].T, 0.0), np.zeros(0, dtype=int)
+    H, kept = design.outputs(found.directions[chosen]), np.zeros(0, dtype=int)
     H = H / np.maximum(np.linalg.norm(H, axis=0), 1e-300)
     like = (H.T @ H) * (found.outputs[chosen] @ found.outputs[chosen].T)
     for k in range(len(chosen)):
@@ -265,6 +267,7 @@ def slide(
         intercept=problem.intercept,
         free=design.free,
         support=(rows.G != 0).astype(float) if coupling is Coupling.separate else None,
+        pool=design.pool,
         max_products=max_products,
     )
     return drop(Rows.of(U, V, design, coupling), design, ZERO)

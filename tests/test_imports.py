@@ -35,10 +35,12 @@ FLOORS = [
 FAMILIES = {
     "losses.piecewise",
     "architectures.convolutional",
+    "architectures.convolutional_head",
     "architectures.hidden",
     "architectures.programs",
     "architectures.rectified",
     "architectures.spectrahedral",
+    "architectures.vector_rectified",
 }
 #: Libraries that only some people have: imported where they are used, never on import of cvxnn.
 OPTIONAL = {"torch", "cvxpy", "matplotlib", "onnx", "onnxruntime", "pandas", "polars", "pyarrow", "dask"}

@@ -1,0 +1,318 @@
+r"""Two-layer networks of ReLU neurons with several outputs: how all of them are trained and judged.
+
+A network grows: descend on all neurons, price new ones against its dual variable, insert, until no neuron
+prices out. What neurons see of the data is their design (:class:`cvxnn.oracles.Design`): features
+(:mod:`cvxnn.architectures.vector_relu`), or the patches of a convolution. On large data descent begins on
+mini-batches.
+
+References: Sahiner, Ergen, Pauly and Pilanci, ICLR 2021; Denoyelle, Duval, Peyré and Soubies, Inverse
+Problems 2019.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..arrangement import Arrangement
+from ..certificate import Oracle, search_gap
+from ..network import Affine, Network
+from ..oracles import Design
+from ..parameters import check_coupling
+from ..program import Problem, Program, Solution
+from ..vector_batches import BATCH, Samples, Weights, stir, sweep
+from ..vector_growth import Coupling, Rows, anneal, drop, insert, merge, objective, random_rows, slide
+from ..vector_newton import affordable, follow
+from ..vector_oracles import FaceOracle, TooManyFaces, VectorOracle, VectorSearch
+from ..vector_pricing import VectorNeurons
+from .base import (
+    Effort,
+    Progress,
+    Training,
+    VectorArchitecture,
+    check_hidden_bias,
+)
+from .hidden import ReLUHidden
+
+#: Neurons to begin with, and as many more for every output.
+FIRST, PER_OUTPUT = 40, 16
+Plan = tuple[tuple[float, int], ...]
+#: Bands and steps of the anneals: to begin with, after an insertion, and when little is left to gain.
+QUICK: Plan = ((0.1, 60), (0.03, 60), (0.01, 100), (0.003, 100))
+REFINE: Plan = ((1e-3, 80), (1e-4, 120))
+FINE: Plan = ((1e-4, 200),)
+#: Search gap below which kinks are held, and products with the Hessian then.
+CLOSE, SLIDE = 1e-2, 300
+#: Newton's paths, from wide to fine: first and last mu, steps; taken between two search gaps (below, the
+#: kinks are known and held), and finer ones once a round has paid less than a share.
+PATHS, NEAR, FINER = ((1e-3, 3e-5, 15), (1e-3, 1e-5, 20), (1e-3, 1e-6, 40)), (1e-3, 0.2), 1e-3
+#: A round that pays less than a share and does not halve the gap is idle; so many in a row are the end. The
+#: share grows with the data, from the first to the last, as rounds become expensive.
+PAYS, IDLE = (1e-6, 2e-4), 4
+#: Share of the time of a training that listing faces may take.
+LISTING = 0.2
+#: On large data: neurons to begin with, and as many more for every output; passes over mini-batches, and
+#: batches, at least.
+WIDE, WIDE_PER_OUTPUT, EPOCHS, STEPS = 100, 20, 20, 4000
+#: Steps of descent on all samples, before and after neurons go that have become zero (relative to the
+#: largest) or one; the share that a round has to pay.
+SWEEPS, LARGE_ZERO, LARGE_MERGE, LARGE_PAYS = (20, 40), 1e-3, 1e-3, 5e-3
+
+
+class VectorRectified(ReLUHidden, VectorArchitecture):
+    """Two-layer networks with several outputs whose activation is the ReLU.
+
+    A member is a frozen dataclass with the parameters of
+    :class:`cvxnn.architectures.vector_relu.VectorReLU`, and says its explicit network in :meth:`of_rows`.
+    """
+
+    patterns: str | int
+    coupling: str
+
+    @abstractmethod
+    def of_rows(self, problem: Problem, U: np.ndarray, V: np.ndarray) -> Network:
+        """Return the network of hidden weights ``U`` (m, d), the bias last if any, and outputs ``V`` (m,
+        outputs), with its best constants."""
+
+    def _check(self) -> Coupling:
+        check_hidden_bias(self.hidden_bias)
+        check_coupling(self.coupling)
+        if not isinstance(self.patterns, str) or self.patterns != "auto":
+            raise ValueError(
+                f"patterns={self.patterns!r} is for one output: with several outputs patterns grow, "
+                "pass patterns='auto'"
+            )
+        return Coupling(self.coupling)
+
+    def design(self, problem: Problem) -> Design:
+        """Return the design matrix of the neurons in its row space."""
+        self._check()
+        return super().design(problem)
+
+    def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
+        self._check()
+        return None
+
+    def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
+        raise NotImplementedError(
+            "several outputs have no tractable program over patterns: they are trained"
+        )
+
+    def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
+        raise NotImplementedError(
+            "several outputs have no tractable program over patterns: they are trained"
+        )
+
+    def oracle(self, problem: Problem, arrangement: Arrangement | None) -> VectorOracle:
+        return self.oracle_within(problem, arrangement, None)
+
+    def oracle_within(
+        self, problem: Problem, arrangement: Arrangement | None, max_time: float | None
+    ) -> VectorOracle:
+        """The exact oracle if its faces are listed in time."""
+        problem, design = self.problem_of(problem), self.design(problem)
+        limit = float("inf") if max_time is None else LISTING * max_time
+        return self._oracle_of(problem, design, limit)
+
+    def _oracle_of(self, problem: Problem, design: Design, limit: float) -> VectorOracle:
+        """The exact oracle if its faces are listed within some seconds, else a search."""
+        try:
+            return FaceOracle(problem, design, self._check(), limit)
+        except TooManyFaces:
+            return VectorSearch(problem, design, self._check())
+
+    def cost(self, network: Network) -> float:
+        """``sum_j |(w_j, b_j)| |v_j|``, the penalty after the best rescaling of each neuron."""
+        norms, last = self.hidden_norms(network), network.layers[-1]
+        assert isinstance(last, Affine)
+        return float(norms @ self._check().norms(last.weight))
+
+    def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
+        V = np.cos(np.outer(np.arange(len(U)) + 1.0, np.arange(problem.y.shape[1]) + 1.0))
+        H = self.unit_outputs(problem, U)
+        return H[:, :, None] * (V / self._check().norms(V)[:, None])[:, None, :]
+
+    def train(
+        self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
+    ) -> Training:
+        assert isinstance(oracle, VectorOracle)
+        problem, design, coupling = self.problem_of(problem), self.design(problem), self._check()
+        best = Rows.empty(design.X.shape[1], problem.y.shape[1])
+        least = objective(problem, design, best)
+        network = self._network(problem, design, best)
+        effort.history.append(Progress(least, 1.0, 0, 0, network))
+        yield effort.history[-1]
+        if not np.any(design.X) or not np.any(problem.residual(np.zeros_like(problem.y))):
+            return network
+        if oracle.large:
+            network = yield from self._train_large(problem, design, oracle, effort, least, network)
+            return network
+        rows, plan = self._first(problem, design, coupling, oracle, effort)
+        idle, gap, closest, level = 0, 1.0, 1.0, 0
+        pays = float(np.clip(2.5e-9 * design.X.size, *PAYS))
+        for _ in range(effort.max_iter):
+            before = least
+            # where rounds are cheap, idle ones make the next longer: L-BFGS had not converged
+            longer = 3**idle if pays < 1e-4 else 1
+            moves = self._moves(problem, design, coupling, rows, plan, gap, longer, level, effort.deadline)
+            for moved in moves:
+                now = objective(problem, design, moved)
+                if now < least:
+                    best, least = moved, now
+                    yield Progress(least, gap, len(best), len(best), self._network(problem, design, best))
+            network = self._network(problem, design, best)
+            Z = problem.residual(network(problem.X))
+            paid = (before - least) / least if least > 0 else 0.0
+            found, gap = self._price(
+                problem, oracle, Z, network, least, paid < max(pays, 1e-4), idle, effort
+            )
+            effort.history.append(Progress(least, gap, len(best), len(best), network, Z))
+            yield effort.history[-1]
+            idle = idle + 1 if paid < pays and gap > 0.5 * closest else 0
+            closest = min(closest, gap)
+            level = min(level + (paid < FINER), len(PATHS) - 1)
+            if gap <= effort.tol or idle >= IDLE:
+                break
+            rows = insert(problem, design, best, found)
+            plan = REFINE if gap > CLOSE and idle == 0 else FINE
+        return network
+
+    def _train_large(
+        self,
+        problem: Problem,
+        design: Design,
+        oracle: VectorOracle,
+        effort: Effort,
+        least: float,
+        network: Network,
+    ) -> Training:
+        """Many neurons on mini-batches, then rounds of pricing and of descent on all samples."""
+        samples, best, gap = (
+            Samples(problem, design),
+            Rows.empty(design.X.shape[1], problem.y.shape[1]),
+            1.0,
+        )
+        moves = self._stirred(samples, design, oracle, effort)
+        for _ in range(effort.max_iter):
+            before = least
+            for rows in moves:
+                now = objective(problem, design, rows)
+                if now < least:
+                    best, least = rows, now
+                    network = self._network(problem, design, best)
+                    yield Progress(least, gap, len(best), len(best), network)
+            began = time.perf_counter()
+            Z = problem.residual(network(problem.X))
+            found, gap = self._price(problem, oracle, Z, network, least, False, 0, effort)
+            effort.history.append(Progress(least, gap, len(best), len(best), network, Z))
+            yield effort.history[-1]
+            # an insertion takes as long as a search, and is worth nothing without a descent
+            late = 3.0 * time.perf_counter() - 2.0 * began > effort.deadline
+            if late or gap <= effort.tol or before - least <= LARGE_PAYS * least:
+                break
+            moves = self._swept(samples, design, insert(problem, design, best, found), effort)
+        return network
+
+    def _stirred(
+        self, samples: Samples, design: Design, oracle: VectorOracle, effort: Effort
+    ) -> Iterator[Rows]:
+        """The rows on the way through the mini-batches, and after a descent on all samples."""
+        problem = samples.problem
+        began = time.perf_counter()
+        if effort.start is None:
+            width = WIDE + WIDE_PER_OUTPUT * problem.y.shape[1]
+            rows = random_rows(problem, design, Coupling.joint, width, effort.random_state)
+            at = Weights.of(rows, design)
+            # two thirds of the time that is left, if it is limited
+            deadline = began + 0.6 * (effort.deadline - began)
+            epochs = max(EPOCHS, -(-STEPS * BATCH // len(design.X)))
+            said = 0.0
+            for share in stir(samples, at, epochs, effort.random_state, deadline):
+                if share >= said:
+                    said += 0.2
+                    yield at.rows(design)
+            rows = at.rows(design)
+            yield rows
+        else:
+            rows, _ = self._first(problem, design, Coupling.joint, oracle, effort)
+        yield from self._swept(samples, design, rows, effort)
+
+    def _swept(self, samples: Samples, design: Design, rows: Rows, effort: Effort) -> Iterator[Rows]:
+        """The rows after a descent on all samples, once without those that have gone to zero."""
+        now = time.perf_counter()
+        deadline = now + 0.7 * (effort.deadline - now)
+        for steps in SWEEPS:
+            at = sweep(samples, Weights.of(rows, design), steps, 1e-7, deadline)
+            rows = merge(drop(at.rows(design), design, LARGE_ZERO), design, Coupling.joint, LARGE_MERGE)
+            yield rows
+
+    def _first(
+        self, problem: Problem, design: Design, coupling: Coupling, oracle: VectorOracle, effort: Effort
+    ) -> tuple[Rows, Plan]:
+        """Where to begin: a given network, or random neurons."""
+        if effort.start is not None:
+            last = effort.start.layers[-1]
+            assert isinstance(last, Affine)
+            rows = Rows.of(oracle.neurons_of(effort.start), last.weight, design, coupling)
+            if len(rows):
+                return rows, REFINE
+        width = FIRST + PER_OUTPUT * problem.y.shape[1]
+        return random_rows(problem, design, coupling, width, effort.random_state), QUICK
+
+    def _moves(
+        self,
+        problem: Problem,
+        design: Design,
+        coupling: Coupling,
+        rows: Rows,
+        plan: Plan,
+        gap: float,
+        longer: int,
+        level: int,
+        deadline: float,
+    ) -> Iterator[Rows]:
+        """The rows after a Newton path or, where that is too expensive, after each step of a plan and after
+        sliding along their kinks."""
+        n, r = design.X.shape
+        kind = coupling is Coupling.joint and design.free == 0 and design.pool == 1
+        # Networks with more neurons than samples are far from a minimum worth following.
+        kind = kind and len(rows) <= n
+        if kind and NEAR[0] < gap < NEAR[1] and affordable(n, len(rows), r, problem.y.shape[1]):
+            mu, end, steps = PATHS[level]
+            yield follow(problem, design, rows, mu, end, steps, deadline=deadline)
+            return
+        for mu, steps in plan:
+            rows = anneal(problem, design, coupling, rows, mu, steps * longer)
+            yield rows
+        if gap <= CLOSE:
+            yield slide(problem, design, coupling, rows, plan[-1][0], SLIDE * longer)
+
+    def _price(
+        self,
+        problem: Problem,
+        oracle: VectorOracle,
+        Z: np.ndarray,
+        network: Network,
+        value: float,
+        exact: bool,
+        idle: int,
+        effort: Effort,
+    ) -> tuple[VectorNeurons, float]:
+        """Neurons to insert and the search gap they prove; a gap within `tol` is searched as the judge
+        does."""
+        level = min(idle, 2)
+        found = oracle.neurons(Z, oracle.neurons_of(network), effort.random_state, level, exact=exact)
+        gap = search_gap(problem, value, Z, max(found.best, problem.beta))
+        if gap <= effort.tol:
+            found = found.join(oracle.thorough(Z, network))
+            gap = search_gap(problem, value, Z, max(found.best, problem.beta))
+        return found, gap
+
+    def _network(self, problem: Problem, design: Design, rows: Rows) -> Network:
+        """Balance the layers, and give the outputs their best constants."""
+        full = rows.U @ design.basis.T
+        root = np.sqrt(design.norms(rows.U))[:, None]
+        return self.of_rows(problem, full / root, rows.G * root)
