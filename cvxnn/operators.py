@@ -224,35 +224,6 @@ class Masked(Operator):
 
 
 @dataclass(frozen=True, eq=False)
-class Dense(Operator):
-    """Groups of explicit columns.
-
-    Parameters
-    ----------
-    columns : ndarray of shape (n, groups, d)
-    """
-
-    columns: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        n, groups, d = self.columns.shape
-        return n, groups, d
-
-    def apply(self, W: Array) -> Array:
-        return self.dense() @ np.ravel(to_numpy(W))
-
-    def adjoint(self, Z: Array) -> Array:
-        return (to_numpy(Z) @ self.dense()).reshape(self.shape[1:])
-
-    def norm_bound(self) -> float:
-        return float(np.linalg.norm(self.dense(), 2)) if self.columns.size else 0.0
-
-    def dense(self) -> np.ndarray:
-        return self.columns.reshape(len(self.columns), -1)
-
-
-@dataclass(frozen=True, eq=False)
 class Pooled(Operator):
     """An operator on the patches of every sample, whose predictions on them are added up.
 

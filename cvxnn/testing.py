@@ -54,9 +54,9 @@ def programs() -> Iterator[tuple[str, Program]]:
                 yield label, random_program(loss, rng, cones=cones, intercept=intercept, bias=bias)
         for intercept in (False, True):
             rng = np.random.default_rng(200 + seed)
-            columns, s = rng.normal(size=(11, 7, 1)), rng.uniform(0.5, 2.0, 11)
+            columns, s = rng.normal(size=(11, 7)), rng.uniform(0.5, 2.0, 11)
             y, label = targets(loss, 11, rng), f"{name}, explicit columns, intercept {intercept}"
-            yield label, Program(Dense(columns), loss, y, s, 0.4, intercept=intercept)
+            yield label, Program(Dense(columns, 7), loss, y, s, 0.4, intercept=intercept)
 
 
 def random_program(

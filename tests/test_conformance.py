@@ -127,7 +127,7 @@ def test_operators(signed, chunk, slope):
 
 
 def test_explicit_columns():
-    check_operator(Dense(np.random.default_rng(0).normal(size=(13, 7, 4))))
+    check_operator(Dense(np.random.default_rng(0).normal(size=(13, 28)), 7))
 
 
 def test_a_registry_refuses_two_members_of_one_name(tmp_path, monkeypatch):

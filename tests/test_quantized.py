@@ -129,7 +129,7 @@ def test_the_sandwich(d, name):
     for seed in range(2):
         problem = problem_of(np.random.default_rng(10 * d + seed), 12, d, get_loss(name), 0.03)
         H = features(problem.X) / d
-        lasso = Program(Dense(H[:, :, None]), problem.loss, problem.y, problem.weights, problem.beta)
+        lasso = Program(Dense(H, H.shape[1]), problem.loss, problem.y, problem.weights, problem.beta)
         best = run(SOLVERS["conic"](), lasso, tol=1e-8).primal
         trained = train(problem, Quantized(None), tol=1e-9)
         assert trained.certificate.objective * 12 == pytest.approx(best, rel=1e-6)
@@ -167,7 +167,7 @@ def test_no_bound_is_above_a_network():
     for _ in range(5):
         U, V = signs(rng.normal(size=(2, 200, 22)))
         H = (X @ U.T) * (X @ V.T) / 22
-        lasso = Program(Dense(H[:, :, None]), SQUARED, problem.y, problem.weights, problem.beta)
+        lasso = Program(Dense(H, H.shape[1]), SQUARED, problem.y, problem.weights, problem.beta)
         value = run(SOLVERS["lasso"](), lasso, tol=1e-8).primal / 60
         assert trained.certificate.lower_bound <= trained.certificate.objective <= value
 
@@ -180,7 +180,7 @@ def test_the_lasso_solver(name):
     base = rng.normal(size=(40, 10))
     H = np.repeat(base, 6, axis=1) + 1e-3 * rng.normal(size=(40, 60))
     y, s = targets(loss, 40, rng), rng.uniform(0.5, 2.0, 40)
-    program = Program(Dense(H[:, :, None]), loss, y, s, 1.0, intercept=True)
+    program = Program(Dense(H, H.shape[1]), loss, y, s, 1.0, intercept=True)
     assert choose_solver(program).name == "lasso"
     one, two = (run(SOLVERS[solver](), program, tol=1e-8) for solver in ("lasso", "conic"))
     assert one.gap <= 1e-8 and one.n_iter < 60

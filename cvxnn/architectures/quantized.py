@@ -177,7 +177,7 @@ class Quantized(Architecture):
         """The semidefinite relaxation ``p_SDP(beta)``; its optimum is below that of all networks."""
         X = self._design(problem)
         F = to_vectors(X[:, :, None] * X[:, None, :])
-        operator = Dense(np.concatenate([F, -F], axis=1)[:, None, :])
+        operator = Dense(np.concatenate([F, -F], axis=1), 1)
         rest = (problem.y, problem.weights, problem.beta, SignGauge())
         return Program(operator, problem.loss, *rest, intercept=problem.intercept)
 
@@ -296,7 +296,7 @@ def _lasso(problem: Problem, X: np.ndarray, U: np.ndarray, V: np.ndarray) -> Pro
     """The Lasso over pairs of sign vectors, (m, d) each; its weights are d times the network's."""
     H = ((X @ U.T) * (X @ V.T)) / X.shape[1]
     rest = (problem.y, problem.weights, problem.beta, GroupL2())
-    return Program(Dense(H[:, :, None]), problem.loss, *rest, intercept=problem.intercept)
+    return Program(Dense(H, len(U)), problem.loss, *rest, intercept=problem.intercept)
 
 
 def canonical_join(

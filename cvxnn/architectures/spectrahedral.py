@@ -128,7 +128,8 @@ class Spectrahedral(Architecture):
             raise NotImplementedError("the semidefinite program is for one output: pass method='columns'")
         units = self.units(problem)
         F = np.stack([to_vectors(_matrices(units, w)) for w in range(units.windows)], axis=1)
-        operator = Dense(np.concatenate([F, -F], axis=1))
+        F = np.concatenate([F, -F], axis=1)
+        operator = Dense(F.reshape(units.n, -1), F.shape[1])
         rest = (problem.y, problem.weights, problem.beta, SphereGauge())
         return Program(operator, problem.loss, *rest, intercept=problem.intercept)
 
