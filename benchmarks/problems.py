@@ -75,7 +75,7 @@ def _sklearn(name: str, positive: int, negative: int | None = None) -> tuple[np.
 
 
 @cache
-def _loader() -> Any:
+def loader() -> Any:
     path = DATA / "load.py"
     if not path.exists():
         raise Missing(f"no {path}")
@@ -87,12 +87,12 @@ def _loader() -> Any:
 
 
 def _binary(name: str) -> tuple[np.ndarray, np.ndarray]:
-    return _loader().load_uci_binary(name)
+    return loader().load_uci_binary(name)
 
 
 def _regression(name: str, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Both parts of the first split, at most `most` rows drawn with a fixed seed."""
-    first, y_first, second, y_second = _loader().load_uci_regression(name, 0)
+    first, y_first, second, y_second = loader().load_uci_regression(name, 0)
     X, y = np.concatenate([first, second]), np.concatenate([np.ravel(y_first), np.ravel(y_second)])
     if most is not None and len(X) > most:
         rows = np.random.default_rng(0).choice(len(X), most, replace=False)

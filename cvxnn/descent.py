@@ -27,7 +27,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from .losses import Loss
-from .patches import pooled
+from .patches import pooled, spread
 from .pricing import rectify
 
 
@@ -103,7 +103,7 @@ class Layer:
 
     def backward(self, slope: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The gradients in U and a of ``slope'f``."""
-        weighted = self.rows * (np.repeat(slope, self.pool) if self.pool > 1 else slope)
+        weighted = self.rows * spread(slope, self.pool)
         ga = self.sizes * (self.values.T @ weighted)
         self.slopes *= weighted[:, None]
         return (self.slopes.T @ self.X) * a[:, None], ga

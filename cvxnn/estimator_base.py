@@ -216,6 +216,10 @@ def check_reducible(rank: Any, features: int, outputs: int, architecture: Archit
             f"rank={rank!r} turns features into directions, and {architecture.name!r} networks know where "
             "features are: pass rank=None"
         )
+    if not hasattr(architecture, "patterns"):
+        raise ValueError(
+            f"rank={rank!r} makes patterns few, {architecture.name!r} networks have none: pass rank=None"
+        )
     penalty = getattr(architecture, "penalty", "l2")
     if not is_weight_decay(penalty):
         raise ValueError(

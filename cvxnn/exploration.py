@@ -121,7 +121,9 @@ class Exploration:
             rows = insert(self.smooth, self.design, self.best, found)
             yield from self._offer(rows)
             if wide and self.gap > CLOSE:
-                rows = rows.join(random_rows(self.problem, self.design, WIDE, self.random_state))
+                # filters of a convolution see many rows, and have few weights to find
+                wide_by = min(WIDE, 4 * self.design.X.shape[1]) if self.design.pool > 1 else WIDE
+                rows = rows.join(random_rows(self.problem, self.design, wide_by, self.random_state))
                 yield from self._anneal(rows, SLOW)
                 wide = False
             else:

@@ -115,7 +115,10 @@ class Network:
 
     @property
     def width(self) -> int:
-        """The number of hidden neurons."""
+        """The number of hidden neurons; of a convolution, its filters."""
+        first = self.layers[0]
+        if isinstance(first, Conv | GatedConv):
+            return int(first.weight.shape[1])
         return int(self.layers[-1].weight.shape[0])  # type: ignore[union-attr]
 
     @property

@@ -267,29 +267,33 @@ class Pooled(Operator):
 
 @dataclass(frozen=True, eq=False)
 class Dense(Operator):
-    """Groups of explicit columns; with one column a group it is the operator of a Lasso.
+    """A matrix that is small enough to be written out; with a column a group the operator of a Lasso.
 
     Parameters
     ----------
-    columns : ndarray of shape (n, groups, d), or (n, groups) for groups of one column
+    matrix : ndarray of shape (n, groups * d)
         NumPy only.
+    groups : int or None
+        None: a group for every column.
     """
 
-    columns: np.ndarray
+    matrix: np.ndarray
+    groups: int | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        n, groups = self.columns.shape[:2]
-        return n, groups, self.columns.shape[2] if self.columns.ndim == 3 else 1
+        n, columns = self.matrix.shape
+        groups = columns if self.groups is None else self.groups
+        return n, groups, 1 if self.groups is None else columns // max(1, groups)
 
     def apply(self, W: Array) -> Array:
-        return self.dense() @ np.ravel(to_numpy(W))
+        return self.matrix @ to_numpy(W).reshape(-1)
 
     def adjoint(self, Z: Array) -> Array:
-        return (to_numpy(Z) @ self.dense()).reshape(self.shape[1:])
+        return (self.matrix.T @ to_numpy(Z)).reshape(self.shape[1:])
 
     def norm_bound(self) -> float:
-        A = self.dense()
+        A = self.matrix
         if A.size <= SMALL_MATRIX:
             return float(np.linalg.norm(A, 2)) * (1.0 + 1e-12) if A.size else 0.0
         # the norm of a matrix is at most the root of the product of its largest row and column sums
@@ -297,7 +301,7 @@ class Dense(Operator):
         return min(float(np.sqrt(across * down)), float(np.linalg.norm(A)))
 
     def dense(self) -> np.ndarray:
-        return self.columns.reshape(len(self.columns), -1)
+        return self.matrix
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from .bounds import improve_dual, oracle_bound
 from .certificate import Oracle, Price, Proof, Scope
 from .constraints import project_cone, projection_bounds
 from .network import Affine, Conv, Network
-from .patches import pooled
+from .patches import pooled, spread
 from .pricing import Neurons, neuron_of, rectify, search, shares
 from .program import Problem
 
@@ -96,7 +96,7 @@ class Design:
 
     def spread(self, z: np.ndarray) -> np.ndarray:
         """Give every row of X the entry of its sample, the adjoint of adding up."""
-        return np.repeat(z, self.pool, axis=0) if self.pool > 1 else z
+        return spread(z, self.pool)
 
     def turned(self, U: np.ndarray) -> np.ndarray:
         """Which rows of ``U`` (k, r) to take with the other sign, so that equal neurons have equal rows.

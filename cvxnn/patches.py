@@ -247,3 +247,8 @@ def pooled(rows: np.ndarray, pool: int) -> np.ndarray:
     if pool == 1:
         return rows
     return np.asarray(rows.reshape(len(rows) // pool, pool, *rows.shape[1:]).sum(axis=1))
+
+
+def spread(samples: np.ndarray, pool: int) -> np.ndarray:
+    """Repeat every entry `pool` times, shape (n, ...) to (n * pool, ...): the adjoint of :func:`pooled`."""
+    return np.repeat(samples, pool, axis=0) if pool > 1 else samples

@@ -136,26 +136,41 @@ class NuclearNorm(Penalty):
 
     Weight decay on gated neurons ``u_j v_j'`` of one gate is the nuclear norm of their sum; the polar is
     the spectral norm, and the prox shrinks singular values.
+
+    Parameters
+    ----------
+    rows : int, default=0
+        Rows of matrices whose entries are kept in another shape of the same order, ``W`` of shape
+        (groups, rows * columns) or (groups, rows * windows, outputs), as in a convolution with weights
+        for every window.
     """
+
+    rows: int = 0
+
+    def _matrices(self, W: Array) -> Array:
+        return array_namespace(W).reshape(W, (W.shape[0], self.rows, -1)) if self.rows else W
 
     def value(self, W: Array) -> float:
         xp = array_namespace(W)
-        return float(xp.sum(xp.linalg.svdvals(W))) if W.shape[0] else 0.0
+        return float(xp.sum(xp.linalg.svdvals(self._matrices(W)))) if W.shape[0] else 0.0
 
     def prox(self, W: Array, step: float) -> Array:
         xp = array_namespace(W)
         if W.shape[0] == 0:
             return W
-        U, sizes, Vt = xp.linalg.svd(W, full_matrices=False)
+        U, sizes, Vt = xp.linalg.svd(self._matrices(W), full_matrices=False)
         kept = xp.maximum(sizes - step, xp.zeros_like(sizes))
-        return (U * kept[:, None, :]) @ Vt
+        return xp.reshape((U * kept[:, None, :]) @ Vt, W.shape)
 
     def polar(self, G: Array) -> Array:
-        return array_namespace(G).linalg.svdvals(G)[:, 0]
+        return array_namespace(G).linalg.svdvals(self._matrices(G))[:, 0]
 
     def to_cvxpy(self, W: Any) -> Any:
         import cvxpy as cp
 
+        if self.rows:
+            flat = [cp.vec(block, order="C") for block in W]
+            W = [cp.reshape(v, (self.rows, v.size // self.rows), order="C") for v in flat]
         return cp.sum(cp.hstack([cp.normNuc(block) for block in W])) if len(W) else cp.Constant(0.0)
 
 

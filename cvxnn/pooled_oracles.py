@@ -25,8 +25,10 @@ from .network import Network
 from .oracles import NeuronOracle
 from .pricing import Neurons
 from .program import Problem
+from .vector_oracles import VectorOracle
+from .vector_pricing import VectorNeurons
 
-__all__ = ["PooledOracle"]
+__all__ = ["PooledOracle", "PooledVectorOracle"]
 
 #: Rows of patches times bounding iterations that a proof may take; each costs some microseconds.
 ROWS = 2_000_000
@@ -98,3 +100,48 @@ class PooledOracle(NeuronOracle):
             max_time=None if max_time == float("inf") else max_time,
         )
         return Proof(moved.theta, moved.bound, "bounded") if moved.bound > proof.bound else proof
+
+
+class PooledVectorOracle(VectorOracle):
+    """As :class:`PooledOracle`, with several outputs; a proof only scales the dual variable.
+
+    Parameters
+    ----------
+    problem : Problem
+    rows : VectorOracle
+        On the design of the stacked patches.
+    """
+
+    def __init__(self, problem: Problem, rows: VectorOracle) -> None:
+        super().__init__(problem, rows.design, rows.coupling)
+        self.rows = rows
+
+    @property
+    def large(self) -> bool:
+        """Training on mini-batches knows no patches."""
+        return False
+
+    def at(self, beta: float) -> Self:
+        other = super().at(beta)
+        other.rows = self.rows.at(beta)
+        return other
+
+    def neurons(
+        self,
+        Z: np.ndarray,
+        starts: np.ndarray,
+        random_state: np.random.Generator,
+        effort: int,
+        *,
+        exact: bool = True,
+    ) -> VectorNeurons:
+        return self.rows.neurons(self.design.spread(Z), starts, random_state, effort, exact=exact)
+
+    def thorough(self, Z: np.ndarray, network: Network) -> VectorNeurons:
+        return self.rows.thorough(self.design.spread(Z), network)
+
+    def found(self, Z: np.ndarray, network: Network) -> float:
+        return self.rows.found(self.design.spread(Z), network)
+
+    def price(self, Z: np.ndarray) -> Price:
+        return self.rows.price(self.design.spread(Z))

@@ -27,7 +27,7 @@ from .arrays import to_numpy
 from .certificate import Certificate, judge
 from .constraints import Constraint, Free, ReLUCones
 from .losses import LOSSES, Loss, get_loss
-from .operators import Masked
+from .operators import Dense, Masked
 from .penalties import GroupL2
 from .program import Problem, Program, Status
 from .solvers import SOLVERS, Solver, Unsupported, run
@@ -41,7 +41,7 @@ N_NEURONS = 1000
 
 
 def programs() -> Iterator[tuple[str, Program]]:
-    """Small random programs of every kind: losses, cones or none, intercept, unpenalised bias."""
+    """Small random programs of every kind: losses, cones or none, intercept, unpenalised bias, columns."""
     kinds = [(cones, False) for cones in (False, True)] + [(True, True)]
     for seed, name in enumerate(LOSSES):
         loss = get_loss(name)
@@ -52,6 +52,11 @@ def programs() -> Iterator[tuple[str, Program]]:
                 rng = np.random.default_rng(100 + seed)
                 label = f"{name}, {'cones' if cones else 'no cones'}, intercept {intercept}, bias {bias}"
                 yield label, random_program(loss, rng, cones=cones, intercept=intercept, bias=bias)
+        for intercept in (False, True):
+            rng = np.random.default_rng(200 + seed)
+            columns, s = rng.normal(size=(11, 7)), rng.uniform(0.5, 2.0, 11)
+            y, label = targets(loss, 11, rng), f"{name}, explicit columns, intercept {intercept}"
+            yield label, Program(Dense(columns, 7), loss, y, s, 0.4, intercept=intercept)
 
 
 def random_program(

@@ -215,9 +215,9 @@ def get_architecture(
 def choose_solver(program: Program) -> Solver:
     """Return the solver that suits a program.
 
-    Programs without cones go to working sets while a group is small enough for exact block steps, of more
-    features to kernels where the loss has them; what has its columns written out to the conic solver; others
-    to the interior point while its system is small.
+    A Lasso over explicit columns goes to Newton's method; programs without cones go to working sets while a
+    group is small enough for exact block steps, of more features to kernels where the loss has them; what else
+    is written out to the conic solver; others to the interior point while its system is small.
 
     Raises
     ------
@@ -225,6 +225,8 @@ def choose_solver(program: Program) -> Solver:
         By :func:`cvxnn.solvers.run`, if no solver supports the program.
     """
     n, groups, d = program.operator.shape
+    if SOLVERS["lasso"]().supports(program)[0]:
+        return SOLVERS["lasso"]()
     point, first_order = SOLVERS["interior_point"](), SOLVERS["fista"]()
     working_set = SOLVERS["working_set"]()
     if d <= 300 and working_set.supports(program)[0]:

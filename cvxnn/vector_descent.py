@@ -26,6 +26,7 @@ from scipy.optimize import minimize
 
 from .descent import Layer
 from .losses import Loss, VectorLoss
+from .patches import pooled, spread
 from .pricing import rectify, shares
 from .truncated_newton import minimise
 
@@ -47,6 +48,7 @@ def descend(
     free: int = 0,
     slope: float = 0.0,
     support: np.ndarray | None = None,
+    pool: int = 1,
     max_iter: int = 150,
     tol: float = 1e-10,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -67,6 +69,8 @@ def descend(
         Of the activation on the negative side.
     support : ndarray of 0 and 1 of shape (m, outputs), or None
         The outputs that each neuron serves.
+    pool : int
+        Rows of X that each sample has: what neurons compute on them is added up.
     max_iter : int
     tol : float
         Relative decrease of an iteration below which descent stops.
@@ -81,7 +85,7 @@ def descend(
     (m, d), outputs = U.shape, V.shape[1]
     c = np.zeros(outputs)
     if intercept:
-        c = np.asarray(loss.intercept(rectify(X @ U.T, slope) @ V, y, s))
+        c = np.asarray(loss.intercept(pooled(rectify(X @ U.T, slope), pool) @ V, y, s))
     scale = 1.0 / max(loss.value(np.zeros_like(y) + c, y, s), 1e-300)
     decay = np.ones(d)
     decay[d - free :] = 0.0
@@ -93,12 +97,12 @@ def descend(
     def objective(v: np.ndarray) -> tuple[float, np.ndarray]:
         W, B, e = v[: ends[0]].reshape(m, d), v[ends[0] : ends[1]].reshape(m, outputs), v[ends[1] :]
         layer.activate(W)
-        f = layer.rows[:, None] * (layer.values @ (layer.sizes[:, None] * B))
+        f = pooled(layer.rows[:, None] * (layer.values @ (layer.sizes[:, None] * B)), pool)
         if intercept:
             f += e
         pull = loss.gradient(f, y, s)
         value = loss.value(f, y, s) + 0.5 * beta * float(np.sum(decay * W * W) + np.sum(B * B))
-        weighted = layer.rows[:, None] * pull
+        weighted = layer.rows[:, None] * spread(pull, pool)
         np.matmul(layer.values.T, weighted, out=gV)
         gV[:] = layer.sizes[:, None] * gV + beta * B
         if support is not None:
@@ -138,6 +142,7 @@ def settle(
     free: int = 0,
     slope: float = 0.0,
     support: np.ndarray | None = None,
+    pool: int = 1,
     max_products: int = 500,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Converge on the subspace of given faces by Newton's method.
@@ -149,7 +154,7 @@ def settle(
         them.
     max_products : int
         Products with the Hessian.
-    X, y, s, U, V, free, slope, support
+    X, y, s, U, V, free, slope, support, pool
         As in :func:`descend`.
 
     Returns
@@ -157,11 +162,11 @@ def settle(
     U : ndarray of shape (m, d)
     V : ndarray of shape (m, outputs)
     """
-    function = _OnFaces(X, y, s, loss, beta, U.shape, faces, intercept, free, slope, support)
+    function = _OnFaces(X, y, s, loss, beta, U.shape, faces, intercept, free, slope, support, pool)
     c = np.zeros(y.shape[1])
     U = function.hold(U)
     if intercept:
-        c = np.asarray(loss.intercept(rectify(X @ U.T, slope) @ V, y, s))
+        c = np.asarray(loss.intercept(pooled(rectify(X @ U.T, slope), pool) @ V, y, s))
     x = np.concatenate([U.ravel(), V.ravel(), c])
     found = minimise(function, x, max_products=max_products)
     U, V, _ = function.parts(found)
@@ -189,8 +194,10 @@ class _OnFaces:
         free: int,
         slope: float,
         support: np.ndarray | None,
+        pool: int = 1,
     ) -> None:
         self.X, self.y, self.s, self.loss, self.intercept = X, y, s, loss, intercept
+        self.pool = pool
         self.shape, self.support, self.hold = shape, support, _Faces(faces, X.shape[1])
         self.decay = np.full(X.shape[1], beta)
         self.decay[X.shape[1] - free :] = 0.0
@@ -210,23 +217,25 @@ class _OnFaces:
         U, V, c = self.parts(x)
         self.U, self.V = U, V
         T = self.X @ U.T
-        self.H = rectify(T, self.slope)
-        self.on = shares(T > 0, self.slope) if self.slope else (self.H > 0).astype(np.float64)
+        rows = rectify(T, self.slope)
+        self.on = shares(T > 0, self.slope) if self.slope else (rows > 0).astype(np.float64)
+        self.H = pooled(rows, self.pool)
         self.f = self.H @ V + c
         self.G = self.loss.gradient(self.f, self.y, self.s)
         value = self.loss.value(self.f, self.y, self.s)
         value += 0.5 * float(np.sum(self.decay * U * U) + self.beta * np.sum(V * V))
-        gU = (self.on * (self.G @ V.T)).T @ self.X + self.decay * U
+        gU = (self.on * spread(self.G @ V.T, self.pool)).T @ self.X + self.decay * U
         return value, self._join(gU, self.H.T @ self.G + self.beta * V, np.sum(self.G, axis=0))
 
     def curve(self, p: np.ndarray) -> np.ndarray:
         dU, dV, dc = self.parts(p)
         dH = self.X @ dU.T
         dH *= self.on
+        dH = pooled(dH, self.pool)
         dG = self.loss.curve(self.f, self.y, self.s, dH @ self.V + self.H @ dV + dc)
         back = dG @ self.V.T
         back += self.G @ dV.T
-        back *= self.on
+        back = spread(back, self.pool) * self.on
         hV = self.H.T @ dG + dH.T @ self.G + self.beta * dV
         return self._join(back.T @ self.X + self.decay * dU, hV, np.sum(dG, axis=0))
 
@@ -234,7 +243,9 @@ class _OnFaces:
         """A number for each neuron and layer, so that it goes with the projections."""
         bend = self.loss.hessian(self.f, self.y, self.s)
         rows = np.einsum("ij,ij->i", self.X, self.X) / self.X.shape[1]
-        one = self.beta + np.einsum("ij,ij->j", self.on**2 * rows[:, None], bend @ (self.V**2).T)
+        # the square of a sum of `pool` terms is at most `pool` times the sum of their squares
+        bends = self.pool * spread(bend @ (self.V**2).T, self.pool)
+        one = self.beta + np.einsum("ij,ij->j", self.on**2 * rows[:, None], bends)
         two = self.beta + (self.H**2).T @ bend
         last = np.sum(bend, axis=0) + 1e-300
         return np.concatenate([np.repeat(one, self.X.shape[1]), two.ravel(), last])

@@ -106,6 +106,7 @@ def random_rows(
     y, s = problem.y, problem.weights
     centred = y - np.average(y, axis=0, weights=s)
     size = np.sqrt(np.sum(centred * centred, axis=1))
+    size, s = design.spread(size) / design.pool, design.spread(s)
     U, a = start(design.X, size, s, width, design.free, random_state)
     V = random_state.standard_normal((len(U), y.shape[1]))
     if coupling is Coupling.separate:
@@ -157,6 +158,7 @@ def _descend(
         free=design.free,
         slope=design.slope,
         support=(rows.G != 0).astype(float) if coupling is Coupling.separate else None,
+        pool=design.pool,
         max_iter=max_iter,
         tol=1e-11,
     )
@@ -268,6 +270,7 @@ def slide(
         free=design.free,
         slope=design.slope,
         support=(rows.G != 0).astype(float) if coupling is Coupling.separate else None,
+        pool=design.pool,
         max_products=max_products,
     )
     return drop(Rows.of(U, V, design, coupling), design, ZERO)

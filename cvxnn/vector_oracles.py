@@ -32,7 +32,7 @@ from .arrangement import Arrangement, TooManyPatterns, count_bound
 from .bounds import oracle_bound
 from .certificate import Oracle, Price, Proof, scale
 from .losses import VectorLoss
-from .network import Affine, Network
+from .network import Affine, Conv, Network
 from .oracles import ROUNDING, SEED, Design
 from .pricing import shares
 from .program import Problem
@@ -63,7 +63,7 @@ class VectorOracle(Oracle):
     def neurons_of(self, network: Network) -> np.ndarray:
         """Return the hidden weights of a network in the coordinates of the design, (m, r)."""
         first = network.layers[0]
-        assert isinstance(first, Affine)
+        assert isinstance(first, Affine | Conv)
         full = np.column_stack([first.weight.T, first.bias])[:, : len(self.design.basis)]
         U = full @ self.design.basis
         return U[self.design.norms(U) > 0]

@@ -15,6 +15,9 @@ from cvxnn.architectures.batchnorm import BatchNorm
 from cvxnn.architectures.gated import GatedReLU
 from cvxnn.architectures.leaky_relu import LeakyReLU
 from cvxnn.architectures.linear import Linear
+from cvxnn.architectures.polynomial import Polynomial
+from cvxnn.architectures.polynomial_cnn import PolynomialCNN
+from cvxnn.architectures.quantized import Quantized
 from cvxnn.architectures.relu import ReLU
 from cvxnn.architectures.threshold import Threshold
 from cvxnn.architectures.wedge import Wedge
@@ -24,7 +27,7 @@ from cvxnn.feature_penalties import Elastic, Groups, feature_norm
 from cvxnn.losses import LOSSES
 from cvxnn.losses.log_loss import LogLoss
 from cvxnn.losses.squared_error import SquaredError
-from cvxnn.operators import Masked
+from cvxnn.operators import Dense, Masked
 from cvxnn.penalties import ColumnL2, GroupL2, NuclearNorm, Penalty
 from cvxnn.registry import discover
 from cvxnn.solvers import SOLVERS
@@ -73,6 +76,18 @@ VARIANTS = [
     BatchNorm("penalized", where="after"),
     BatchNorm(None, where="after"),
     BatchNorm("free", where="after"),
+    Polynomial(None),
+    Polynomial("penalized", (-0.3, 0.0, 1.0), "semidefinite"),
+    Polynomial(None, (0.0, 1.0, 0.0)),
+    Quantized(None),
+    Quantized("penalized", "semidefinite"),
+]
+#: Variants that need more than two features, with their number.
+WIDER = [
+    (BatchNorm(), 9),
+    (PolynomialCNN(2, (2, 3), pooling="none"), 6),
+    (PolynomialCNN(2, (3, 3), pooling="sum", pool=(2, 1), hidden_bias=None), 9),
+    (PolynomialCNN(2, (2, 3), pooling="none", hidden_bias=None, method="semidefinite"), 6),
 ]
 
 
@@ -99,8 +114,9 @@ def test_architecture_variants(architecture):
     check_architecture(architecture)
 
 
-def test_an_architecture_where_every_output_is_possible():
-    check_architecture(BatchNorm(), features=9)
+@pytest.mark.parametrize(("architecture", "features"), WIDER, ids=repr)
+def test_wider_architecture_variants(architecture, features):
+    check_architecture(architecture, features=features)
 
 
 def test_penalties():
@@ -125,6 +141,10 @@ def test_operators(signed, chunk, slope):
     X, masks = rng.normal(size=(13, 4)), rng.random((7, 13)) < 0.5
     signs = np.where(rng.random(7) < 0.5, 1.0, -1.0) if signed else None
     check_operator(Masked(X, pack(masks), signs, chunk, slope))
+
+
+def test_explicit_columns():
+    check_operator(Dense(np.random.default_rng(0).normal(size=(13, 28)), 7))
 
 
 def test_a_registry_refuses_two_members_of_one_name(tmp_path, monkeypatch):

@@ -46,6 +46,7 @@ FLOORS = [
 FAMILIES = {
     "losses.piecewise",
     "architectures.convolutional",
+    "architectures.convolutional_head",
     "architectures.hidden",
     "architectures.linear_family",
     "architectures.programs",

@@ -22,13 +22,20 @@ patterns are listed where there are few (scope ``global``) and grow otherwise (s
 with patches of two numbers). Rows of patches that are all zero, as padding makes them, are rows that no
 neuron sees.
 
+Several outputs have an output vector v_j for every filter. Per pattern the convex form has the nuclear
+norm with left factors kept in the cone of the pattern, as in :mod:`cvxnn.architectures.vector_relu`; its
+dual constraint is ``max_u |sum_i Z_i sum_k (x_ik'u)_+| <= beta`` with rows Z_i, the price of a neuron on
+the stacked patches again. The scope is ``global`` where the faces of their arrangement are few enough to
+list, and ``bounded`` otherwise.
+
 References: Ergen and Pilanci, "Implicit convex regularizers of CNN architectures", ICLR 2021, sections 2
-and 3; Pilanci and Ergen, ICML 2020.
+and 3; Pilanci and Ergen, ICML 2020; Sahiner, Ergen, Ozturkler, Pauly, Mardani and
+Pilanci, "Scaling convex neural networks with Burer-Monteiro factorization" (several outputs).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
@@ -37,10 +44,13 @@ from ..arrangement import Arrangement
 from ..growth import Rows
 from ..network import Network
 from ..oracles import Design, NeuronOracle
-from ..pooled_oracles import PooledOracle
+from ..pooled_oracles import PooledOracle, PooledVectorOracle
 from ..program import Problem
+from ..vector_oracles import VectorOracle
+from .base import Architecture
 from .convolutional import Size, SumPooled
 from .rectified import AUTO_PATTERNS, Rectified
+from .vector_rectified import VectorRectified
 
 
 @dataclass(frozen=True)
@@ -96,3 +106,44 @@ class CNN(SumPooled, Rectified):
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
         return self.unit_outputs(problem, U)
+
+    def for_outputs(self, outputs: int) -> Architecture:
+        if outputs == 1:
+            return self
+        # patterns of several outputs grow; others are refused there
+        return VectorCNN(**{part.name: getattr(self, part.name) for part in fields(self)})
+
+
+@dataclass(frozen=True)
+class VectorCNN(SumPooled, VectorRectified):
+    """Convolutional networks of two layers with global sum or average pooling and several outputs.
+
+    Parameters
+    ----------
+    kernel, input_shape, stride, padding, pooling
+        As of :class:`cvxnn.architectures.cnn.CNN`.
+    hidden_bias : {"penalized", "free", None}, default="penalized"
+    patterns : {"auto"}, default="auto"
+        Patterns always grow; a network is compared with those of all patterns.
+    coupling : {"joint", "separate"}, default="joint"
+        Weight decay on the output layer, or the square of the sum of sizes of each filter's output weights.
+    """
+
+    name: ClassVar[str] = "cnn"
+
+    kernel: Size = None
+    input_shape: tuple[int, ...] | None = None
+    stride: int | tuple[int, int] = 1
+    padding: int | tuple[int, int] | str = 0
+    pooling: str = "mean"
+    hidden_bias: str | None = "penalized"
+    patterns: str | int = "auto"
+    coupling: str = "joint"
+
+    def design(self, problem: Problem) -> Design:
+        """Return the stacked patches, divided by their number where they are averaged."""
+        self._check()
+        return super().design(problem)
+
+    def _oracle_of(self, problem: Problem, design: Design, limit: float) -> VectorOracle:
+        return PooledVectorOracle(problem, super()._oracle_of(problem, design, limit))

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..network import Affine, Conv, Layer, Network, Pool, ReLU
+from ..network import Affine, Conv, GatedConv, Layer, Network, Pool, ReLU
 from ..oracles import Design
 from ..patches import Windows, image_shape, pair, pooled
 from ..pricing import rectify
@@ -102,7 +102,7 @@ class Convolutional:
     def like(self, network: Network) -> Any:
         """Return the family with the geometry of a network."""
         first = network.layers[0]
-        assert isinstance(first, Conv)
+        assert isinstance(first, Conv | GatedConv)
         windows = first.windows
         return replace(  # type: ignore[type-var]
             self,
@@ -112,7 +112,7 @@ class Convolutional:
             padding="circular" if windows.circular else windows.padding,
         )
 
-    def check_conv(self, network: Network) -> Conv:
+    def check_conv(self, network: Network) -> Conv | GatedConv:
         """Return the first layer of a network if it is a convolution of this geometry.
 
         Raises
@@ -121,7 +121,7 @@ class Convolutional:
             If it is not, or has biases that the family has not.
         """
         first = network.layers[0]
-        if not isinstance(first, Conv):
+        if not isinstance(first, Conv | GatedConv):
             raise ValueError(f"{network!r} is not a convolutional network: pass one that starts with Conv")
         windows = self.windows_of(network.n_features)
         if first.windows != windows:

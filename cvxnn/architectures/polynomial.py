@@ -43,12 +43,7 @@ from ..network import Polynomial as Activation
 from ..program import Problem
 from ..quadratic_units import Neurons, QuadraticUnits
 from .base import Architecture, VectorArchitecture, check_hidden_bias, design_matrix
-from .spectrahedral import Spectrahedral, check_norms, last_weights
-
-
-def _coefficients(layer: Activation) -> tuple[float, float, float]:
-    a, b, c = (float(np.ravel(v)[0]) for v in (layer.quadratic, layer.linear, layer.constant))
-    return a, b, c
+from .spectrahedral import Spectrahedral, check_norms, coefficients_of, last_weights
 
 
 @dataclass(frozen=True)
@@ -110,9 +105,7 @@ class Polynomial(Spectrahedral):
             raise ValueError(
                 f"{network!r} is not a two-layer polynomial network: pass Affine, Polynomial, Affine"
             )
-        own = network.layers[1]
-        assert isinstance(own, Activation)
-        numbers = _coefficients(own)
+        numbers = coefficients_of(network)
         if numbers != tuple(map(float, self.coefficients)):
             raise ValueError(f"the network has the coefficients {numbers}: pass coefficients={numbers}")
         if self.hidden_bias is None and np.any(first.bias != 0):
@@ -137,9 +130,7 @@ class Polynomial(Spectrahedral):
 
     def like(self, network: Network) -> Architecture:
         """This family with the coefficients of a network."""
-        own = network.layers[1]
-        assert isinstance(own, Activation)
-        return replace(self, coefficients=_coefficients(own))
+        return replace(self, coefficients=coefficients_of(network))
 
 
 @dataclass(frozen=True)

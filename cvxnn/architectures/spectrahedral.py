@@ -26,14 +26,14 @@ import numpy as np
 
 from ..arrangement import Arrangement
 from ..certificate import Oracle, Price, search_gap
-from ..network import Affine, Network
+from ..network import Affine, Network, Polynomial
 from ..neural_decomposition import neurons_of
 from ..operators import Dense
 from ..program import Master, Problem, Program, Solution
 from ..quadratic_descent import descend, insertion
 from ..quadratic_units import Neurons, QuadraticUnits, Quoted
 from ..spectrahedra import SphereGauge, to_matrices, to_vectors
-from .base import Architecture, Effort, Progress, Training, with_constants
+from .base import Architecture, Effort, Progress, Training
 
 #: Candidates priced beside the best neuron of every window, output and sign; inserted at most at once.
 TRIED, INSERTED = 48, 400
@@ -128,13 +128,15 @@ class Spectrahedral(Architecture):
             raise NotImplementedError("the semidefinite program is for one output: pass method='columns'")
         units = self.units(problem)
         F = np.stack([to_vectors(_matrices(units, w)) for w in range(units.windows)], axis=1)
-        operator = Dense(np.concatenate([F, -F], axis=1))
+        F = np.concatenate([F, -F], axis=1)
+        operator = Dense(F.reshape(units.n, -1), F.shape[1])
         rest = (problem.y, problem.weights, problem.beta, SphereGauge())
         return Program(operator, problem.loss, *rest, intercept=problem.intercept)
 
     def decode(self, problem: Problem, arrangement: Arrangement | None, solution: Solution) -> Network:
         """The neurons of every matrix, at most as many as its rank."""
-        return self.finished(problem, self._decoded(self.units(problem), solution))
+        units = self.units(problem)
+        return self.finished(problem, units, self._decoded(units, solution))[0]
 
     def _decoded(self, units: QuadraticUnits, solution: Solution) -> Neurons:
         Z = to_matrices(np.asarray(solution.W, dtype=np.float64))
@@ -147,12 +149,18 @@ class Spectrahedral(Architecture):
         size = np.linalg.norm(neurons.V, axis=1)
         return units.reduce(neurons.choose(size > 1e-5 * np.max(size, initial=0.0)))
 
-    def finished(self, problem: Problem, neurons: Neurons) -> Network:
-        """The network of neurons with the best constants."""
-        return with_constants(problem, self.network_of(problem, neurons))
+    def finished(self, problem: Problem, units: QuadraticUnits, neurons: Neurons) -> tuple[Network, float]:
+        """The network of neurons with the best constants, and its objective."""
+        network, f, c = self.network_of(problem, neurons), units.predict(neurons), np.zeros(1)
+        if problem.intercept:
+            c = np.atleast_1d(problem.loss.intercept(f, problem.y, problem.weights)).astype(float)
+            f = f + (c if f.ndim == 2 else c[0])
+            network = Network((*network.layers[:-1], Affine(last_weights(network), c)))
+        return network, problem.value(f, neurons.cost)
 
     def nothing(self, problem: Problem) -> Network:
-        return self.finished(problem, Neurons.empty(self.units(problem).f))
+        units = self.units(problem)
+        return self.finished(problem, units, Neurons.empty(units.f))[0]
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
         units, k = self.units(problem), np.arange(len(U))
@@ -208,8 +216,7 @@ class _Run:
 
     def see(self, neurons: Neurons) -> float:
         """Keep the network of neurons if it is the best so far; return its value."""
-        network = self.family.finished(self.problem, neurons)
-        value = self.problem.value(network(self.problem.X), neurons.cost)
+        network, value = self.family.finished(self.problem, self.units, neurons)
         if value <= self.least or self.network.width == 0:
             self.network, self.least = network, min(value, self.least)
         return value
@@ -289,3 +296,11 @@ def last_weights(network: Network) -> np.ndarray:
     last = network.layers[-1]
     assert isinstance(last, Affine)
     return last.weight
+
+
+def coefficients_of(network: Network) -> tuple[float, float, float]:
+    """Return the coefficients of the activation of a network, its second layer."""
+    layer = network.layers[1]
+    assert isinstance(layer, Polynomial)
+    a, b, c = (float(np.ravel(v)[0]) for v in (layer.quadratic, layer.linear, layer.constant))
+    return a, b, c

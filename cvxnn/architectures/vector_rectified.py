@@ -88,10 +88,13 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
     patterns: str | int
     coupling: str
 
-    @property
-    @abstractmethod
-    def leak(self) -> float:
-        """The slope of the activation on the negative side, in [-1, 1)."""
+    def of_rows(self, problem: Problem, U: np.ndarray, V: np.ndarray) -> Network:
+        """Return the network of hidden weights ``U`` (m, d), the bias last if any, and outputs ``V`` (m,
+        outputs), with its best constants."""
+        d = problem.X.shape[1]
+        bias = np.zeros(len(U)) if self.hidden_bias is None else U[:, d]
+        W1 = np.ascontiguousarray(U[:, :d].T)
+        return with_constants(problem, Network.two_layer(W1, bias, V, 0.0, self.activation))
 
     def _check(self) -> Coupling:
         check_hidden_bias(self.hidden_bias)
@@ -131,6 +134,10 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
         """The exact oracle if its faces are listed in time."""
         problem, design = self.problem_of(problem), self.design(problem)
         limit = float("inf") if max_time is None else LISTING * max_time
+        return self._oracle_of(problem, design, limit)
+
+    def _oracle_of(self, problem: Problem, design: Design, limit: float) -> VectorOracle:
+        """The exact oracle if its faces are listed within some seconds, else a search."""
         try:
             return FaceOracle(problem, design, self._check(), limit)
         except TooManyFaces:
@@ -292,7 +299,7 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
         """The rows after a Newton path or, where that is too expensive, after each step of a plan and after
         sliding along their kinks."""
         n, r = design.X.shape
-        kind = coupling is Coupling.joint and design.free == 0 and design.slope == 0.0
+        kind = coupling is Coupling.joint and design.free == 0 and design.slope == 0.0 and design.pool == 1
         # Networks with more neurons than samples are far from a minimum worth following.
         kind = kind and len(rows) <= n
         if kind and NEAR[0] < gap < NEAR[1] and affordable(n, len(rows), r, problem.y.shape[1]):
@@ -330,8 +337,4 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
         """Balance the layers, and give the outputs their best constants."""
         full = rows.U @ design.basis.T
         root = np.sqrt(design.norms(rows.U))[:, None]
-        full, V = full / root, rows.G * root
-        d = problem.X.shape[1]
-        bias = np.zeros(len(full)) if self.hidden_bias is None else full[:, d]
-        W1 = np.ascontiguousarray(full[:, :d].T)
-        return with_constants(problem, Network.two_layer(W1, bias, V, 0.0, self.activation))
+        return self.of_rows(problem, full / root, rows.G * root)

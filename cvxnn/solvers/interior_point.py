@@ -41,7 +41,7 @@ from ..arrays import Array, to_numpy
 from ..constraints import Free, ReLUCones
 from ..interior_loss import InteriorLoss, Multipliers
 from ..operators import Masked, Pooled
-from ..patches import pooled
+from ..patches import pooled, spread
 from ..penalties import GroupL2
 from ..program import Program
 from ..second_order import Scaling, dot, largest_step
@@ -76,11 +76,7 @@ class _Data:
 
     def pull(self, q: np.ndarray) -> np.ndarray:
         """The adjoint of :meth:`predict`, shape (groups, d)."""
-        return np.asarray((self.mask * self.spread(q)) @ self.X)
-
-    def spread(self, q: np.ndarray) -> np.ndarray:
-        """Give every row the entry of its sample."""
-        return np.repeat(q, self.pool) if self.pool > 1 else q
+        return np.asarray((self.mask * spread(q, self.pool)) @ self.X)
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,7 +269,7 @@ class _Newton:
         """The group rows ``N du + M'q`` of the system."""
         data, k = self.state.data, self.state.data.kept
         # sign squares away in A' diag(z/s) A
-        out = (data.mask * data.spread(q) + self.ratio * (du @ data.X.T)) @ data.X
+        out = (data.mask * spread(q, data.pool) + self.ratio * (du @ data.X.T)) @ data.X
         out[:, :k] += self.scaling.reduce(du[:, :k])
         return out
 
