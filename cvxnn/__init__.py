@@ -3,6 +3,7 @@
 from .arrangement import Arrangement, TooManyPatterns
 from .audit import certify
 from .certificate import Certificate
+from .conv_layerwise import LayerwiseConvClassifier
 from .decomposition import Decomposition, relu_from_gated
 from .estimators import ConvexNetClassifier, ConvexNetRegressor
 from .feature_penalties import Elastic, Groups
@@ -26,6 +27,7 @@ __all__ = [
     "Decomposition",
     "Elastic",
     "Groups",
+    "LayerwiseConvClassifier",
     "MarginCertificate",
     "MaxMargin",
     "Network",

@@ -338,9 +338,12 @@ def _from_torch(module: Any) -> Reading:
     # Only a Sequential is known to compute what its children say.
     middle = names[1:-1]
     outer = [*names[:1], *names[-1:]] == ["Linear", "Linear"] and len(names) > 1
-    deep = outer and len(names) % 2 == 1 and len(names) > 3 and middle == ["ReLU", "Linear"] * (
-        len(names) // 2 - 1
-    ) + ["ReLU"]
+    deep = (
+        outer
+        and len(names) % 2 == 1
+        and len(names) > 3
+        and middle == ["ReLU", "Linear"] * (len(names) // 2 - 1) + ["ReLU"]
+    )
     known = deep or (outer and middle in (["ReLU"], ["LeakyReLU"], []))
     if not known or type(module).__name__ != "Sequential":
         raise ValueError(

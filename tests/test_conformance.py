@@ -12,6 +12,7 @@ from cvxnn.architectures import ARCHITECTURES
 from cvxnn.architectures.absolute import Absolute
 from cvxnn.architectures.base import Progress
 from cvxnn.architectures.gated import GatedReLU
+from cvxnn.architectures.layerwise import Layerwise
 from cvxnn.architectures.leaky_relu import LeakyReLU
 from cvxnn.architectures.linear import Linear
 from cvxnn.architectures.relu import ReLU
@@ -54,6 +55,8 @@ VARIANTS = [
     Absolute(None, 12),
     Linear("free"),
     Linear(None),
+    Layerwise("penalized", 12, 2, "gated_relu"),
+    Layerwise(None, "auto", 2, Linear(None), True),
     Threshold("free"),
     Threshold(None, "all"),
     Threshold("penalized", 12),

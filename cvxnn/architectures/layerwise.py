@@ -91,8 +91,14 @@ class Stages:
         ValueError
             If there is none of this name, or numbers and switches of this family are none.
         """
-        if not isinstance(self.stages, numbers.Integral) or isinstance(self.stages, bool) or self.stages < 1:
-            raise ValueError(f"stages={self.stages!r} is no number of stages: pass an integer of at least 1")
+        if (
+            not isinstance(self.stages, numbers.Integral)
+            or isinstance(self.stages, bool)
+            or self.stages < 1
+        ):
+            raise ValueError(
+                f"stages={self.stages!r} is no number of stages: pass an integer of at least 1"
+            )
         if not isinstance(self.skip, bool | np.bool_):
             raise ValueError(f"skip={self.skip!r} is no switch: pass True or False")
         known = {name: kind for name, kind in self._families().items() if not kind.staged}
@@ -100,7 +106,9 @@ class Stages:
             return self.stage
         if not isinstance(self.stage, str) or self.stage not in known:
             names = ", ".join(map(repr, known))
-            raise ValueError(f"stage={self.stage!r} is no family of two-layer networks: pass one of {names}")
+            raise ValueError(
+                f"stage={self.stage!r} is no family of two-layer networks: pass one of {names}"
+            )
         kind = known[self.stage]
         parts = {part.name for part in fields(kind)}  # type: ignore[arg-type]
         given = {name: getattr(self, name, None) for name in ("hidden_bias", "patterns", "coupling")}
