@@ -1,15 +1,15 @@
 r"""Layer-wise convolutional networks for images: greedy stages, each the optimum of a convex program.
 
 Stage j draws random convolutional gates for its maps, solves its program (:mod:`cvxnn.conv_stage`: gated
-convolution, average pooling, linear layer, squared error to -1 and +1) to its optimum, and certifies it. The
-leading filters of every gate, scaled to outputs of unit mean square, make the maps of the next stage,
+convolution, average pooling, linear layer, squared error to -1 and +1) to its optimum, and certifies it.
+The leading filters of every gate, scaled to outputs of unit mean square, make the maps of the next stage,
 before some stages with half the resolution by space-to-depth. Everything works from chunks of samples.
 
-**Certificates are per stage**: no weights for the same gates on the same frozen layers are better. Nothing is
-claimed about the deep network, nor about other gates.
+**Certificates are per stage**: no weights for the same gates on the same frozen layers are better. Nothing
+is claimed about the deep network, nor about other gates.
 
-References: Belilovsky, Eickenberg and Oyallon, "Greedy layerwise learning can scale to ImageNet", ICML 2019;
-Sahiner, Ergen, Ozturkler, Pauly, Mardani and Pilanci, ICML 2022 (convex stages).
+References: Belilovsky, Eickenberg and Oyallon, "Greedy layerwise learning can scale to ImageNet", ICML
+2019; Sahiner, Ergen, Ozturkler, Pauly, Mardani and Pilanci, ICML 2022 (convex stages).
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ from .patches import Windows, image_shape, pair
 class LayerwiseConvClassifier(ClassifierMixin, BaseEstimator):
     """A deep convolutional network for images, trained stage by stage by convex programs.
 
-    Every stage minimises ``(1 / n) sum_i 1/2 |f(x_i) - y_i|^2 + alpha/2 * sum_p ||Z_p||_F^2`` over the weights
-    behind its fixed gates, targets -1 and +1 for every class. The penalty is the plain square of the published
-    convex greedy networks, not the nuclear norm that weight decay of the stage's two layers would be.
+    Every stage minimises ``(1 / n) sum_i 1/2 |f(x_i) - y_i|^2 + alpha/2 * sum_p ||Z_p||_F^2`` over the
+    weights behind its fixed gates, targets -1 and +1 for every class. The penalty is the plain square of
+    the published convex greedy networks, not the nuclear norm that weight decay of the stage's two layers
+    would be.
 
     Parameters
     ----------
@@ -85,14 +86,10 @@ class LayerwiseConvClassifier(ClassifierMixin, BaseEstimator):
     classes_ : ndarray of shape (classes,)
     n_features_in_ : int
 
-    Examples
-    --------
-    >>> from sklearn.datasets import load_digits
-    >>> from cvxnn import LayerwiseConvClassifier
-    >>> X, y = load_digits(return_X_y=True)
-    >>> clf = LayerwiseConvClassifier(input_shape=(8, 8), stages=2, gates=8, down=(1,)).fit(X[:500], y[:500])
-    >>> [stage.certificate.gap < 1e-3 for stage in clf.stages_]
-    [True, True]
+    Examples -------- >>> from sklearn.datasets import load_digits >>> from cvxnn import
+    LayerwiseConvClassifier >>> X, y = load_digits(return_X_y=True) >>> clf =
+    LayerwiseConvClassifier(input_shape=(8, 8), stages=2, gates=8, down=(1,)).fit(X[:500], y[:500]) >>>
+    [stage.certificate.gap < 1e-3 for stage in clf.stages_] [True, True]
     """
 
     classes_: np.ndarray
@@ -172,7 +169,6 @@ class LayerwiseConvClassifier(ClassifierMixin, BaseEstimator):
                 hidden, scale = _of_unit_size(hidden, maps)
                 maps *= maps.dtype.type(scale)
                 frozen, shape = (*frozen, hidden), (*pooled.windows.out, hidden.weight.shape[1])
-        self.network_, self.certificate_ = self.stages_[-1].network, self.stages_[-1].certificate
         return self
 
     def _train(
@@ -196,9 +192,9 @@ class LayerwiseConvClassifier(ClassifierMixin, BaseEstimator):
 
         behind = depth(tuple(layer for layer in frozen if isinstance(layer, GatedConv)))
         verdict = judge_stage(pooled, exact, Y, Z, beta, behind)
-        network = stage_network(frozen, pooled, Z, verdict.constant)
-        certificate = replace(verdict.certificate, width=network.layers[-3].weight.shape[1])  # type: ignore[union-attr]
+        network, certificate = stage_network(frozen, pooled, Z, verdict.constant), verdict.certificate
         self.stages_.append(Stage(network, certificate))
+        self.network_, self.certificate_ = network, certificate
         self.scores_.append(verdict.right)
         if self.verbose:
             print(
@@ -262,7 +258,7 @@ def _in_precision(layer: Layer, dtype: np.dtype[Any]) -> Layer:
     """The same layer with weights of a precision; its geometry stays as it is."""
     names = ("weight", "bias", "gates", "gate_bias")
     parts = {name: getattr(layer, name).astype(dtype) for name in names if hasattr(layer, name)}
-    return replace(layer, **parts)  # type: ignore[type-var]
+    return replace(layer, **parts)
 
 
 def _made(layers: tuple[Layer, ...], X: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
@@ -283,7 +279,8 @@ def _of_unit_size(hidden: GatedConv, maps: np.ndarray) -> tuple[GatedConv, np.nd
 def _outputs(network: Network, X: np.ndarray) -> np.ndarray:
     """The outputs (n, classes) of a network, chunk by chunk.
 
-    Neurons that share a gate are one product with its pooled patches, which is much less work than their maps.
+    Neurons that share a gate are one product with its pooled patches, which is much less work than their
+    maps.
     """
     *frozen, hidden, pool, last = network.layers
     assert isinstance(hidden, GatedConv) and isinstance(last, Affine)

@@ -1,31 +1,31 @@
-r"""One stage of a layer-wise convolutional network as a convex program that is solved from chunks of samples.
+r"""One stage of a layer-wise convolutional network: a convex program that is solved from chunks of samples.
 
-The stage sees maps x of shape (h, w, c). With gates g_p that are fixed convolutions, patches X_ik of sample i at
-position k, and the mean over the cells a of a grid of positions (average pooling), it computes
+The stage sees maps x of shape (h, w, c). With gates g_p that are fixed convolutions, patches X_ik of sample
+i at position k, and the mean over the cells a of a grid of positions (average pooling), it computes
 
     f_i = c + sum_p sum_a  Phi_ipa Z_pa,      Phi_ipa = mean over k in a of  1[X_ik g_p + h_p >= 0] X_ik,
 
-with a matrix Z_pa (patch, outputs) for every gate and cell. Singular vectors of ``[Z_p1 ... Z_pA] = sum_j u_j
-v_j'`` are filters behind the gate p and their output weights: a network of gated convolution, average pooling
-and a linear layer. The program is that of the published convex greedy networks,
+with a matrix Z_pa (patch, outputs) for every gate and cell. Singular vectors of ``[Z_p1 ... Z_pA] = sum_j
+u_j v_j'`` are filters behind the gate p and their output weights: a network of gated convolution, average
+pooling and a linear layer. The program is that of the published convex greedy networks,
 
     minimise   sum_i 1/2 |f_i - y_i|^2 + beta/2 * sum_p ||Z_p||_F^2,
 
-whose penalty is the *square* of the Frobenius norm: not the weight decay of filters and output weights, which
-is the nuclear norm ``sum_p ||Z_p||_*``. It is ridge regression on pooled patches, so its optimum costs one
-linear system, of size min(features, samples), whose matrix adds up over chunks of samples or over blocks of
-gates; nothing of the size samples * features is ever held.
+whose penalty is the *square* of the Frobenius norm: not the weight decay of filters and output weights,
+which is the nuclear norm ``sum_p ||Z_p||_*``. It is ridge regression on pooled patches, so its optimum
+costs one linear system, of size min(features, samples), whose matrix adds up over chunks of samples or over
+blocks of gates; nothing of the size samples * features is ever held.
 
-The dual is ``maximise <T, Y> - 1/2 |T|^2 - 1/(2 beta) |Phi'T|^2`` over T (n, outputs) with column sums zero. At
-the residual T = Y - F of weights with their best constant the two objectives differ by exactly
+The dual is ``maximise <T, Y> - 1/2 |T|^2 - 1/(2 beta) |Phi'T|^2`` over T (n, outputs) with column sums
+zero. At the residual T = Y - F of weights with their best constant the two objectives differ by exactly
 
     gap = |Phi'T - beta Z|^2 / (2 beta),
 
-so one pass over the samples certifies any weights. The certificate is of the stage: against the same gates on
-the same frozen layers.
+so one pass over the samples certifies any weights. The certificate is of the stage: against the same gates
+on the same frozen layers.
 
-References: Belilovsky, Eickenberg and Oyallon, ICML 2019; Sahiner, Ergen, Ozturkler, Pauly, Mardani and Pilanci,
-ICML 2022 (convex stages, Burer-Monteiro); the formulas of the gap are ridge regression's.
+References: Belilovsky, Eickenberg and Oyallon, ICML 2019; Sahiner, Ergen, Ozturkler, Pauly, Mardani and
+Pilanci, ICML 2022 (convex stages, Burer-Monteiro); the formulas of the gap are ridge regression's.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ class PooledPatches:
     ) -> PooledPatches:
         """Draw random gates for some maps (n, h * w * c): Gaussian where patches have unit covariance.
 
-        Directions in which patches vary little are stretched, so that gates do not all see the mean of a patch.
+        Directions in which patches vary little are stretched, so that gates do not all see the mean of a
+        patch.
         """
         some = maps[random_state.permutation(len(maps))[:SAMPLES]]
         P = np.asarray(windows.patches(some), dtype=np.float64).reshape(-1, windows.patch)
@@ -127,7 +128,7 @@ class PooledPatches:
         return max(1, CHUNK // (self.windows.positions * (self.windows.patch + self.gates.shape[1])))
 
     def of(self, maps: np.ndarray, gates: slice = slice(None)) -> np.ndarray:
-        """Return the features of maps (n, h * w * c) at some gates, (n, gates, cells, patch), in their dtype."""
+        """Return features (n, gates, cells, patch) of maps (n, h * w * c) at some gates, in their dtype."""
         w, dtype = self.windows, maps.dtype
         (rows, columns), g = w.out, self.grid
         P = w.patches(maps).astype(dtype, copy=False)
@@ -275,7 +276,7 @@ def _filters(Z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def leading_filters(pooled: PooledPatches, Z: np.ndarray, count: int) -> GatedConv:
     """Return the hidden layer of the leading filters of every gate, of norm one."""
-    U, sizes, _ = _filters(Z)
+    U = _filters(Z)[0]
     count = min(count, U.shape[2])
     weight = U[:, :, :count].transpose(1, 0, 2).reshape(pooled.windows.patch, -1)
     gates, bias = np.repeat(pooled.gates, count, axis=1), np.repeat(pooled.gate_bias, count)
@@ -285,8 +286,8 @@ def leading_filters(pooled: PooledPatches, Z: np.ndarray, count: int) -> GatedCo
 def stage_network(
     frozen: tuple[Layer, ...], pooled: PooledPatches, Z: np.ndarray, constant: np.ndarray
 ) -> Network:
-    """Return the whole network of a stage: frozen layers, gated convolution, average pooling, linear layer."""
-    gates, cells, patch, outputs = Z.shape
+    """Return the network of a stage: frozen layers, gated convolution, average pooling, linear layer."""
+    cells, outputs = Z.shape[1], Z.shape[3]
     U, sizes, V = _filters(Z)
     gate, j = np.nonzero(sizes)
     root = np.sqrt(sizes[gate, j])

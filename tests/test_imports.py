@@ -21,7 +21,7 @@ FLOORS = [
     {"vector_operators", "vector_descent", "vector_pricing", "vector_bounds"},
     {"program"},
     {"certificate", "face_newton"},
-    {"oracles", "solvers"},
+    {"oracles", "solvers", "frozen_layers", "conv_stage"},
     {"norm_oracles", "planar", "sharpen", "vector_growth"},
     {"spline", "vector_batches", "vector_newton", "vector_oracles"},
     {"architectures"},
@@ -29,7 +29,7 @@ FLOORS = [
     {"low_rank", "margin", "optimal_set", "paths", "selection", "threshold"},
     {"estimator_base"},
     {"estimators"},
-    {"audit", "max_margin", "path_estimator", "selection_estimator", "tables"},
+    {"audit", "conv_layerwise", "max_margin", "path_estimator", "selection_estimator", "tables"},
 ]
 #: Abstract bases of some members of an open folder, besides its base.
 FAMILIES = {"losses.piecewise", "architectures.hidden", "architectures.programs", "architectures.rectified"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -192,7 +194,9 @@ def test_certify_a_deep_network_of_somebody_else():
     X, y = (X / X.std(axis=0))[:80, :2], (y[:80] - y.mean()) / y.std()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mlp = MLPRegressor(hidden_layer_sizes=(5, 4), alpha=0.1, solver="lbfgs", max_iter=200, random_state=0).fit(X, y)
+        mlp = MLPRegressor(
+            hidden_layer_sizes=(5, 4), alpha=0.1, solver="lbfgs", max_iter=200, random_state=0
+        ).fit(X, y)
     with pytest.raises(ValueError, match="architecture='layerwise'"):
         certify(mlp, X, y, alpha=0.01)
     with warnings.catch_warnings():
@@ -248,15 +252,22 @@ def test_strong_decay_ends_after_the_first_stage():
     assert trained.network.width == 0 and len(trained.stages) == 1
 
 
+class Noting(ReLU):
+    """Notes until when each stage may train."""
+
+    deadlines: ClassVar[list[float]] = []
+
+    def train(self, problem, arrangement, oracle, effort):
+        self.deadlines.append(effort.deadline)
+        return (yield from super().train(problem, arrangement, oracle, effort))
+
+
 def test_time_is_shared_between_stages():
-    X, y = load_diabetes(return_X_y=True)
-    X, y = (X / X.std(axis=0))[:60, :3], ((y - y.mean()) / y.std())[:60]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = ConvexNetRegressor(1e-3, architecture=Layerwise(None, stages=2), max_time=0.5).fit(X, y)
-    assert len(model.stages_) == 2
-    values = [stage.certificate.objective for stage in model.stages_]
-    assert values[1] <= values[0] * (1.0 + 1e-10)
+    began = time.perf_counter()
+    train(small(), Layerwise(stages=4, stage=Noting(None)), max_time=100.0)
+    first, *rest = Noting.deadlines
+    assert len(rest) == 3 and first - began < 26.0
+    assert all(a < b <= began + 101.0 for a, b in pairwise(Noting.deadlines))
 
 
 def test_command_line(tmp_path):
@@ -306,6 +317,8 @@ def test_bad_parameters(family, message):
 
 def test_what_has_no_meaning_is_refused():
     problem = small()
+    with pytest.raises(ValueError, match="weight decay only"):
+        ConvexNetRegressor(architecture="layerwise", penalty="l1").fit(problem.X, problem.y)
     with pytest.raises(ValueError, match="pass None"):
         ConvexNetRegressor(architecture="layerwise", rank=1).fit(problem.X, problem.y)
     with pytest.raises(ValueError, match="no optimal set"):
