@@ -17,7 +17,7 @@ The objective of a stage is not above that of the stage before (:mod:`cvxnn.froz
 where a copy of the predictor costs no more than the predictor did: with ReLU, absolute-value and gated
 units, which are compared with a gate that is always open for this, and with skip features in every family
 that can have them; the gates of earlier stages then stay. Training starts a stage from that copy and never
-returns anything worse. Other stages may rise.
+returns anything worse. Other stages may rise, as may those that train on a number of sampled ReLU patterns.
 
 For one sample x = y = 1 without bias and beta < 1 the first stage ends at ``beta - beta^2 / 2``; its unit
 of cost one computes 1 again, so the second stage has the same program and the same optimum.
@@ -51,7 +51,7 @@ from ..network import Network
 from ..program import Problem, Program, Solution
 from ..registry import members
 from .base import Architecture, Effort, Progress, Stage, Training, VectorArchitecture
-from .hidden import GatedHidden
+from .hidden import GatedHidden, positive
 
 
 class Stages:
@@ -289,12 +289,14 @@ class Stages:
         parts = split(network, family.reads)
         assert parts is not None
         top = parts[1]
-        units = family.hidden_units(top)
+        units, copy = family.hidden_units(top), None
+        # the patterns of a copy may not be among sampled ones, which the certificate is about
+        known = isinstance(family, GatedHidden) or isinstance(getattr(family, "patterns", "auto"), str)
         if self.skip:
-            copy: Network | None = copied_by_skip(top, top.width)
+            copy = copied_by_skip(top, top.width) if known else None
             units = with_skip(units)
-        else:
-            sizes = family.hidden_norms(top) if hasattr(family, "hidden_norms") else np.ones(top.width)
+        elif known and hasattr(family, "hidden_norms"):
+            sizes = positive(family.hidden_norms(top))
             copy = copied_by_units(top, sizes, getattr(self, "coupling", "joint"))
         return replace(self, frozen=(*parts[0], *units)), copy  # type: ignore[type-var]
 
