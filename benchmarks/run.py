@@ -17,7 +17,7 @@ from .peers import Peer, all_peers
 from .problems import ALPHAS, QUICK, QUICK_ALPHAS, SETS, available
 from .runner import Case, Options
 
-SUITES = ("relu", "free", "gated", "path", "scaling", "memory", "uci", "ntk", "classes")
+SUITES = ("relu", "free", "gated", "path", "scaling", "memory", "uci", "ntk", "classes", "layerwise")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -3,6 +3,7 @@
 from .arrangement import Arrangement, TooManyPatterns
 from .audit import certify
 from .certificate import Certificate
+from .conv_layerwise import LayerwiseConvClassifier
 from .decomposition import Decomposition, relu_from_gated
 from .estimators import ConvexNetClassifier, ConvexNetRegressor
 from .explanation import Kink, explain
@@ -29,6 +30,7 @@ __all__ = [
     "Elastic",
     "Groups",
     "Kink",
+    "LayerwiseConvClassifier",
     "MarginCertificate",
     "MaxMargin",
     "NTKClassifier",

@@ -48,7 +48,8 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
         at zero), "linear", "gated_relu", "batchnorm", "cnn", "polynomial" and others: all names are in
         ``cvxnn.architectures.ARCHITECTURES``, those with several outputs in ``VECTOR_ARCHITECTURES``. With an
         object, `patterns` and `hidden_bias` are the object's: ``LeakyReLU(slope=0.2)`` of
-        :mod:`cvxnn.architectures.leaky_relu`, say.
+        :mod:`cvxnn.architectures.leaky_relu`, say. "layerwise" is a deep network of these, certified stage
+        by stage and not as a whole, see :mod:`cvxnn.architectures.layerwise`.
     loss : str or Loss, default="squared_error"
         "squared_error" (half of it), "absolute_error", "huber", "quantile", "epsilon_insensitive" or
         "poisson" (targets >= 0; the network's output is the logarithm of the mean, and :meth:`predict`
@@ -99,6 +100,9 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
         Rounds taken.
     low_rank_ : LowRank
         With `rank`: what was cut, and the certificate of the reduced problem.
+    stages_ : list of Stage
+        With "layerwise": network and certificate of every stage, the last ones being `network_` and
+        `certificate_`. A certificate is against networks with the same frozen layers.
     n_features_in_ : int
         Number of features seen in fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -199,7 +203,8 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
         at zero), "linear", "gated_relu", "batchnorm", "cnn", "polynomial" and others: all names are in
         ``cvxnn.architectures.ARCHITECTURES``, those with several outputs in ``VECTOR_ARCHITECTURES``. With an
         object, `patterns` and `hidden_bias` are the object's: ``LeakyReLU(slope=0.2)`` of
-        :mod:`cvxnn.architectures.leaky_relu`, say.
+        :mod:`cvxnn.architectures.leaky_relu`, say. "layerwise" is a deep network of these, certified stage
+        by stage and not as a whole, see :mod:`cvxnn.architectures.layerwise`.
     loss : {"log_loss", "hinge", "squared_hinge", "squared_error"} or Loss, default="log_loss"
         Logistic loss (of the softmax for three classes or more); hinge loss (two classes); half the squared
         hinge loss; half the squared error to -1 and +1. Only the first has probabilities.
@@ -252,6 +257,9 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
         Rounds taken.
     low_rank_ : LowRank
         With `rank`: what was cut, and the certificate of the reduced problem.
+    stages_ : list of Stage
+        With "layerwise": network and certificate of every stage, the last ones being `network_` and
+        `certificate_`. A certificate is against networks with the same frozen layers.
     n_features_in_ : int
         Number of features seen in fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)

@@ -6,8 +6,8 @@ are networks with the same frozen layers.
 
 From a two-layer network ``f(x) = sum_j a_j h_j(x)``, its units h_j scaled to cost one and its penalty
 therefore ``R = sum_j |a_j|``, the next features are h(x), or ``[x, h(x)]`` with skip features. A network on
-the new features can compute f again at no more than the old cost, so the optimum of the next stage cannot be
-above the old objective:
+the new features can compute f again at no more than the old cost, so the optimum of the next stage cannot
+be above the old objective:
 
 - with skip features by the old neurons, whose weights on h are zero: ``||(w_j, 0)|| = ||w_j||``;
 - of units that are never negative (ReLU, absolute value) by neurons along coordinates: ``(h_j)_+ = h_j``
@@ -19,8 +19,8 @@ above the old objective:
 A unit of another kind (leaky, say) changes its own sign pattern and is no copy of itself; there only skip
 features have this guarantee.
 
-References: Belilovsky, Eickenberg and Oyallon, "Greedy layerwise learning can scale to ImageNet", ICML 2019;
-Sahiner, Ergen, Ozturkler, Pauly, Mardani and Pilanci, ICML 2022 (convex stages).
+References: Belilovsky, Eickenberg and Oyallon, "Greedy layerwise learning can scale to ImageNet", ICML
+2019; Sahiner, Ergen, Ozturkler, Pauly, Mardani and Pilanci, ICML 2022 (convex stages).
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def copied_by_units(top: Network, sizes: np.ndarray, coupling: str = "joint") ->
 
 
 class FrozenOracle(Oracle):
-    """The oracle of two-layer networks on the features of frozen layers, for the deep networks they make."""
+    """The oracle of two-layer networks on the features of frozen layers, for the deep networks of both."""
 
     def __init__(
         self, problem: Problem, inner: Oracle, layers: Layers, reads: Callable[[Network], bool]

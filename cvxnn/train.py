@@ -85,8 +85,7 @@ class Trained:
     proof : Proof
         The dual point that proves the certificate's lower bound.
     stages : list of Stage
-        Of a family that trains stage by stage: all of them, with `network` and `certificate` the last;
-        else empty.
+        Of a family that trains stage by stage, the last with `network` and `certificate`; else empty.
     """
 
     network: Network
@@ -331,7 +330,9 @@ def train(
     elif status is Status.optimal:
         # That was the last program's gap, not the network's.
         status = Status.max_iter if n_iter >= max_iter else Status.stalled
-    stages = [*effort.stages, Stage(network, certificate)] if architecture.staged else []
+    # a stage that was cut short before it was better has left the one before it
+    stages = [stage for stage in effort.stages if stage.certificate.frozen < certificate.frozen]
+    stages += [Stage(network, certificate)] if architecture.staged else []
     return Trained(network, certificate, history, max(n_iter, 1), status, dual, proof, stages=stages)
 
 
@@ -371,13 +372,12 @@ def drive(
 def _solve(request: Master, effort: Effort, deadline: float) -> Solution:
     solver = choose_solver(request.program)
     steps = 100 if solver.name == "interior_point" else 200 * effort.max_iter
-    left = deadline - time.perf_counter()
     return run(
         solver,
         request.program,
         tol=request.tol,
         max_iter=steps,
-        max_time=max(left, 0.05),
+        max_time=max(deadline - time.perf_counter(), 0.05),
         start=request.start,
     )
 

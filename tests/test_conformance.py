@@ -17,6 +17,7 @@ from cvxnn.architectures.cnn_circular import CNNCircular
 from cvxnn.architectures.cnn_gated import CNNGated
 from cvxnn.architectures.cnn_linear import CNNLinear
 from cvxnn.architectures.gated import GatedReLU
+from cvxnn.architectures.layerwise import Layerwise
 from cvxnn.architectures.leaky_relu import LeakyReLU
 from cvxnn.architectures.linear import Linear
 from cvxnn.architectures.polynomial import Polynomial
@@ -67,6 +68,8 @@ VARIANTS = [
     Absolute(None, 12),
     Linear("free"),
     Linear(None),
+    Layerwise("penalized", 12, 2, "gated_relu"),
+    Layerwise(None, "auto", 2, Linear(None), True),
     Threshold("free"),
     Threshold(None, "all"),
     Threshold("penalized", 12),

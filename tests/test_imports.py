@@ -31,7 +31,7 @@ FLOORS = [
     {"geometric", "vector_operators", "vector_descent", "vector_pricing", "vector_bounds"},
     {"program"},
     {"certificate", "face_newton"},
-    {"oracles", "solvers"},
+    {"oracles", "solvers", "frozen_layers", "conv_stage"},
     {"norm_oracles", "normalised_cells", "planar", "sharpen", "vector_growth", "wedge_search", "whitening"},
     {"normalised_program", "spline", "vector_batches", "vector_newton", "vector_oracles", "wedge_oracles"},
     {"lifted_oracles"},
@@ -40,7 +40,7 @@ FLOORS = [
     {"copositive", "low_rank", "margin", "optimal_set", "paths", "selection", "threshold"},
     {"estimator_base"},
     {"estimators"},
-    {"audit", "max_margin", "path_estimator", "selection_estimator", "tables"},
+    {"audit", "conv_layerwise", "max_margin", "path_estimator", "selection_estimator", "tables"},
 ]
 #: Abstract bases of some members of an open folder, besides its base.
 FAMILIES = {

@@ -222,7 +222,7 @@ class NarrowReLU(Architecture):
         sizes = np.abs(affine[0].weight[0]) * np.abs(affine[-1].weight[:, 0])
         for layer in affine[1:-1]:
             W = layer.weight
-            if W.shape[0] != W.shape[1] or np.any(W != np.diag(np.diag(W))):
+            if W.shape[0] != W.shape[1] or np.any(np.diag(np.diag(W)) != W):
                 raise ValueError(
                     "the network has neurons with several inputs: narrow networks are chains side by side, with "
                     "diagonal inner weights; pass architecture='deep_relu' for others"

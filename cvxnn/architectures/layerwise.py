@@ -6,24 +6,25 @@ optimality,
     minimise   sum_i s_i loss(f_j(x_ji), y_i) + beta * R(f_j),        f_j(x) = sum_k a_k h_k(x) + c,
 
 with the penalty R of its family (weight decay on its two layers). Its hidden units, scaled to cost one, are
-frozen and become the next features, ``x_{j+1} = h(x_j)``, or ``[x_j, h(x_j)]`` with skip features; its output
-layer is thrown away, except that of the last stage. The result is one deep network.
+frozen and become the next features, ``x_{j+1} = h(x_j)``, or ``[x_j, h(x_j)]`` with skip features; its
+output layer is thrown away, except that of the last stage. The result is one deep network.
 
-**What is certified is every stage, never the deep network**: given its frozen layers no network in the scope
-has a lower objective, which counts the penalty of the last two layers only. Nothing is said about other
-frozen layers. The final certificate is that of the last stage, and says so.
+**What is certified is every stage, never the deep network**: given its frozen layers no network in the
+scope has a lower objective, which counts the penalty of the last two layers only. Nothing is said about
+other frozen layers. The final certificate is that of the last stage, and says so.
 
-The objective of a stage is not above that of the stage before (:mod:`cvxnn.frozen_layers` has the proof) where
-a copy of the predictor costs no more than the predictor did: with ReLU, absolute-value and gated units, which
-are compared with a gate that is always open for this, and with skip features in every family that can have
-them; the gates of earlier stages then stay. Training starts a stage from that copy and never returns anything
-worse. Other stages may rise.
+The objective of a stage is not above that of the stage before (:mod:`cvxnn.frozen_layers` has the proof)
+where a copy of the predictor costs no more than the predictor did: with ReLU, absolute-value and gated
+units, which are compared with a gate that is always open for this, and with skip features in every family
+that can have them; the gates of earlier stages then stay. Training starts a stage from that copy and never
+returns anything worse. Other stages may rise, as may those that train on a number of sampled ReLU patterns.
 
-For one sample x = y = 1 without bias and beta < 1 the first stage ends at ``beta - beta^2 / 2``; its unit of
-cost one computes 1 again, so the second stage has the same program and the same optimum.
+For one sample x = y = 1 without bias and beta < 1 the first stage ends at ``beta - beta^2 / 2``; its unit
+of cost one computes 1 again, so the second stage has the same program and the same optimum.
 
-References: Belilovsky, Eickenberg and Oyallon, "Greedy layerwise learning can scale to ImageNet", ICML 2019;
-Sahiner, Ergen, Ozturkler, Pauly, Mardani and Pilanci, ICML 2022 (convex stages); Pilanci and Ergen, ICML 2020.
+References: Belilovsky, Eickenberg and Oyallon, "Greedy layerwise learning can scale to ImageNet", ICML
+2019; Sahiner, Ergen, Ozturkler, Pauly, Mardani and Pilanci, ICML 2022 (convex stages); Pilanci and Ergen,
+ICML 2020.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ from ..network import Network
 from ..program import Problem, Program, Solution
 from ..registry import members
 from .base import Architecture, Effort, Progress, Stage, Training, VectorArchitecture
-from .hidden import GatedHidden
+from .hidden import GatedHidden, positive
 
 
 class Stages:
@@ -110,11 +111,11 @@ class Stages:
                 f"stage={self.stage!r} is no family of two-layer networks: pass one of {names}"
             )
         kind = known[self.stage]
-        parts = {part.name for part in fields(kind)}  # type: ignore[arg-type]
+        parts = {part.name for part in fields(kind)}
         given = {name: getattr(self, name, None) for name in ("hidden_bias", "patterns", "coupling")}
         return kind(**{name: value for name, value in given.items() if name in parts})
 
-    def for_outputs(self, outputs: int) -> Architecture:
+    def for_outputs(self, outputs: int) -> Any:
         """Return this family, or its sister, with networks of a number of outputs."""
         if isinstance(self, VectorArchitecture) == (outputs > 1):
             return self
@@ -178,7 +179,7 @@ class Stages:
         """A two-layer network on the frozen layers there are."""
         return self._deep(self.family().adopt(W1, b1, w2, c))
 
-    def like(self, network: Network) -> Architecture:
+    def like(self, network: Network) -> Any:
         """Return the family of one stage on the frozen layers of a network; the stage is that of its last
         layers, ours if they are."""
         family = self.family()
@@ -243,8 +244,8 @@ class Stages:
     ) -> Training:
         """Train the stage on the frozen layers, from a copy of the predictor before it if there is one.
 
-        While the stage's networks are worse than the one before it, that one is the best so far. With `left`
-        stages to go, this one among them, a stage may take its share of the time there is.
+        While the stage's networks are worse than the one before it, that one is the best so far. With
+        `left` stages to go, this one among them, a stage may take its share of the time there is.
         """
         inner, family = self.inner(problem), self.family()
         deadline = self._share(effort, left)
@@ -288,12 +289,14 @@ class Stages:
         parts = split(network, family.reads)
         assert parts is not None
         top = parts[1]
-        units = family.hidden_units(top)
+        units, copy = family.hidden_units(top), None
+        # the patterns of a copy may not be among sampled ones, which the certificate is about
+        known = isinstance(family, GatedHidden) or isinstance(getattr(family, "patterns", "auto"), str)
         if self.skip:
-            copy: Network | None = copied_by_skip(top, top.width)
+            copy = copied_by_skip(top, top.width) if known else None
             units = with_skip(units)
-        else:
-            sizes = family.hidden_norms(top) if hasattr(family, "hidden_norms") else np.ones(top.width)
+        elif known and hasattr(family, "hidden_norms"):
+            sizes = positive(family.hidden_norms(top))
             copy = copied_by_units(top, sizes, getattr(self, "coupling", "joint"))
         return replace(self, frozen=(*parts[0], *units)), copy  # type: ignore[type-var]
 

@@ -26,6 +26,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..arrangement import Arrangement
+from ..layers import Layer
 from ..network import Affine, Network
 from ..parameters import check_coupling
 from ..penalties import ColumnL2, NuclearNorm, Penalty
@@ -59,6 +60,13 @@ class LinearHidden(LinearFamily):
             )
         square = np.sum(first.weight**2, axis=0)
         return np.sqrt(square + first.bias**2 if self.hidden_bias == "penalized" else square)
+
+    def hidden_units(self, network: Network) -> tuple[Layer, ...]:
+        """Return the hidden layer with neurons of norm one."""
+        first, size = network.layers[0], self.hidden_norms(network)
+        assert isinstance(first, Affine)
+        size = np.where(size > 0.0, size, 1.0)
+        return (Affine(first.weight / size, first.bias / size),)
 
     def plain(self, problem: Problem, U: np.ndarray, V: np.ndarray) -> Network:
         """Return the network of neurons ``U`` (m, d or d + 1) and ``V`` (m, outputs), with its best

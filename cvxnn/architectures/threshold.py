@@ -49,6 +49,7 @@ from ..halfspaces import (
     search,
     shatters,
 )
+from ..layers import Layer
 from ..network import Affine, Network
 from ..network import Threshold as Step
 from ..operators import Masked
@@ -185,6 +186,10 @@ class Threshold(Architecture):
         if arrangement is None or (not is_sample(self.patterns) and not arrangement.complete):
             return SearchedOracle(problem, X, biased)
         return ListedOracle(problem, X, biased, arrangement)
+
+    def hidden_units(self, network: Network) -> tuple[Layer, ...]:
+        """Return the hidden layer as it is: a unit of any size of weights costs its amplitude, here one."""
+        return network.layers[:-1]
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
         X = self._design(problem)

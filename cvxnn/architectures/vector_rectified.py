@@ -24,7 +24,6 @@ programs", ICLR 2021; Sahiner, Ergen, Ozturkler, Pauly, Mardani and Pilanci, ICM
 from __future__ import annotations
 
 import time
-from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
 

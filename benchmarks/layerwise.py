@@ -1,0 +1,178 @@
+"""The layerwise suite: accuracy on CIFAR-10 after every stage of greedy training by convex programs.
+
+    python -m benchmarks.layerwise --train 10000 --gates 32
+    python -m benchmarks.run --suite layerwise          # the same with the sizes of the report
+
+Every stage solves its convex program (gated 3 x 3 convolution with fixed random gates, average pooling to 2
+x 2, linear layer; squared error, plain squared penalty) to its optimum on the frozen maps of the stages
+before, and certifies it in float64. Images come from ``shared/data`` (JPEG copies of CIFAR-10) and are left
+out, with a line that says so, where that folder is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cvxnn import LayerwiseConvClassifier
+
+from .problems import DATA
+from .report import machine, table
+from .runner import RESULTS
+
+#: Published test accuracies of five stages: 256 gates, 50,000 images, Adam for 50 epochs a stage.
+PUBLISHED = (0.5654, 0.6143, 0.6998, 0.7599, 0.7715)
+
+
+class Watched(LayerwiseConvClassifier):
+    """Says when a stage is finished."""
+
+    watch: Callable[[LayerwiseConvClassifier], None]
+
+    def _train(self, *parts: Any) -> Any:
+        found = super()._train(*parts)
+        self.watch(self)
+        return found
+
+
+def images(train: int, test: int) -> tuple[np.ndarray, ...]:
+    """Return the first training and test images of every class (n, 3072), with labels.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the data are not there.
+    """
+    if not (DATA / "load.py").is_file():
+        raise FileNotFoundError(f"no images: {DATA} is missing; set CVXNN_BENCH_DATA")
+    sys.path.insert(0, str(DATA))
+    import load  # type: ignore[import-not-found]
+
+    parts = []
+    for split, count in (("train", train), ("test", test)):
+        X, y = load.load_cifar10(split, per_class=count // 10)
+        parts += [X.reshape(len(X), -1), y]
+    return tuple(parts)
+
+
+def measure(sizes: dict[str, Any], path: Path) -> None:
+    """Train on some images; write accuracies, certificates and CPU seconds after every stage."""
+    X, y, X_test, y_test = images(sizes["train"], sizes["test"])
+    names = ("alpha", "stages", "gates", "filters", "down")
+    model = Watched(input_shape=(32, 32, 3), random_state=sizes["seed"], **{k: sizes[k] for k in names})
+    found: dict[str, Any] = {**sizes, "found": [], "machine": machine()}
+    clock = [time.process_time()]
+
+    def watch(model: LayerwiseConvClassifier) -> None:
+        spent, certificate = time.process_time() - clock[0], model.certificate_
+        predicted = model.predict(X_test)
+        stage = {
+            "train": model.scores_[-1],
+            "test": float(np.mean(predicted == y_test)),
+            "objective": certificate.objective,
+            "gap": certificate.gap,
+            "neurons": certificate.width,
+            "seconds": spent,
+        }
+        print(stage, flush=True)
+        found["found"].append(stage)
+        path.write_text(json.dumps(found, indent=1) + "\n")
+        clock[0] = time.process_time()
+
+    model.watch = watch
+    model.fit(X, y)
+
+
+def report(found: dict[str, Any]) -> str:
+    """Return the report of a run as Markdown."""
+    head = [
+        "stage",
+        "train %",
+        "test %",
+        "published test %",
+        "objective",
+        "certified gap",
+        "neurons",
+        "CPU s",
+    ]
+    lines = [
+        [
+            str(k + 1),
+            f"{100 * stage['train']:.1f}",
+            f"{100 * stage['test']:.1f}",
+            f"{100 * PUBLISHED[k]:.1f}" if k < len(PUBLISHED) else "",
+            f"{stage['objective']:.6f}",
+            f"{stage['gap']:.1e}",
+            str(stage["neurons"]),
+            f"{stage['seconds']:.0f}",
+        ]
+        for k, stage in enumerate(found["found"])
+    ]
+    down, cpu = ", ".join(str(k + 1) for k in found["down"]), found["machine"]["cpu"]
+    return f"""# CIFAR-10, stage by stage
+
+{found["train"]:,} of 50,000 training images and {found["test"]:,} of 10,000 test images, the first of every
+class, JPEG copies of the originals, no augmentation. Every stage: {found["gates"]} random gates of 3 x 3, {found["filters"]} filter of each passed on, average pooling to 2 x 2, alpha
+{found["alpha"]:g}; space-to-depth before stages {down}.
+
+{table(head, lines)}
+
+Each stage is the optimum of a convex program given the stages before it; the certified gap is that of the
+stage, never of the deep network. Its penalty is the square `alpha/2 sum_p ||Z_p||_F^2` of the published
+convex runs, not the nuclear norm that weight decay would be. Published accuracies are those of 256 gates
+on 50,000 original images, trained by Adam for 50 epochs a stage: {50_000 / found["train"]:.1f} times the
+images and {256 / found["gates"]:.1f} times the gates, so heights are not to be compared. Objectives of
+different stages count penalties of different features.
+
+CPU seconds of training (float32 products, float64 certificates included), {cpu}, shared with
+other work; scoring the test images is not counted.
+"""
+
+
+def run(chosen: Any = None, **sizes: Any) -> None:
+    """Run the suite and write its report; `--report` only writes it."""
+    path = RESULTS / "layerwise.json"
+    if chosen is None or not chosen.report:
+        try:
+            measure({**SIZES, **sizes}, path)
+        except FileNotFoundError as error:
+            print(error)
+            return
+    text = report(json.loads(path.read_text()))
+    path.with_suffix(".md").write_text(text)
+    print(text)
+
+
+#: What the report was made with.
+SIZES = {
+    "train": 2000,
+    "test": 500,
+    "stages": 4,
+    "gates": 12,
+    "filters": 1,
+    "alpha": 0.01,
+    "down": (1, 2),
+    "seed": 0,
+}
+
+
+def main() -> None:
+    """Read sizes from the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, value in SIZES.items():
+        if name == "down":
+            parser.add_argument("--down", type=int, nargs="*", default=value)
+        else:
+            parser.add_argument(f"--{name}", type=type(value), default=value)
+    run(**vars(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,299 @@
+r"""Layer-wise convolutional networks for images: greedy stages, each the optimum of a convex program.
+
+Stage j draws random convolutional gates for its maps, solves its program (:mod:`cvxnn.conv_stage`: gated
+convolution, average pooling, linear layer, squared error to -1 and +1) to its optimum, and certifies it.
+The leading filters of every gate, scaled to outputs of unit mean square, make the maps of the next stage,
+before some stages with half the resolution by space-to-depth. Everything works from chunks of samples.
+
+**Certificates are per stage**: no weights for the same gates on the same frozen layers are better. Nothing
+is claimed about the deep network, nor about other gates.
+
+References: Belilovsky, Eickenberg and Oyallon, "Greedy layerwise learning can scale to ImageNet", ICML
+2019; Sahiner, Ergen, Ozturkler, Pauly, Mardani and Pilanci, ICML 2022 (convex stages).
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .architectures.base import Stage
+from .certificate import Certificate
+from .conv_stage import (
+    PooledPatches,
+    judge_stage,
+    leading_filters,
+    solve,
+    space_to_depth,
+    stage_network,
+)
+from .frozen_layers import depth, features
+from .network import Affine, Conv, GatedConv, Layer, Network
+from .parameters import check_alpha
+from .patches import Windows, image_shape, pair
+
+
+class LayerwiseConvClassifier(ClassifierMixin, BaseEstimator):
+    """A deep convolutional network for images, trained stage by stage by convex programs.
+
+    Every stage minimises ``(1 / n) sum_i 1/2 |f(x_i) - y_i|^2 + alpha/2 * sum_p ||Z_p||_F^2`` over the
+    weights behind its fixed gates, targets -1 and +1 for every class. The penalty is the plain square of
+    the published convex greedy networks, not the nuclear norm that weight decay of the stage's two layers
+    would be.
+
+    Parameters
+    ----------
+    alpha : float, default=1e-3
+        Strength of the penalty per sample, > 0.
+    input_shape : int or tuple, default=(32, 32, 3)
+        Height, width and channels of the images in the rows of X.
+    stages : int, default=3
+        Number of stages, each one convolution.
+    gates : int, default=32
+        Random gates of every stage.
+    filters : int, default=1
+        Filters of every gate that the next stage sees: its leading singular vectors.
+    kernel : int or (int, int), default=3
+        Size of the windows; odd sizes keep the resolution.
+    grid : int, default=2
+        Cells of the average pooling along each axis, in front of the linear layer.
+    down : tuple of int, default=(1, 2)
+        Stages, counted from 0, that see their maps at half the resolution, by space-to-depth.
+    precision : {"float32", "float64"}, default="float32"
+        Of the products that the linear systems add up, and of maps in memory. Certificates are computed in
+        float64 from the images themselves in any case.
+    random_state : int, RandomState or None, default=0
+        Seed of the gates.
+    verbose : int, default=0
+        1 prints a line per stage.
+
+    Attributes
+    ----------
+    stages_ : list of Stage
+        Network and certificate of every stage, in order.
+    network_, certificate_ : Network, Certificate
+        Those of the last stage.
+    scores_ : list of float
+        Share of training samples that each stage classifies rightly.
+    classes_ : ndarray of shape (classes,)
+    n_features_in_ : int
+
+    Examples -------- >>> from sklearn.datasets import load_digits >>> from cvxnn import
+    LayerwiseConvClassifier >>> X, y = load_digits(return_X_y=True) >>> clf =
+    LayerwiseConvClassifier(input_shape=(8, 8), stages=2, gates=8, down=(1,)).fit(X[:500], y[:500]) >>>
+    [stage.certificate.gap < 1e-3 for stage in clf.stages_] [True, True]
+    """
+
+    classes_: np.ndarray
+    stages_: list[Stage]
+    scores_: list[float]
+    network_: Network
+    certificate_: Certificate
+
+    def __init__(
+        self,
+        alpha: float = 1e-3,
+        *,
+        input_shape: Any = (32, 32, 3),
+        stages: int = 3,
+        gates: int = 32,
+        filters: int = 1,
+        kernel: Any = 3,
+        grid: int = 2,
+        down: tuple[int, ...] = (1, 2),
+        precision: str = "float32",
+        random_state: Any = 0,
+        verbose: int | bool = 0,
+    ) -> None:
+        self.alpha = alpha
+        self.input_shape = input_shape
+        self.stages = stages
+        self.gates = gates
+        self.filters = filters
+        self.kernel = kernel
+        self.grid = grid
+        self.down = down
+        self.precision = precision
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any) -> LayerwiseConvClassifier:
+        """Train all stages.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, height * width * channels)
+            Flat images, row by row, channels last. Channels are standardised by the network's first layer.
+        y : array-like of shape (n,)
+            Labels of two or more classes.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If data or parameters cannot be used; the message says what to pass instead.
+        """
+        self._check()
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32, np.uint8])
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError("y has one class only: pass samples of two or more")
+        Y = 2.0 * np.eye(len(self.classes_))[codes] - 1.0
+        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
+        self.stages_, self.scores_ = [], []
+        shape = image_shape(self.input_shape)
+        first = _standardised(X, shape)
+        frozen: tuple[Layer, ...] = (first,)
+        maps = _made((first,), X, np.dtype(self.precision))
+        for k in range(self.stages):
+            if k in self.down:
+                layer = space_to_depth(shape)
+                shape = (shape[0] // 2, shape[1] // 2, layer.windows.patch)
+                frozen, maps = (*frozen, layer), _made((layer,), maps, maps.dtype)
+            pooled, Z = self._train(X, maps, shape, Y, frozen, rng)
+            if k + 1 < self.stages:
+                hidden = leading_filters(pooled, Z, self.filters)
+                maps = _made((hidden,), maps, maps.dtype)
+                hidden, scale = _of_unit_size(hidden, maps)
+                maps *= maps.dtype.type(scale)
+                frozen, shape = (*frozen, hidden), (*pooled.windows.out, hidden.weight.shape[1])
+        return self
+
+    def _train(
+        self,
+        X: np.ndarray,
+        maps: np.ndarray,
+        shape: tuple[int, int, int],
+        Y: np.ndarray,
+        frozen: tuple[Layer, ...],
+        rng: np.random.Generator,
+    ) -> tuple[PooledPatches, np.ndarray]:
+        """Solve and certify one stage, and keep what it is; returns its features and weights."""
+        size = pair("kernel", self.kernel)
+        windows = Windows(shape, size, padding=(size[0] // 2, size[1] // 2))
+        pooled = PooledPatches.draw(maps, windows, self.gates, self.grid, rng)
+        beta = float(self.alpha) * len(Y)
+        Z = solve(pooled, lambda part: maps[part], Y, beta)
+
+        def exact(part: slice) -> np.ndarray:
+            return features(frozen, np.asarray(X[part], dtype=np.float64))
+
+        behind = depth(tuple(layer for layer in frozen if isinstance(layer, GatedConv)))
+        verdict = judge_stage(pooled, exact, Y, Z, beta, behind)
+        network, certificate = stage_network(frozen, pooled, Z, verdict.constant), verdict.certificate
+        self.stages_.append(Stage(network, certificate))
+        self.network_, self.certificate_ = network, certificate
+        self.scores_.append(verdict.right)
+        if self.verbose:
+            print(
+                f"stage {len(self.stages_)}: {verdict.right:.2%} right on the training data; {certificate}"
+            )
+        return pooled, Z
+
+    def _check(self) -> None:
+        check_alpha(self.alpha)
+        for name in ("stages", "gates", "filters", "grid"):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name}={value!r}: pass an integer of at least 1")
+        if self.precision not in ("float32", "float64"):
+            raise ValueError(f"precision={self.precision!r} is unknown: pass 'float32' or 'float64'")
+        down = tuple(self.down) if isinstance(self.down, tuple | list | set | range) else None
+        if down is None or not all(isinstance(k, numbers.Integral) for k in down):
+            raise ValueError(f"down={self.down!r}: pass a tuple of stages, counted from 0, such as (1, 2)")
+
+    def _images(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return np.asarray(validate_data(self, X, dtype=[np.float64, np.float32, np.uint8], reset=False))
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return the outputs of the last stage, shape (n, classes)."""
+        return _outputs(self.network_, self._images(X))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the class of each sample, shape (n,)."""
+        return self.classes_[np.argmax(self.decision_function(X), axis=1)]
+
+    def staged_predict(self, X: Any) -> Iterator[np.ndarray]:
+        """Yield the classes (n,) that each stage predicts, in order."""
+        images = self._images(X)
+        for stage in self.stages_:
+            yield self.classes_[np.argmax(_outputs(stage.network, images), axis=1)]
+
+
+def _standardised(X: np.ndarray, shape: tuple[int, int, int]) -> Conv:
+    """The layer that gives every channel mean zero and variance one over the training images."""
+    windows = Windows(shape, (1, 1))
+    windows.check(X)
+    pixels = X.reshape(-1, shape[2])
+    mean = pixels.mean(axis=0, dtype=np.float64)
+    spread = pixels.std(axis=0, dtype=np.float64)
+    spread = np.where(spread > 0.0, spread, 1.0)
+    return Conv(np.diag(1.0 / spread), -mean / spread, windows.to_array())
+
+
+def _rows(layers: tuple[Layer, ...]) -> int:
+    """How many samples layers take at once: what they unfold into should fit a processor's memory."""
+    largest = [
+        layer.windows.positions * (layer.windows.patch + layer.weight.shape[1])
+        for layer in layers
+        if isinstance(layer, Conv | GatedConv)
+    ]
+    return max(1, (1 << 24) // max(largest, default=1))
+
+
+def _in_precision(layer: Layer, dtype: np.dtype[Any]) -> Layer:
+    """The same layer with weights of a precision; its geometry stays as it is."""
+    names = ("weight", "bias", "gates", "gate_bias")
+    parts = {name: getattr(layer, name).astype(dtype) for name in names if hasattr(layer, name)}
+    return replace(layer, **parts)
+
+
+def _made(layers: tuple[Layer, ...], X: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """What layers make of images, chunk by chunk, kept in a precision."""
+    step, light = _rows(layers), tuple(_in_precision(layer, dtype) for layer in layers)
+    parts = (X[at : at + step] for at in range(0, len(X), step))
+    return np.concatenate([features(light, part.astype(dtype)).astype(dtype) for part in parts])
+
+
+def _of_unit_size(hidden: GatedConv, maps: np.ndarray) -> tuple[GatedConv, np.ndarray]:
+    """The layer with filters of unit mean square on its maps, and the scale of every entry of a map."""
+    filters = hidden.weight.shape[1]
+    square = np.mean(np.square(maps, dtype=np.float64), axis=0).reshape(-1, filters).mean(axis=0)
+    scale = 1.0 / np.sqrt(np.where(square > 0.0, square, 1.0))
+    return replace(hidden, weight=hidden.weight * scale), np.tile(scale, maps.shape[1] // filters)
+
+
+def _outputs(network: Network, X: np.ndarray) -> np.ndarray:
+    """The outputs (n, classes) of a network, chunk by chunk.
+
+    Neurons that share a gate are one product with its pooled patches, which is much less work than their
+    maps.
+    """
+    *frozen, hidden, pool, last = network.layers
+    assert isinstance(hidden, GatedConv) and isinstance(last, Affine)
+    both, which = np.unique(np.vstack([hidden.gates, hidden.gate_bias]), axis=1, return_inverse=True)
+    which = np.ravel(which)
+    grid = pool.windows.out[0]  # type: ignore[union-attr]
+    pooled = PooledPatches(hidden.windows, both[:-1], both[-1], grid)
+    cells = last.weight.reshape(grid * grid, len(which), -1)
+    Z = np.zeros((both.shape[1], grid * grid, hidden.windows.patch, cells.shape[2]))
+    for p in range(both.shape[1]):
+        own = which == p
+        Z[p] = np.einsum("hj,ajc->ahc", hidden.weight[:, own], cells[:, own])
+    flat, step = Z.reshape(-1, cells.shape[2]), min(pooled.rows(), _rows(tuple(frozen)))
+    parts = (X[at : at + step] for at in range(0, len(X), step))
+    made = [pooled.of(features(tuple(frozen), np.asarray(part, dtype=np.float64))) for part in parts]
+    return np.concatenate([Phi.reshape(len(Phi), -1) @ flat + last.bias for Phi in made])
