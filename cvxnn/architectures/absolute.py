@@ -73,7 +73,7 @@ class VectorAbsolute(VectorRectified):
     layer: ClassVar[type[Activation]] = network.Absolute
 
     hidden_bias: str | None = "penalized"
-    patterns: str | int = "auto"
+    patterns: str | int | tuple = "auto"
     coupling: str = "joint"
 
     @property

@@ -140,6 +140,10 @@ class VectorCNN(SumPooled, VectorRectified):
     patterns: str | int = "auto"
     coupling: str = "joint"
 
+    @property
+    def leak(self) -> float:
+        return 0.0
+
     def design(self, problem: Problem) -> Design:
         """Return the stacked patches, divided by their number where they are averaged."""
         self._check()

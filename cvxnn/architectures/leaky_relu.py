@@ -117,7 +117,7 @@ class VectorLeakyReLU(VectorRectified):
     layer: ClassVar[type[Activation]] = network.LeakyReLU
 
     hidden_bias: str | None = "penalized"
-    patterns: str | int = "auto"
+    patterns: str | int | tuple = "auto"
     coupling: str = "joint"
     slope: float = 0.01
 

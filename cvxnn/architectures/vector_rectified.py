@@ -24,6 +24,7 @@ programs", ICLR 2021; Sahiner, Ergen, Ozturkler, Pauly, Mardani and Pilanci, ICM
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,8 +85,13 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
     training in mini-batches are for the ReLU.
     """
 
-    patterns: str | int
+    patterns: str | int | tuple
     coupling: str
+
+    @property
+    @abstractmethod
+    def leak(self) -> float:
+        """The slope of the activation on the negative side, in [-1, 1)."""
 
     def of_rows(self, problem: Problem, U: np.ndarray, V: np.ndarray) -> Network:
         """Return the network of hidden weights ``U`` (m, d), the bias last if any, and outputs ``V`` (m,

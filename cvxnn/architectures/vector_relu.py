@@ -31,7 +31,7 @@ class VectorReLU(VectorRectified):
     name: ClassVar[str] = "relu"
 
     hidden_bias: str | None = "penalized"
-    patterns: str | int = "auto"
+    patterns: str | int | tuple = "auto"
     coupling: str = "joint"
 
     @property
