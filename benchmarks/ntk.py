@@ -3,7 +3,7 @@
     python -m benchmarks.run --suite ntk --resume
 
 The binary UCI sets with at most 1000 rows. Five splits into 75 % for training and 25 % for the test
-(stratified, fixed seeds); columns are standardised on the training part. Both methods have the squared loss
+(stratified, fixed seeds); columns are standardised on the training part. All methods have the squared loss
 on -1 and +1, biases in gates and neurons, an intercept, and ten strengths, from the largest that matters
 to 1e-5 of it; the strength is chosen by accuracy on three inner folds of the training part (ties go to the
 larger), and the winner is trained again on all of it.
