@@ -3,7 +3,7 @@
     python -m benchmarks.run --suite ntk --resume
 
 The binary UCI sets with at most 1000 rows. Five splits into 75 % for training and 25 % for the test
-(stratified, fixed seeds); columns are standardised on the training part. Both methods have the squared loss
+(stratified, fixed seeds); columns are standardised on the training part. All methods have the squared loss
 on -1 and +1, biases in gates and neurons, an intercept, and ten strengths, from the largest that matters
 to 1e-5 of it; the strength is chosen by accuracy on three inner folds of the training part (ties go to the
 larger), and the winner is trained again on all of it.
@@ -14,7 +14,10 @@ is the gated network with these gates (equal patterns once), trained along the p
 a relative duality gap of 1e-4 and certified: by the duality of multiple-kernel learning it is ridge
 regression with the best nonnegative combination of the gates' kernels. The published comparison
 (Dwaraknath, Ergen and Pilanci, NeurIPS 2023) has a 75/25 split of 33 sets with at most 1000 rows, several
-classes among them, and finds the best kernel at least equal to the NTK on 26.
+classes among them, and finds the best kernel at least equal to the NTK on 26. This suite does not confirm
+that for accuracy. Part of it is the number of gates: with 3000 of them (tried on four sets on which 500
+lose) the best kernel has 82.4 % on echocardiogram, 86.7 on hepatitis, 90.0 on ionosphere and 93.5 on
+parkinsons, more than with 500 on all four and more than the NTK on one.
 """
 
 from __future__ import annotations
