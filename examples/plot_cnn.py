@@ -27,10 +27,11 @@ print(f"accuracy on {len(labels[test])} other images: {accuracy:.3f}")
 
 # %%
 # Every neuron is a filter with the weight that its average has in the output: large outputs mean a nine.
-# The strongest ones, and what they see on one digit of each kind.
+# The two strongest of each kind, and what they see on a four and on a nine.
 conv, _, _, last = model.network_.layers
 weight = last.weight[:, 0]
-strongest = np.argsort(-np.abs(weight) * np.linalg.norm(conv.weight, axis=0))[:4]
+size = weight * np.linalg.norm(conv.weight, axis=0)
+strongest = np.concatenate([np.argsort(size)[:2], np.argsort(-size)[:2]])
 examples = [images[test][labels[test] == digit][0] for digit in (4, 9)]
 
 figure, axes = plt.subplots(3, len(strongest) + 1, figsize=(8.4, 5.0), layout="constrained")

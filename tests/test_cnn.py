@@ -127,10 +127,8 @@ def rivals(problem, family, outputs, runs=12, filters=6, maximum=False):
     def value(v):
         U, V = v[:size].reshape(-1, filters), v[size:].reshape(filters, outputs)
         T = P @ U
-        if maximum:
-            share = (T == T.max(axis=1, keepdims=True)) * 1.0
-        else:
-            share = np.full(T.shape, 1.0 / P.shape[1])
+        first = np.argmax(T, axis=1)[:, None, :] == np.arange(P.shape[1])[:, None]
+        share = first * 1.0 if maximum else np.full(T.shape, 1.0 / P.shape[1])
         H = np.sum(share * np.maximum(T, 0.0), axis=1)
         slope = H @ V - y
         back = share * (T > 0) * (slope @ V.T)[:, None, :]
