@@ -14,6 +14,7 @@ from cvxnn.architectures.cnn import CNN, VectorCNN
 from cvxnn.architectures.cnn_circular import CNNCircular, real_fourier
 from cvxnn.architectures.cnn_gated import CNNGated
 from cvxnn.architectures.cnn_linear import CNNLinear
+from cvxnn.architectures.cnn_max import CNNMax
 from cvxnn.architectures.relu import ReLU
 from cvxnn.cli import app
 from cvxnn.losses import get_loss
@@ -41,15 +42,17 @@ def golden_family(record):
         if p["activation"] == "relu":
             return CNNCircular()
         return CNNLinear(kernel=d, padding="circular", hidden_bias=None)
-    pooling = {"sum": "sum", "average": "mean"}[p["pooling"]]
     size = p["filter_size"]
+    if p["pooling"] == "max":
+        return CNNMax(kernel=size, stride=size, hidden_bias=None)
+    pooling = {"sum": "sum", "average": "mean"}[p["pooling"]]
     return CNN(kernel=size, stride=size, pooling=pooling, hidden_bias=None)
 
 
 def test_golden_optima(golden):
-    systems = ("cnn_sum_pool", "cnn_average_pool", "cnn_circular")
+    systems = ("cnn_sum_pool", "cnn_average_pool", "cnn_max_pool", "cnn_circular")
     records = [record for record in golden if record["system"] in systems]
-    assert len(records) == 6
+    assert len(records) == 7
     for record in records:
         problem = plain_problem(record["X"], record["Y"], record["params"]["beta"])
         value, bound, certificate = optimum(problem, golden_family(record))
@@ -115,7 +118,7 @@ def test_gated_networks_with_all_gates_are_below():
     assert linear[0] > gated[0] - 1e-9
 
 
-def rivals(problem, family, outputs, runs=12, filters=6):
+def rivals(problem, family, outputs, runs=12, filters=6, maximum=False):
     """The least objective of networks trained by L-BFGS from random starts."""
     windows = family.windows_of(problem.X.shape[1])
     P = windows.patches(problem.X)
@@ -124,9 +127,11 @@ def rivals(problem, family, outputs, runs=12, filters=6):
     def value(v):
         U, V = v[:size].reshape(-1, filters), v[size:].reshape(filters, outputs)
         T = P @ U
-        H = np.maximum(T, 0.0).mean(axis=1)
+        first = np.argmax(T, axis=1)[:, None, :] == np.arange(P.shape[1])[:, None]
+        share = first * 1.0 if maximum else np.full(T.shape, 1.0 / P.shape[1])
+        H = np.sum(share * np.maximum(T, 0.0), axis=1)
         slope = H @ V - y
-        back = (T > 0) * (slope @ V.T / P.shape[1])[:, None, :]
+        back = share * (T > 0) * (slope @ V.T)[:, None, :]
         gU = np.einsum("nkp,nkm->pm", P, back) + problem.beta * U
         gradient = np.concatenate([gU.ravel(), (H.T @ slope + problem.beta * V).ravel()])
         return 0.5 * np.sum(slope**2) + 0.5 * problem.beta * np.sum(v**2), gradient
@@ -147,6 +152,21 @@ def test_no_rival_is_below_the_bound(outputs, kernel):
     best = rivals(problem, family, outputs)
     assert bound <= best * (1 + 1e-9)
     assert value <= best * (1 + 1e-6)
+
+
+def test_no_rival_with_max_pooling_is_below_the_bound():
+    rng = np.random.default_rng(12)
+    problem = plain_problem(rng.normal(size=(4, 4)), rng.normal(size=4), 0.2)
+    family = CNNMax(kernel=2, stride=2, hidden_bias=None)
+    value, bound, certificate = optimum(problem, family, tol=1e-8)
+    best = rivals(problem, family, 1, maximum=True)
+    assert certificate.scope == "global" and bound <= best * (1 + 1e-9)
+    assert value <= best * (1 + 1e-6)
+    sampled = optimum(problem, replace(family, patterns=5))
+    assert sampled[2].scope == "patterns" and sampled[0] >= value * (1 - 1e-9)
+    # where images have one position the maximum is the sum
+    single = optimum(problem, CNNMax(kernel=4, hidden_bias=None, patterns="all"))
+    assert single[0] == pytest.approx(optimum(problem, ReLU(None, "all"))[0], rel=1e-8)
 
 
 def test_several_outputs_of_one_target_are_one_output():
@@ -217,6 +237,8 @@ def test_a_foreign_network_is_judged():
         (CNNGated(patterns=np.zeros((2, 2))), "gates must have shape"),
         (CNNGated(pool=9), "does not fit"),
         (CNNCircular(input_shape=(2, 1, 2)), "one channel"),
+        (CNNMax(hidden_bias="free"), "free"),
+        (CNNMax(patterns="some"), "patterns"),
     ],
 )
 def test_bad_parameters(family, message):
@@ -228,7 +250,7 @@ def test_bad_parameters(family, message):
 def test_networks_of_another_kind_are_refused():
     problem = plain_problem(np.eye(3, 4), np.arange(3.0))
     plain = Network.two_layer(np.ones((4, 1)), np.zeros(1), np.ones(1))
-    for family in (CNN(), CNNLinear(), CNNGated(), CNNCircular()):
+    for family in (CNN(), CNNLinear(), CNNGated(), CNNCircular(), CNNMax()):
         with pytest.raises(ValueError, match="network"):
             family.cost(plain)
         assert family.nothing(problem).width == 0

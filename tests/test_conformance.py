@@ -16,6 +16,7 @@ from cvxnn.architectures.cnn import CNN
 from cvxnn.architectures.cnn_circular import CNNCircular
 from cvxnn.architectures.cnn_gated import CNNGated
 from cvxnn.architectures.cnn_linear import CNNLinear
+from cvxnn.architectures.cnn_max import CNNMax
 from cvxnn.architectures.gated import GatedReLU
 from cvxnn.architectures.layerwise import Layerwise
 from cvxnn.architectures.leaky_relu import LeakyReLU
@@ -94,6 +95,8 @@ VARIANTS = [
     CNN(kernel=1, padding="circular", patterns=6),
     CNNLinear(kernel=1, hidden_bias=None, pool="all"),
     CNNGated(kernel=1, patterns=6, pool="flatten"),
+    CNNMax(kernel=1, hidden_bias=None),
+    CNNMax(kernel=1, patterns=6),
     CNNCircular(patterns=12),
 ]
 #: Variants that need more than two features, with their number.

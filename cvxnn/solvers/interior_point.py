@@ -382,12 +382,10 @@ def _roots(data: _Data, ratio: np.ndarray, blocks: np.ndarray) -> np.ndarray:
 
 
 def _data(program: Program) -> _Data:
-    whole = program.operator
-    operator = whole.stacked if isinstance(whole, Pooled) else whole
+    operator = program.operator.stacked if isinstance(program.operator, Pooled) else program.operator
     assert isinstance(operator, Masked)
     X = to_numpy(operator.X)
-    masks = operator.masks()
-    sign = np.zeros(masks.shape)
+    sign = np.zeros((operator.shape[1], len(X)))
     if isinstance(program.constraint, ReLUCones):
         sign = np.where(np.any(X != 0, axis=1), program.constraint.signs(), 0.0)
     free = program.penalty.free if isinstance(program.penalty, GroupL2) else 0
@@ -395,7 +393,7 @@ def _data(program: Program) -> _Data:
     size = np.linalg.norm(X, axis=0)
     if free and np.any(size[:kept] > 0):
         units[kept:] = np.maximum(size[kept:], 1e-300) / np.max(size[:kept])
-    return _Data(X / units, 1.0 * operator.passed(), sign, kept, units, len(X) // whole.shape[0])
+    return _Data(X / units, 1.0 * operator.passed(), sign, kept, units, len(X) // program.operator.shape[0])
 
 
 def largest(v: np.ndarray) -> float:
