@@ -1,15 +1,16 @@
 r"""The cones of three-layer networks: patterns of hidden neurons inside patterns of branches.
 
-A branch ``s ((X W)_+ v)_+`` has a pattern D' of its own, and a pattern D_j and a sign t_j for each of its neurons.
-With ``u_j = w_j |v_j|``, its *blocks*, it computes ``s D' h``, ``h = sum_j t_j D_j X u_j``, linear in the blocks, where
+A branch ``s ((X W)_+ v)_+`` has a pattern D' of its own, and a pattern D_j and a sign t_j for each of its
+neurons. With ``u_j = w_j |v_j|``, its *blocks*, it computes ``s D' h``, ``h = sum_j t_j D_j X u_j``, linear
+in the blocks, where
 
     (2 D_j - I) X u_j >= 0     for every block,          (2 D' - I) h >= 0     for every branch.
 
-The first rows concern one block, the others all blocks of a branch. In the program of the product of norms a
-block is a group; in that of the path norm a branch is, with its blocks one after the other.
+The first rows concern one block, the others all blocks of a branch. In the program of the product of norms
+a block is a group; in that of the path norm a branch is, with its blocks one after the other.
 
-References: Ergen and Pilanci, "Global optimality beyond two layers", ICML 2021, theorem 2; "Path regularization",
-NeurIPS 2023.
+References: Ergen and Pilanci, "Global optimality beyond two layers", ICML 2021; "Path
+regularization", NeurIPS 2023.
 """
 
 from __future__ import annotations
@@ -90,7 +91,11 @@ class Nest(Arrangement):
         place[kept] = np.arange(len(kept))
         mine = place[self.branch] >= 0
         return Nest.of(
-            self.first[mine], self.signs[mine], place[self.branch[mine]], self.second[kept], self.sides[kept]
+            self.first[mine],
+            self.signs[mine],
+            place[self.branch[mine]],
+            self.second[kept],
+            self.sides[kept],
         )
 
 
@@ -141,7 +146,9 @@ class NestedCones(Constraint):
         own = np.where(nest.first, 1.0, -1.0)[:, :, None] * X
         side = np.where(nest.second, 1.0, -1.0)[nest.branch]
         outer = (nest.signs[:, None] * nest.first * side)[:, :, None] * X
-        places = [np.broadcast_to(at * n + row, (B, n, d)) for at in (block, B + nest.branch[:, None, None])]
+        places = [
+            np.broadcast_to(at * n + row, (B, n, d)) for at in (block, B + nest.branch[:, None, None])
+        ]
         values = np.concatenate([own.ravel(), outer.ravel()])
         at = (np.concatenate([place.ravel() for place in places]), np.tile(columns.ravel(), 2))
         full = sparse.csr_matrix((values, at), shape=((B + len(nest.second)) * n, B * d))
@@ -167,7 +174,9 @@ class NestedCones(Constraint):
         """Project the weights of all blocks of one branch, one after the other, onto its cone."""
         A = self._branch(k)[1]
         r = project_cone(A, np.ones(len(A)), g)[0]
-        inside = float(np.min(A @ r, initial=0.0)) >= -1e-9 * float(np.max(np.abs(A) @ np.abs(g), initial=0.0))
+        inside = float(np.min(A @ r, initial=0.0)) >= -1e-9 * float(
+            np.max(np.abs(A) @ np.abs(g), initial=0.0)
+        )
         # rows that repeat one another can end an active-set method early
         best = inside and abs(float(r @ (g - r))) <= 1e-10 * float(g @ g)
         return r if best else _projection(A, g)
@@ -205,8 +214,8 @@ class NestedCones(Constraint):
 def _least_largest(A: np.ndarray, G: np.ndarray) -> np.ndarray:
     """Return ``G + A' rho`` with ``rho >= 0``, G (blocks, d), whose largest row norm is least.
 
-    It is the dual of ``max <G, u>`` over ``A u >= 0``, ``sum_b |u_b| <= 1``. Whatever a solver has left of its
-    accuracy, any ``rho >= 0`` gives an upper bound of that.
+    It is the dual of ``max <G, u>`` over ``A u >= 0``, ``sum_b |u_b| <= 1``. Whatever a solver has left of
+    its accuracy, any ``rho >= 0`` gives an upper bound of that.
     """
     import clarabel
 
@@ -237,7 +246,7 @@ def _least_largest(A: np.ndarray, G: np.ndarray) -> np.ndarray:
 
 
 def _projection(A: np.ndarray, g: np.ndarray) -> np.ndarray:
-    """Return ``g + A' rho`` of least norm over ``rho >= 0`` where active sets cycle: by an interior point."""
+    """Return ``g + A' rho`` of least norm over ``rho >= 0`` where active sets cycle."""
     import clarabel
 
     size = float(np.max(np.abs(g)))

@@ -11,6 +11,10 @@ from cvxnn import penalties
 from cvxnn.architectures import ARCHITECTURES
 from cvxnn.architectures.absolute import Absolute
 from cvxnn.architectures.base import Progress
+from cvxnn.architectures.deep_linear import DeepLinear
+from cvxnn.architectures.deep_narrow import NarrowReLU
+from cvxnn.architectures.deep_path import PathReLU
+from cvxnn.architectures.deep_relu import DeepReLU
 from cvxnn.architectures.gated import GatedReLU
 from cvxnn.architectures.leaky_relu import LeakyReLU
 from cvxnn.architectures.linear import Linear
@@ -57,7 +61,14 @@ VARIANTS = [
     Threshold("free"),
     Threshold(None, "all"),
     Threshold("penalized", 12),
+    DeepLinear("free", depth=4),
+    DeepReLU(None, 12),
+    PathReLU(None, 12),
+    NarrowReLU(2),
+    NarrowReLU(4),
 ]
+#: Features of the problems for families that are for one input only.
+FEATURES = {"narrow_relu": 1}
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -75,12 +86,12 @@ def test_solvers(name):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_architectures_with_defaults(name):
     assert ARCHITECTURES[name].name == name
-    check_architecture(ARCHITECTURES[name]())
+    check_architecture(ARCHITECTURES[name](), FEATURES.get(name, 2))
 
 
 @pytest.mark.parametrize("architecture", VARIANTS, ids=repr)
 def test_architecture_variants(architecture):
-    check_architecture(architecture)
+    check_architecture(architecture, FEATURES.get(architecture.name, 2))
 
 
 def test_penalties():

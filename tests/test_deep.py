@@ -158,7 +158,10 @@ def test_orthonormal_samples(depth):
     sizes = [np.linalg.norm(np.maximum(side * y, 0)) for side in (1, -1)]
     expected = sum(0.5 * t * t if t <= beta else beta * t - 0.5 * beta**2 for t in sizes)
     assert value == pytest.approx(expected, rel=1e-6)
-    parts = sum(max(0.0, 1 - beta / t) * np.where(side * y > 0, y, 0) for t, side in zip(sizes, (1, -1), strict=True))
+    parts = sum(
+        max(0.0, 1 - beta / t) * np.where(side * y > 0, y, 0)
+        for t, side in zip(sizes, (1, -1), strict=True)
+    )
     assert trained.network(X) == pytest.approx(parts, abs=1e-3)
 
 
@@ -198,7 +201,9 @@ def test_cvxpy_agrees():
     nest = architecture.arrange(problem, np.random.default_rng(0))
     program = architecture.lift(problem, nest)
     stated, _ = program.to_cvxpy()
-    assert stated.solve(solver="CLARABEL") == pytest.approx(run(SOLVERS["conic"](), program).primal, abs=1e-6)
+    assert stated.solve(solver="CLARABEL") == pytest.approx(
+        run(SOLVERS["conic"](), program).primal, abs=1e-6
+    )
 
 
 def test_prices_bound_a_thousand_branches():
@@ -269,7 +274,11 @@ def test_operators():
 def test_costs_are_those_of_the_best_scalings():
     rng = np.random.default_rng(4)
     for depth in (3, 4, 5):
-        branch = [rng.normal(size=(3, 4)), *[rng.normal(size=(4, 4))] * (depth - 3), rng.normal(size=(4, 1))]
+        branch = [
+            rng.normal(size=(3, 4)),
+            *[rng.normal(size=(4, 4))] * (depth - 3),
+            rng.normal(size=(4, 1)),
+        ]
         branch.append(rng.normal(size=(1, 1)))
         cost = cost_of(branch)
         even = balanced(branch)
@@ -289,7 +298,11 @@ def test_costs_are_those_of_the_best_scalings():
 
 def test_a_neuron_of_two_branches_counts_twice():
     """By hand: w = (3, 4), weights 1 and 2 to two branches with output weights 1 and -1: 5 + 10."""
-    layers = [Affine(np.array([[3.0], [4.0]]), np.zeros(1)), ReLU(), Affine(np.array([[1.0, 2.0]]), np.zeros(2))]
+    layers = [
+        Affine(np.array([[3.0], [4.0]]), np.zeros(1)),
+        ReLU(),
+        Affine(np.array([[1.0, 2.0]]), np.zeros(2)),
+    ]
     network = Network((*layers, ReLU(), Affine(np.array([[1.0], [-1.0]]), np.zeros(1))))
     assert DeepReLU(None).cost(network) == pytest.approx(15.0)
     assert PathReLU(None, width=1).cost(network) == pytest.approx(15.0)
@@ -353,7 +366,9 @@ def test_singular_values_are_shrunk_to_the_minimum(depth):
     for t in (0.05, 0.4, 0.9, 1.3, 4.0):
         for beta in (0.1, 0.35, 1.0):
             s = shrink(np.array([t]), beta, depth)[0]
-            values = 0.5 * (np.append(grid, s) - t) ** 2 + 0.5 * beta * depth * np.append(grid, s) ** (2 / depth)
+            values = 0.5 * (np.append(grid, s) - t) ** 2 + 0.5 * beta * depth * np.append(grid, s) ** (
+                2 / depth
+            )
             assert values[-1] <= np.min(values) + 1e-9
 
 
@@ -418,7 +433,7 @@ def test_zshape_by_hand(beta):
 
 
 def chain_features(x, depth):
-    """The features of the Lasso as it was published: products of signs and samples, reflections at depth 4."""
+    """The features of the Lasso as it was published, with reflected breakpoints at depth 4."""
     found = [x]
     starts = [(s, x[j]) for s in (1, -1) for j in range(len(x))]
     if depth == 4:
@@ -442,7 +457,7 @@ def test_the_dictionary_is_complete(depth):
     for data in (ZSHAPE, OPT):
         problem = NarrowReLU(depth).problem_of(posed(*data, 0.05))
         architecture = NarrowReLU(depth)
-        value, trained = optimum(problem, architecture)
+        _, trained = optimum(problem, architecture)
         A = chain_features(problem.X[:, 0], depth)
         Z = trained.dual
         assert np.max(np.abs(A.T @ Z)) <= 0.05 * (1 + 1e-6)
@@ -451,7 +466,9 @@ def test_the_dictionary_is_complete(depth):
             Z = rng.normal(size=len(problem.y))
             Z -= Z.mean()
             listed = np.max(np.abs(A.T @ Z))
-            assert listed == pytest.approx(oracle.price(Z).found, rel=1e-9) or listed < oracle.price(Z).found
+            assert (
+                listed == pytest.approx(oracle.price(Z).found, rel=1e-9) or listed < oracle.price(Z).found
+            )
 
 
 def chain_descent(x, y, beta, depth, units, rng):
@@ -480,7 +497,9 @@ def chain_descent(x, y, beta, depth, units, rng):
 
     start = np.concatenate([rng.normal(size=L * K), rng.normal(size=(L - 1) * K) * np.std(x), [np.mean(y)]])
     del n
-    return minimize(value, start, jac=True, method="L-BFGS-B", options={"maxiter": 1500, "maxfun": 3000}).fun
+    return minimize(
+        value, start, jac=True, method="L-BFGS-B", options={"maxiter": 1500, "maxfun": 3000}
+    ).fun
 
 
 @pytest.mark.parametrize(("data", "depth"), [(ZSHAPE, 3), (ZSHAPE, 4), (OPT, 3), (OPT, 4)])
@@ -596,14 +615,19 @@ def test_round_trip_and_command_line(tmp_path):
 def test_what_cannot_be(architecture, message):
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match=message):
-        ConvexNetRegressor(0.1, architecture=architecture).fit(rng.normal(size=(20, 4)), rng.normal(size=20))
+        ConvexNetRegressor(0.1, architecture=architecture).fit(
+            rng.normal(size=(20, 4)), rng.normal(size=20)
+        )
 
 
 def test_networks_of_other_kinds_are_refused():
     one = np.zeros(1)
     plain = Network((Affine(np.eye(1), one), ReLU(), Affine(np.eye(1), one)))
-    deep = Network((Affine(np.eye(1), one), ReLU(), Affine(np.eye(1), one + 1), ReLU(), Affine(np.eye(1), one)))
-    square = Network((Affine(np.ones((1, 2)), np.zeros(2)), ReLU(), Affine(np.ones((2, 2)), np.zeros(2)), ReLU(),
+    deep = Network(
+        (Affine(np.eye(1), one), ReLU(), Affine(np.eye(1), one + 1), ReLU(), Affine(np.eye(1), one))
+    )
+    wide = Affine(np.ones((1, 2)), np.zeros(2))
+    square = Network((wide, ReLU(), Affine(np.ones((2, 2)), np.zeros(2)), ReLU(),
                       Affine(np.ones((2, 1)), one)))  # fmt: skip
     for architecture, network, message in (
         (DeepReLU(), plain, "depth 3: pass Affine, ReLU, Affine, ReLU, Affine"),
@@ -646,8 +670,8 @@ def test_programs_of_nests_refuse_what_they_cannot_solve():
     nest = Nest.of(np.ones((1, 2), bool), np.ones(1), np.zeros(1, int), np.ones((1, 2), bool), np.ones(1))
     X = np.eye(2)
     program = Program(
-        Masked(X, nest.bits, nest.passed), get_loss("squared_error"), np.ones(2), np.ones(2), 0.1, GroupL2(),
-        NestedCones(X, nest),
+        Masked(X, nest.bits, nest.passed), get_loss("squared_error"), np.ones(2), np.ones(2), 0.1,
+        GroupL2(), NestedCones(X, nest),
     )  # fmt: skip
     solution = run(SOLVERS["conic"](), program, tol=1e-9)
     assert solution.primal == pytest.approx(0.1 * np.sqrt(2) - 0.005, abs=1e-8)
