@@ -675,3 +675,29 @@ def test_programs_of_nests_refuse_what_they_cannot_solve():
     )  # fmt: skip
     solution = run(SOLVERS["conic"](), program, tol=1e-9)
     assert solution.primal == pytest.approx(0.1 * np.sqrt(2) - 0.005, abs=1e-8)
+
+
+def test_approximations_of_lower_rank():
+    """A branch of unit cost changes no more than its inputs; one of unit path norm may."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(8, 1))
+    X, y = np.column_stack([x, x + 0.01 * rng.normal(size=(8, 1))]), np.abs(x[:, 0])
+    low = ConvexNetRegressor(0.05, architecture="deep_relu", rank=1).fit(X, y)
+    full = ConvexNetRegressor(0.05, architecture="deep_relu").fit(X, y)
+    assert low.certificate_.lower_bound <= full.certificate_.objective <= low.certificate_.objective + 1e-9
+    with pytest.raises(ValueError, match="pass rank=None"):
+        ConvexNetRegressor(0.05, architecture="path_relu", rank=1).fit(X, y)
+
+
+def test_paths_and_thresholds():
+    from cvxnn import alpha_max, path
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(8, 1))
+    y = np.abs(X[:, 0]) + 0.1 * rng.normal(size=8)
+    for architecture in ("deep_relu", "narrow_relu", "deep_linear"):
+        found = path(X, y, architecture=architecture, n_alphas=3, eps=0.05)
+        assert found.complete and found.widths[0] == 0 and np.all(np.diff(found.objectives) < 0)
+        assert all(c.scope == "global" and c.gap <= 1e-5 for c in found.certificates)
+        top, proven = alpha_max(X, y, architecture=architecture)
+        assert proven == pytest.approx(top, rel=1e-6)

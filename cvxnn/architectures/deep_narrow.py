@@ -20,9 +20,9 @@ zero after the last,
     M(Z) = max over p < q of |G(p) - G(q)| = max over samples of G - min over samples of G
 
 from depth 3 on, and ``max over j of max(|G_j|, |G_j - G_1|)`` at depth 2, in O(n) after sorting. Both are
-the largest entries of |A'Z| over the dictionaries of ramps clipped between two samples, and of ramps that begin or end
-at a sample: these are complete, and the training problem is their Lasso. Its columns are generated as they
-price out. The certificate is exact at every n.
+the largest entries of |A'Z| over the dictionaries of ramps clipped between two samples, and of ramps that
+begin or end at a sample: these are complete, and the training problem is their Lasso. Its columns are
+generated as they price out. The certificate is exact at every n.
 
 In explicit networks units stand side by side: inner matrices are diagonal. In terms of slopes m_j between
 samples, and 0 before and after, the penalty of depth 3 and more is ``1/2 sum_j |m_j - m_(j-1)|``, half
@@ -143,6 +143,8 @@ class NarrowReLU(Architecture):
     """
 
     name: ClassVar[str] = "narrow_relu"
+    #: One input has no approximation of lower rank.
+    continuous: ClassVar[bool] = False
 
     depth: int = 3
 

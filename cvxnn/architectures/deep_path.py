@@ -81,6 +81,8 @@ class PathReLU(Architecture):
     """
 
     name: ClassVar[str] = "path_relu"
+    #: A branch of m neurons may change sqrt(m) times as much as its input.
+    continuous: ClassVar[bool] = False
 
     hidden_bias: str | None = "penalized"
     patterns: str | int = "auto"
