@@ -65,7 +65,7 @@ ALL_BLOCKS = 4000
 #: Branches and neurons of the first descent.
 BRANCHES, NEURONS = 12, 5
 #: Samples times weights of a program beyond which networks are trained by descent.
-LARGE = 60_000
+LARGE = 30_000
 #: Rounds of descent without progress that end training, and iterations of a round.
 PATIENCE, ITERATIONS = 4, 400
 
