@@ -51,8 +51,8 @@ class Constraint(ABC):
         ----------
         G : ndarray of shape (groups, d)
         multipliers : ndarray of shape (groups, n), or None
-            Nonnegative ``rho``; None solves for those that make the price of each group smallest. A constraint
-            that couples groups has further rows.
+            Nonnegative ``rho``; None solves for those that make the price of each group smallest. A
+            constraint that couples groups has further rows.
         """
 
     def matrix(self) -> sparse.csr_matrix | None:
@@ -226,7 +226,8 @@ def _nnls(rows: np.ndarray, target: np.ndarray, first: np.ndarray | None) -> np.
 def projection_bounds(X: np.ndarray, masks: np.ndarray, G: np.ndarray) -> np.ndarray:
     """Upper bounds (k,) of the norms of the projections of ``G`` (k, d) onto the cones of patterns (k, n).
 
-    The norm of ``g + A' rho`` is a bound for every ``rho >= 0``; each step improves the multiplier of the most violated row.
+    The norm of ``g + A' rho`` is a bound for every ``rho >= 0``; each step improves the multiplier of the
+    most violated row.
     """
     size = np.maximum(np.sum(X * X, axis=1), 1e-300)
     A = np.where(masks, 1.0, -1.0)[:, :, None] * X

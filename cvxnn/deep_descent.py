@@ -1,17 +1,19 @@
 r"""Local descent on parallel deep networks, and local search for a good branch.
 
-The objective ``L(f) + beta/L sum_k sum_l |W_lk|^L`` has, at its best scalings, the product of norms as penalty (the
-inequality of the means), so L-BFGS on all weights descends the same landscape as on the network itself. It stalls at
-kinks and in local minima, which is why its answer is a start for convex programs where there are any, and why
-nothing here is a proof.
+The objective ``L(f) + beta/L sum_k sum_l |W_lk|^L`` has, at its best scalings, the product of norms as
+penalty (the inequality of the means), so L-BFGS on all weights descends the same landscape as on the
+network itself. It stalls at kinks and in local minima, which is why its answer is a start for convex
+programs where there are any, and why nothing here is a proof.
 
-A branch that correlates with a dual variable is found by L-BFGS on ``log z'g - sum_l log |W_l|``, which no scaling
-changes.
+A branch that correlates with a dual variable is found by L-BFGS on ``log z'g - sum_l log |W_l|``, which no
+scaling changes.
 
 Reference: Nocedal and Wright, Numerical Optimization, chapter 7 (L-BFGS); Ergen and Pilanci, ICML 2021.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 from scipy.optimize import minimize
@@ -30,10 +32,10 @@ TINY = 1e-9
 def draw(
     branches: int, depth: int, features: int, neurons: int, scale: float, rng: np.random.Generator
 ) -> Stack:
-    """Return Gaussian branches; their output signs alternate and inner weights lean to the positive side."""
+    """Return Gaussian branches; output signs alternate and inner weights lean to the positive side."""
     widths = [features, *[neurons] * (depth - 2), 1]
     layers = []
-    for at, (rows, columns) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for at, (rows, columns) in enumerate(pairwise(widths)):
         W = rng.standard_normal((branches, rows, columns)) / np.sqrt(rows)
         layers.append(scale * (W if at == 0 else W + 0.3 * np.abs(W)))
     out = np.where(np.arange(branches) % 2 == 0, scale, -scale).astype(float)
@@ -78,7 +80,7 @@ def _forward(design: np.ndarray, layers: Stack) -> list[np.ndarray]:
 
 
 def _backward(design: np.ndarray, layers: Stack, H: list[np.ndarray], pull: np.ndarray) -> Stack:
-    """Gradients of ``sum_i,k pull_ki g_ki`` in the hidden weights, g the last hidden output; pull (k, n, 1)."""
+    """Gradients of ``sum_i,k pull_ki g_ki`` in the hidden weights, g the last hidden output."""
     gradients: Stack = []
     for at in range(len(H) - 1, -1, -1):
         pull = pull * (H[at] > 0)
@@ -163,7 +165,8 @@ def descend(
 def search_branch(design: np.ndarray, z: np.ndarray, layers: Stack, max_iter: int = 200) -> Stack:
     """Return branches that correlate with z more, one for each start of a stack (output weights unused).
 
-    All are ascended at once, as the sum of ``log z'g - sum_l log |W_l|`` over those whose value is positive.
+    All are ascended at once, as the sum of ``log z'g - sum_l log |W_l|`` over those whose value is
+    positive.
     """
     hidden = layers[:-1]
 

@@ -1,10 +1,12 @@
 r"""Growing parallel deep ReLU networks: a pool of branches with their patterns, and what to add to it.
 
-Between the convex programs of three-layer networks branches are *cells*: the pattern and the side of a branch, and
-the patterns and signs of its neurons. A program is solved over the cells of the pool; the cells of newly priced
-branches are added, those of one branch pattern and side joined; branches at zero leave when there are many.
+Between the convex programs of three-layer networks branches are *cells*: the pattern and the side of a
+branch, and the patterns and signs of its neurons. A program is solved over the cells of the pool; the cells
+of newly priced branches are added, those of one branch pattern and side joined; branches at zero leave when
+there are many.
 
-Reference: Ergen and Pilanci, "Global optimality beyond two layers", ICML 2021; column generation: Bach, JMLR 2017.
+Reference: Ergen and Pilanci, "Global optimality beyond two layers", ICML 2021; column generation: Bach,
+JMLR 2017.
 """
 
 from __future__ import annotations
@@ -127,7 +129,7 @@ def local_descent(
     """Descend from a stack; return its branches, the constant, and the objective at their best scalings."""
     smooth = problem.smoothed(1e-4 * max(problem.null_value(), 1e-300))
     y, s = problem.y, problem.weights
-    found, c = descend(
+    found, _ = descend(
         design.X, y, s, smooth.loss, problem.beta, layers, intercept=problem.intercept, max_iter=max_iter
     )
     branches = unstack(found)
@@ -146,7 +148,7 @@ def valued(problem: Problem, design: Design, branches: list[Branch]) -> tuple[fl
 def insert(
     problem: Problem, design: Design, branches: list[Branch], found: list[tuple[float, Branch, float]]
 ) -> list[Branch]:
-    """Return a network's branches with some of the found ones, their sizes a Lasso over the outputs of all."""
+    """Return a network's branches and some of the found ones, their sizes a Lasso over all outputs."""
     outputs = [outputs_of(branch, design.X) for branch in branches]
     costs = np.array([cost_of([*branch[:-1], np.ones((1, 1))]) for branch in branches])
     signs = [float(np.sign(branch[-1][0, 0])) for branch in branches]
@@ -166,7 +168,7 @@ def insert(
 
 
 def _nonnegative_lasso(problem: Problem, G: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Minimise ``L(a G + c) + beta sum a`` over a >= 0 by L-BFGS; a smooth stand-in where the loss has kinks."""
+    """Minimise ``L(a G + c) + beta sum a`` over a >= 0 by L-BFGS, the loss smoothed where it has kinks."""
     from scipy.optimize import minimize
 
     smooth = problem.smoothed(1e-4 * max(problem.null_value(), 1e-300)).loss

@@ -1,18 +1,19 @@
 r"""Networks of parallel deep branches as plain weights, and what a branch costs.
 
-A branch of depth L is a chain of weight matrices with ReLUs between, ``(..((X W_1)_+ W_2)_+ .. w_(L-1))_+ w_L``,
-whose last hidden layer is one neuron. In an explicit network the branches stand side by side: W_1 holds the
-neurons of all of them, inner matrices are block-diagonal, and every neuron of the last hidden layer is a branch.
-It is read back from the zeros of the weights: a branch is a last hidden neuron with all that feeds it. A
-neuron that feeds two branches belongs to both and counts in both, since their weights would be scaled apart.
+A branch of depth L is a chain of weight matrices with ReLUs between, ``(..((X W_1)_+ W_2)_+ .. w_(L-1))_+
+w_L``, whose last hidden layer is one neuron. In an explicit network the branches stand side by side: W_1
+holds the neurons of all of them, inner matrices are block-diagonal, and every neuron of the last hidden
+layer is a branch. It is read back from the zeros of the weights: a branch is a last hidden neuron with all
+that feeds it. A neuron that feeds two branches belongs to both and counts in both, since their weights
+would be scaled apart.
 
-A branch costs ``|w_1|_F ... |w_L|`` after the best rescaling of its neurons, which changes no output. Between two
-layers ``min over d of |A diag(d)|_F |diag(1/d) B|_F`` is ``sum_j |a_j| |b_j|`` over the columns of A and the rows of B
-(Cauchy and Schwarz), with d_j^2 proportional to ``|b_j| / |a_j|``. With one inner layer (L = 3) that is the answer; with more,
-taking the layers in turn descends a convex function of log d.
+A branch costs ``|w_1|_F ... |w_L|`` after the best rescaling of its neurons, which changes no output.
+Between two layers ``min over d of |A diag(d)|_F |diag(1/d) B|_F`` is ``sum_j |a_j| |b_j|`` over the columns
+of A and the rows of B (Cauchy and Schwarz), with d_j^2 proportional to ``|b_j| / |a_j|``. With one inner
+layer (L = 3) that is the answer; with more, taking the layers in turn descends a convex function of log d.
 
-References: Ergen and Pilanci, "Global optimality beyond two layers", ICML 2021 (parallel networks); Wang, Ergen and
-Pilanci, ICLR 2023 (the product of norms).
+References: Ergen and Pilanci, "Global optimality beyond two layers", ICML 2021 (parallel networks); Wang,
+Ergen and Pilanci, ICLR 2023 (the product of norms).
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ from .network import Affine, Network, ReLU
 
 __all__ = ["Branch", "balanced", "branches_of", "check_layers", "cost_of", "join_branches", "outputs_of"]
 
-#: The weights ``W_1 .. W_(L-1)`` and the output weight (1, 1) of a branch; W_1 has a last row of biases, if any.
+#: The weights ``W_1 .. W_(L-1)`` and the output weight (1, 1) of a branch; W_1 has a last row of biases, if
+#: any.
 Branch = list[np.ndarray]
 #: Rounds of rescaling for a branch with several inner layers, and the change of its cost that ends them.
 SWEEPS, CLOSE = 200, 1e-13
 
 
 def balanced(branch: Branch) -> Branch:
-    """Return a branch of equal output and least cost, all layers of equal norm; zero branches as they are."""
+    """Return a branch of equal output and least cost, all layers of equal norm; zeros as they are."""
     layers = [np.array(W, dtype=np.float64) for W in branch]
     inner, last = range(len(layers) - 2), np.inf
     for _ in range(SWEEPS if len(layers) > 3 else 1):

@@ -1,23 +1,26 @@
 r"""Oracles for parallel deep ReLU networks: the best branch of unit cost for a dual variable.
 
-``M_L(Z)`` is the largest ``|Z'g|`` over the outputs g of branches of depth L whose norms have product one. Three layers
-are priced by branch and bound over prices of two layers (:mod:`cvxnn.nested_pricing`): exact (scope ``global``) where
-two layers are and the tree stays small, an upper bound (``bounded``) elsewhere.
+``M_L(Z)`` is the largest ``|Z'g|`` over the outputs g of branches of depth L whose norms have product one.
+Three layers are priced by branch and bound over prices of two layers (:mod:`cvxnn.nested_pricing`): exact
+(scope ``global``) where two layers are and the tree stays small, an upper bound (``bounded``) elsewhere.
 
 Deeper branches are bounded through shallower ones. What the last neuron of a branch of depth L sees is
-``sum_j v_j g_j`` with branches g_j of depth L - 1 that share their inner layers, and ``sum_j cost(g_j) |v_j| <= 1`` (Cauchy and
-Schwarz), so it lies in the convex hull of ``+-g`` over branches of depth L - 1 and unit cost. For z_N, the negative part of
-z with its sign turned, and every number c in [0, 1], as in :mod:`cvxnn.nested_pricing`,
+``sum_j v_j g_j`` with branches g_j of depth L - 1 that share their inner layers, and ``sum_j cost(g_j)
+|v_j| <= 1`` (Cauchy and Schwarz), so it lies in the convex hull of ``+-g`` over branches of depth L - 1 and
+unit cost. For z_N, the negative part of z with its sign turned, and every number c in [0, 1], as in
+:mod:`cvxnn.nested_pricing`,
 
     M_L(z)  <=  max( M_(L-1)( z_P - c z_N ), c M_(L-1)( z_N ) ),         M_(L-1)( z_N ) = M_2( z_N ),
 
-the last because on a positive z a hull is no better than its points. The best c is where the two sides meet.
+the last because on a positive z a hull is no better than its points. The best c is where the two sides
+meet.
 
-Where the rows of X are orthogonal every depth has the same price: ``M_L = max( |(r Z)_+|, |(-r Z)_+| )`` with r_i = |x_i|.
-A two-layer neuron ``u = sum_i (Z_i)_+ x_i`` attains it, and c = 0 above shows that depth adds nothing.
+Where the rows of X are orthogonal every depth has the same price: ``M_L = max( |(r Z)_+|, |(-r Z)_+| )``
+with r_i = |x_i|. A two-layer neuron ``u = sum_i (Z_i)_+ x_i`` attains it, and c = 0 above shows that depth
+adds nothing.
 
-References: derived here; the closed form: Ergen and Pilanci, "Revealing the structure of deep neural networks via convex
-duality", ICML 2021, theorem 7 (whitened data).
+References: derived here; the closed form: Ergen and Pilanci, "Revealing the structure of deep neural
+networks via convex duality", ICML 2021 (whitened data).
 """
 
 from __future__ import annotations
@@ -38,8 +41,8 @@ __all__ = ["DeepOracle", "two_layer_oracle"]
 
 #: Patterns of two-layer neurons that are listed, and bits of them.
 LISTED, BITS = 3000, 200_000
-#: Relaxations of branch and bound at most, with many patterns, while growing; and the bits of patterns that all of
-#: them may go through.
+#: Relaxations of branch and bound at most, with many patterns, while growing; and the bits of patterns that
+#: all of them may go through.
 NODES, FEW, QUICK, WORK = 300, 12, 30, 600_000
 #: Samples times features beyond which relaxations are not solved.
 LARGE = 3000
@@ -91,7 +94,7 @@ class DeepOracle(Oracle):
         return self._priced(Z, self.limit)[0]
 
     def branches(self, Z: np.ndarray, limit: int = QUICK) -> tuple[Price, list[tuple[Branches, float]]]:
-        """Three-layer branches with the sides that suit them, those that a quick pricing meets, best first."""
+        """A quick price, and the three-layer branches met with the sides that suit them, best first."""
         return self._priced(Z, min(limit, self.limit))
 
     def _priced(self, Z: np.ndarray, limit: int) -> tuple[Price, list[tuple[Branches, float]]]:
@@ -112,7 +115,8 @@ class DeepOracle(Oracle):
         found = met[0][0].value if met else 0.0
         if self.orthogonal:
             value = max(float(np.linalg.norm(np.maximum(side * self.lengths * Z, 0.0))) for side in (1, -1))
-            return Price(max(value, found) * (1.0 + 1e-11), "global", found), met
+            # rows that are orthogonal up to 1e-12 move a sum of n terms by n times that
+            return Price(max(value, found) * (1.0 + 1e-12 * (len(Z) + 10)), "global", found), met
         if self.depth > 3:
             value = max(self._bound(side * Z, self.depth) for side in (1.0, -1.0))
             return Price(max(value, found) * (1.0 + ROUNDING), "bounded", found), met

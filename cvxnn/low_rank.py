@@ -200,7 +200,8 @@ def train_low_rank(
     """
     if not architecture.continuous:
         raise ValueError(
-            f"a {architecture.name} network may jump between data and approximation: pass rank=None"
+            f"a {architecture.name} network may change more than its inputs between data and "
+            "approximation: pass rank=None"
         )
     if not architecture.rotates:
         raise ValueError(f"{architecture.name} networks know where features are: pass rank=None")

@@ -1,15 +1,16 @@
 r"""The cones of three-layer networks: patterns of hidden neurons inside patterns of branches.
 
-A branch ``s ((X W)_+ v)_+`` has a pattern D' of its own, and a pattern D_j and a sign t_j for each of its neurons.
-With ``u_j = w_j |v_j|``, its *blocks*, it computes ``s D' h``, ``h = sum_j t_j D_j X u_j``, linear in the blocks, where
+A branch ``s ((X W)_+ v)_+`` has a pattern D' of its own, and a pattern D_j and a sign t_j for each of its
+neurons. With ``u_j = w_j |v_j|``, its *blocks*, it computes ``s D' h``, ``h = sum_j t_j D_j X u_j``, linear
+in the blocks, where
 
     (2 D_j - I) X u_j >= 0     for every block,          (2 D' - I) h >= 0     for every branch.
 
-The first rows concern one block, the others all blocks of a branch. In the program of the product of norms a
-block is a group; in that of the path norm a branch is, with its blocks one after the other.
+The first rows concern one block, the others all blocks of a branch. In the program of the product of norms
+a block is a group; in that of the path norm a branch is, with its blocks one after the other.
 
-References: Ergen and Pilanci, "Global optimality beyond two layers", ICML 2021, theorem 2; "Path regularization",
-NeurIPS 2023.
+References: Ergen and Pilanci, "Global optimality beyond two layers", ICML 2021; "Path
+regularization", NeurIPS 2023.
 """
 
 from __future__ import annotations
@@ -213,8 +214,8 @@ class NestedCones(Constraint):
 def _least_largest(A: np.ndarray, G: np.ndarray) -> np.ndarray:
     """Return ``G + A' rho`` with ``rho >= 0``, G (blocks, d), whose largest row norm is least.
 
-    It is the dual of ``max <G, u>`` over ``A u >= 0``, ``sum_b |u_b| <= 1``. Whatever a solver has left of its
-    accuracy, any ``rho >= 0`` gives an upper bound of that.
+    It is the dual of ``max <G, u>`` over ``A u >= 0``, ``sum_b |u_b| <= 1``. Whatever a solver has left of
+    its accuracy, any ``rho >= 0`` gives an upper bound of that.
     """
     import clarabel
 
@@ -245,7 +246,7 @@ def _least_largest(A: np.ndarray, G: np.ndarray) -> np.ndarray:
 
 
 def _projection(A: np.ndarray, g: np.ndarray) -> np.ndarray:
-    """Return ``g + A' rho`` of least norm over ``rho >= 0`` where active sets cycle: by an interior point."""
+    """Return ``g + A' rho`` of least norm over ``rho >= 0`` where active sets cycle."""
     import clarabel
 
     size = float(np.max(np.abs(g)))

@@ -1,33 +1,36 @@
 r"""The best branch of three layers for a dual variable: a relaxation, its bound, and branch and bound.
 
-With ``h = sum_j v_j (X w_j)_+`` and ``sum_j |w_j| |v_j| <= 1`` a branch of unit cost computes ``(h)_+``, and these h are
-the convex hull C of the outputs ``+g, -g`` of two-layer neurons of unit cost. Let P and N be the samples with positive
-and negative z. As ``(h)_+ = max over s in [0, 1] of s h`` where z > 0, and ``-(h)_+ = min over a in [0, 1] of -a h`` where
-z < 0,
+With ``h = sum_j v_j (X w_j)_+`` and ``sum_j |w_j| |v_j| <= 1`` a branch of unit cost computes ``(h)_+``,
+and these h are the convex hull C of the outputs ``+g, -g`` of two-layer neurons of unit cost. Let P and N
+be the samples with positive and negative z. As ``(h)_+ = max over s in [0, 1] of s h`` where z > 0, and
+``-(h)_+ = min over a in [0, 1] of -a h`` where z < 0,
 
-    M_3(z) = max over h in C of z'(h)_+ = max over s in {0,1}^P  min over 0 <= a <= |z_N|  of  M_2( z_P s - a ),
+    M_3(z) = max over h in C of z'(h)_+
+           = max over s in {0,1}^P  min over 0 <= a <= |z_N|  of  M_2( z_P s - a ),
 
-by the minimax theorem for each s, with the two-layer price ``M_2(v) = max over h in C of v'h = max over neurons of
-|v'g|``. So every price of three layers is made of prices of two, whose oracles this package has: exact on a line, in a
-plane or over listed patterns, bounded by matrices elsewhere.
+by the minimax theorem for each s, with the two-layer price ``M_2(v) = max over h in C of v'h = max over
+neurons of |v'g|``. So every price of three layers is made of prices of two, whose oracles this package has:
+exact on a line, in a plane or over listed patterns, bounded by matrices elsewhere.
 
-Fix s to 1 on a set F and to 0 on another, and leave the rest R free. As ``g >= 0`` the best free s of either sign are all
-ones or all zeros, so for *every* a
+Fix s to 1 on a set F and to 0 on another, and leave the rest R free. As ``g >= 0`` the best free s of
+either sign are all ones or all zeros, so for *every* a
 
-    max over s  of  M_2( z_P s - a )  =  max( M_2(z_F + z_R - a), M_2(z_F - a) ),                            (*)
+    max over s  of  M_2( z_P s - a )  =  max( M_2(z_F + z_R - a), M_2(z_F - a) ),           (*)
 
-an upper bound of M_3 over the node (F, R), convex in a. The best a comes from the dual of the program that replaces
-(h)_+ on R by the positive part ``p`` of ``h = p - q``, with p and q sums of neurons, and (h)_+ on N by any number above it:
+an upper bound of M_3 over the node (F, R), convex in a. The best a comes from the dual of the program that
+replaces (h)_+ on R by the positive part ``p`` of ``h = p - q``, with p and q sums of neurons, and (h)_+ on
+N by any number above it:
 
     max  z_F'(p - q) + z_R'p - |z_N|'e,      e >= p - q, e >= 0,      cost(p) + cost(q) <= 1,
 
-second-order cones over the patterns of neurons. Patterns are added while the two-layer oracle finds neurons that
-violate the dual. Splitting a free sample (the one with the largest ``z min(p, q)``) makes the bound exact after at most
-2^|P| nodes; mostly a handful is enough. The bound is always that of (*), recomputed from a with the two-layer oracle:
-no solver is trusted. The whole relaxation at the root is a convex function of z.
+second-order cones over the patterns of neurons. Patterns are added while the two-layer oracle finds neurons
+that violate the dual. Splitting a free sample (the one with the largest ``z min(p, q)``) makes the bound
+exact after at most 2^|P| nodes; mostly a handful is enough. The bound is always that of (*), recomputed
+from a with the two-layer oracle: no solver is trusted. The whole relaxation at the root is a convex
+function of z.
 
-Reference: derived here; the minimax theorem: Rockafellar, Convex Analysis, section 37; branch and bound on the signs:
-Boyd and Mattingley's notes; the two-layer price: Pilanci and Ergen, ICML 2020.
+References: derived here; the minimax theorem: Rockafellar, Convex Analysis, section 37; the two-layer
+price: Pilanci and Ergen, ICML 2020.
 """
 
 from __future__ import annotations
@@ -195,7 +198,7 @@ def _solve(
 
 
 def _look(inner: NeuronOracle, v: np.ndarray, floor: float) -> tuple[float, np.ndarray]:
-    """An upper bound of the larger of `floor` and the two-layer price of v, and patterns worth more, (k, n)."""
+    """A bound of the larger of `floor` and the two-layer price of v, and patterns worth more, (k, n)."""
     none = np.zeros((0, len(v)), dtype=bool)
     if not np.any(v):
         return 0.0, none

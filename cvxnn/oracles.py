@@ -252,8 +252,8 @@ class CellOracle(NeuronOracle):
     def above(self, Z: np.ndarray, floor: float) -> tuple[float, np.ndarray]:
         """Return a bound of the larger of the price and `floor`, and patterns worth more, the best first.
 
-        For penalised biases. Most cells are told to be worth less by multipliers that a few sweeps find for all
-        cells at once; the others are solved.
+        For penalised biases. Most cells are told to be worth less by multipliers that a few sweeps find for
+        all cells at once; the others are solved.
         """
         G = (self.shares * Z) @ self.X
         tops = np.array([projection_bounds(self.X, self.masks, side * G) for side in (1.0, -1.0)])

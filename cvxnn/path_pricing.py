@@ -1,9 +1,11 @@
 r"""Prices of branches of a fixed width: listed ones exactly, others by search and a bound.
 
-A branch ``(h)_+``, ``h = sum_j t_j (X u_j)_+`` with signs t_j, costs ``|(u_1, .., u_m)|``. The search ascends ``log z'(h)_+ - log
-|U|`` for many starts at once, and then solves for the best of the cells reached, a projection onto their cones.
+A branch ``(h)_+``, ``h = sum_j t_j (X u_j)_+`` with signs t_j, costs ``|(u_1, .., u_m)|``. The search
+ascends ``log z'(h)_+ - log |U|`` for many starts at once, and then solves for the best of the cells
+reached, a projection onto their cones.
 
-Reference: Ergen and Pilanci, "Path regularization", NeurIPS 2023; :mod:`cvxnn.architectures.deep_path` for the bound.
+Reference: Ergen and Pilanci, "Path regularization", NeurIPS 2023; :mod:`cvxnn.architectures.deep_path` for
+the bound.
 """
 
 from __future__ import annotations

@@ -4,24 +4,26 @@ Of all ways to write ``Z = W_1 W_2 ... W_L`` with enough inner width the least w
 
     min 1/2 sum_l |W_l|_F^2  =  L/2 sum_k s_k(Z)^(2/L),
 
-a power of singular values s_k (from singular vectors with all factors aligned; that nothing is below is Hoelder's
-inequality for Schatten norms and that of the means). Beyond two layers it is not convex. Where the columns of X are
-orthogonal and of one length, ``X'X = k I``, the squared error is ``k/2 |Z - X'Y / k|_F^2`` and a constant; by von Neumann's
-trace inequality the singular vectors of ``X'Y / k`` are best, and training is a problem of one number for each,
+a power of singular values s_k (from singular vectors with all factors aligned; that nothing is below is
+Hoelder's inequality for Schatten norms and that of the means). Beyond two layers it is not convex. Where
+the columns of X are orthogonal and of one length, ``X'X = k I``, the squared error is ``k/2 |Z - X'Y /
+k|_F^2`` and a constant; by von Neumann's trace inequality the singular vectors of ``X'Y / k`` are best, and
+training is a problem of one number for each,
 
     minimise over s >= 0   k/2 (s - t)^2 + beta L/2 s^(2/L),
 
-(orthogonal rows of one length are the same, in the row space of X), with one local minimum besides zero: the larger root of ``k (t - s) = beta s^(2/L - 1)``. The optimum is global over all
-networks of this depth. It needs no search, and no dual variable would prove it: the convex dual is that of
+(orthogonal rows of one length are the same, in the row space of X), with one local minimum besides zero:
+the larger root of ``k (t - s) = beta s^(2/L - 1)``. The optimum is global over all networks of this depth.
+It needs no search, and no dual variable would prove it: the convex dual is that of
 
     min over Z with X Z = Y of L/2 s(Z)^(2/L)  >=  L/2 |X^+ Y|_*^(2/L)
 
-for interpolation, with a gap as soon as L >= 3 and two singular values are not zero. Parallel networks have none
-(:mod:`cvxnn.architectures.deep_linear`).
+for interpolation, with a gap as soon as L >= 3 and two singular values are not zero. Parallel networks have
+none (:mod:`cvxnn.architectures.deep_linear`).
 
-References: Ergen and Pilanci, "Revealing the structure of deep neural networks via convex duality", ICML 2021; Wang, Ergen
-and Pilanci, ICLR 2023 (duality gaps of standard networks); Shang, Liu and Cheng, AAAI 2016 (Schatten norms of
-factorisations).
+References: Ergen and Pilanci, "Revealing the structure of deep neural networks via convex duality", ICML
+2021; Wang, Ergen and Pilanci, ICLR 2023 (duality gaps of standard networks); Shang, Liu and Cheng, AAAI
+2016 (Schatten norms of factorisations).
 """
 
 from __future__ import annotations
@@ -143,8 +145,9 @@ def deep_linear(X: np.ndarray, Y: np.ndarray, alpha: float, depth: int) -> DeepL
     k = float(np.trace(gram)) / len(gram)
     if not k > 0.0 or np.max(np.abs(gram - k * np.eye(len(gram)))) > ORTHOGONAL * k:
         raise ValueError(
-            "neither the columns nor the rows of X are orthogonal and of one length, and there is no closed form for "
-            "others: whiten X, or train parallel networks, ConvexNetRegressor(architecture='deep_linear')"
+            "neither the columns nor the rows of X are orthogonal and of one length, and there is no "
+            "closed form for others: whiten X, or train parallel networks, "
+            "ConvexNetRegressor(architecture='deep_linear')"
         )
     beta = alpha * n
     U, t, Vt = np.linalg.svd(X.T @ Y / k, full_matrices=False)
@@ -175,8 +178,8 @@ def interpolate(X: np.ndarray, Y: np.ndarray, depth: int) -> Interpolation:
     Raises
     ------
     ValueError
-        If no linear map fits, or if X has no full column rank: for L >= 3 the least Schatten power over many maps
-        is no closed form.
+        If no linear map fits, or if X has no full column rank: for L >= 3 the least Schatten power over
+        many maps is no closed form.
     """
     X, Y = _checked(X, Y, depth)
     if np.linalg.matrix_rank(X) < X.shape[1]:

@@ -17,6 +17,10 @@ from cvxnn.architectures.cnn_circular import CNNCircular
 from cvxnn.architectures.cnn_gated import CNNGated
 from cvxnn.architectures.cnn_linear import CNNLinear
 from cvxnn.architectures.cnn_max import CNNMax
+from cvxnn.architectures.deep_linear import DeepLinear
+from cvxnn.architectures.deep_narrow import NarrowReLU
+from cvxnn.architectures.deep_path import PathReLU
+from cvxnn.architectures.deep_relu import DeepReLU
 from cvxnn.architectures.gated import GatedReLU
 from cvxnn.architectures.layerwise import Layerwise
 from cvxnn.architectures.leaky_relu import LeakyReLU
@@ -98,6 +102,11 @@ VARIANTS = [
     CNNMax(kernel=1, hidden_bias=None),
     CNNMax(kernel=1, patterns=6),
     CNNCircular(patterns=12),
+    DeepLinear("free", depth=4),
+    DeepReLU(None, 12),
+    PathReLU(None, 12),
+    NarrowReLU(2),
+    NarrowReLU(4),
 ]
 #: Variants that need more than two features, with their number.
 WIDER = [
@@ -106,6 +115,8 @@ WIDER = [
     (PolynomialCNN(2, (3, 3), pooling="sum", pool=(2, 1), hidden_bias=None), 9),
     (PolynomialCNN(2, (2, 3), pooling="none", hidden_bias=None, method="semidefinite"), 6),
 ]
+#: Features of the problems for families that are for one input only.
+FEATURES = {"narrow_relu": 1}
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -130,12 +141,12 @@ def test_operators_of_convolutions():
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_architectures_with_defaults(name):
     assert ARCHITECTURES[name].name == name
-    check_architecture(ARCHITECTURES[name]())
+    check_architecture(ARCHITECTURES[name](), FEATURES.get(name, 2))
 
 
 @pytest.mark.parametrize("architecture", VARIANTS, ids=repr)
 def test_architecture_variants(architecture):
-    check_architecture(architecture, thorough=False)
+    check_architecture(architecture, FEATURES.get(architecture.name, 2), thorough=False)
 
 
 @pytest.mark.parametrize(("architecture", "features"), WIDER, ids=repr)

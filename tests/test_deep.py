@@ -433,7 +433,7 @@ def test_zshape_by_hand(beta):
 
 
 def chain_features(x, depth):
-    """The features of the Lasso as it was published: products of signs and samples, reflections at depth 4."""
+    """The features of the Lasso as it was published, with reflected breakpoints at depth 4."""
     found = [x]
     starts = [(s, x[j]) for s in (1, -1) for j in range(len(x))]
     if depth == 4:
@@ -457,7 +457,7 @@ def test_the_dictionary_is_complete(depth):
     for data in (ZSHAPE, OPT):
         problem = NarrowReLU(depth).problem_of(posed(*data, 0.05))
         architecture = NarrowReLU(depth)
-        value, trained = optimum(problem, architecture)
+        _, trained = optimum(problem, architecture)
         A = chain_features(problem.X[:, 0], depth)
         Z = trained.dual
         assert np.max(np.abs(A.T @ Z)) <= 0.05 * (1 + 1e-6)
@@ -626,7 +626,8 @@ def test_networks_of_other_kinds_are_refused():
     deep = Network(
         (Affine(np.eye(1), one), ReLU(), Affine(np.eye(1), one + 1), ReLU(), Affine(np.eye(1), one))
     )
-    square = Network((Affine(np.ones((1, 2)), np.zeros(2)), ReLU(), Affine(np.ones((2, 2)), np.zeros(2)), ReLU(),
+    wide = Affine(np.ones((1, 2)), np.zeros(2))
+    square = Network((wide, ReLU(), Affine(np.ones((2, 2)), np.zeros(2)), ReLU(),
                       Affine(np.ones((2, 1)), one)))  # fmt: skip
     for architecture, network, message in (
         (DeepReLU(), plain, "depth 3: pass Affine, ReLU, Affine, ReLU, Affine"),
@@ -669,8 +670,34 @@ def test_programs_of_nests_refuse_what_they_cannot_solve():
     nest = Nest.of(np.ones((1, 2), bool), np.ones(1), np.zeros(1, int), np.ones((1, 2), bool), np.ones(1))
     X = np.eye(2)
     program = Program(
-        Masked(X, nest.bits, nest.passed), get_loss("squared_error"), np.ones(2), np.ones(2), 0.1, GroupL2(),
-        NestedCones(X, nest),
+        Masked(X, nest.bits, nest.passed), get_loss("squared_error"), np.ones(2), np.ones(2), 0.1,
+        GroupL2(), NestedCones(X, nest),
     )  # fmt: skip
     solution = run(SOLVERS["conic"](), program, tol=1e-9)
     assert solution.primal == pytest.approx(0.1 * np.sqrt(2) - 0.005, abs=1e-8)
+
+
+def test_approximations_of_lower_rank():
+    """A branch of unit cost changes no more than its inputs; one of unit path norm may."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(8, 1))
+    X, y = np.column_stack([x, x + 0.01 * rng.normal(size=(8, 1))]), np.abs(x[:, 0])
+    low = ConvexNetRegressor(0.05, architecture="deep_relu", rank=1).fit(X, y)
+    full = ConvexNetRegressor(0.05, architecture="deep_relu").fit(X, y)
+    assert low.certificate_.lower_bound <= full.certificate_.objective <= low.certificate_.objective + 1e-9
+    with pytest.raises(ValueError, match="pass rank=None"):
+        ConvexNetRegressor(0.05, architecture="path_relu", rank=1).fit(X, y)
+
+
+def test_paths_and_thresholds():
+    from cvxnn import alpha_max, path
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(8, 1))
+    y = np.abs(X[:, 0]) + 0.1 * rng.normal(size=8)
+    for architecture in ("deep_relu", "narrow_relu", "deep_linear"):
+        found = path(X, y, architecture=architecture, n_alphas=3, eps=0.05)
+        assert found.complete and found.widths[0] == 0 and np.all(np.diff(found.objectives) < 0)
+        assert all(c.scope == "global" and c.gap <= 1e-5 for c in found.certificates)
+        top, proven = alpha_max(X, y, architecture=architecture)
+        assert proven == pytest.approx(top, rel=1e-6)

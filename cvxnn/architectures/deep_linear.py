@@ -1,26 +1,27 @@
 r"""Parallel deep linear networks: the nuclear norm at every depth.
 
-The network is a sum of branches, ``f(x) = sum_k x'W_1k W_2k ... W_Lk + c``, with the product of norms as penalty, equal to
-the L-th powers of the norms after rescaling layers,
+The network is a sum of branches, ``f(x) = sum_k x'W_1k W_2k ... W_Lk + c``, with the product of norms as
+penalty, equal to the L-th powers of the norms after rescaling layers,
 
     minimise   L(f) + beta * sum_k |W_1k|_F ... |W_Lk|_F  =  L(f) + beta/L * sum_k sum_l |W_lk|_F^L.
 
-A branch computes ``X Z_k`` with ``|Z_k|_* <= |W_1k|_F ... |W_Lk|_F``, as ``|A B|_* <= |A|_F |B|_F`` and a spectral norm is at
-most a Frobenius norm; a rank-one branch attains it. So at every depth it is the convex program of two layers,
+A branch computes ``X Z_k`` with ``|Z_k|_* <= |W_1k|_F ... |W_Lk|_F``, as ``|A B|_* <= |A|_F |B|_F`` and a
+spectral norm is at most a Frobenius norm; a rank-one branch attains it. So at every depth it is the convex
+program of two layers,
 
     minimise over Z   L( X Z + c ) + beta |Z|_*,        dual constraint |X'Theta|_2 <= beta,
 
 with certificates that are exact. A singular triple (s, a, b) of Z is a branch of single neurons,
 ``s^(1/L) a, s^(1/L), ..., s^(1/L) b'``. One output leaves one branch and ``|w|_2``.
 
-One network with weight decay ``beta/2 sum_l |W_l|_F^2`` is another matter: its penalty is a power below one of singular
-values, without a convex form; :mod:`cvxnn.schatten` has what is known of it in closed form.
+One network with weight decay ``beta/2 sum_l |W_l|_F^2`` is another matter: its penalty is a power below one
+of singular values, without a convex form; :mod:`cvxnn.schatten` has what is known of it in closed form.
 
-In explicit networks branches stand side by side, and inner matrices are block-diagonal. A branch is a connected part of
-the hidden neurons.
+In explicit networks branches stand side by side, and inner matrices are block-diagonal. A branch is a
+connected part of the hidden neurons.
 
-References: Wang, Ergen and Pilanci, "Parallel deep neural networks have zero duality gap", ICLR 2023; Ergen and
-Pilanci, "Revealing the structure of deep neural networks via convex duality", ICML 2021.
+References: Wang, Ergen and Pilanci, "Parallel deep neural networks have zero duality gap", ICLR 2023; Ergen
+and Pilanci, "Revealing the structure of deep neural networks via convex duality", ICML 2021.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class DeepLinear(LinearFamily):
     Parameters
     ----------
     hidden_bias : {"penalized", "free", None}, default="penalized"
-        A bias of the first layer that is penalised with its weights, one that is not (a free constant of the output),
-        or none.
+        A bias of the first layer that is penalised with its weights, one that is not (a free constant of
+        the output), or none.
     patterns : {"auto", "all"}, default="auto"
         Linear networks have none.
     depth : int, default=3
@@ -66,7 +67,7 @@ class DeepLinear(LinearFamily):
         return len(network.layers) > 2 and all(isinstance(layer, Affine) for layer in network.layers)
 
     def like(self, network: Network) -> Any:
-        return type(self)(self.hidden_bias, self.patterns, len(network.layers))  # type: ignore[call-arg]
+        return type(self)(self.hidden_bias, self.patterns, len(network.layers))
 
     def design(self, problem: Problem) -> np.ndarray:
         if not isinstance(self.depth, int) or isinstance(self.depth, bool) or self.depth < 3:

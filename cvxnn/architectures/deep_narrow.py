@@ -1,30 +1,35 @@
 r"""Narrow deep ReLU networks on one input, any depth: an exact Lasso.
 
-A unit is a chain of single neurons with free biases, ``g(x) = (w_(L-1) (.. (w_1 x + b_1)_+ ..) + b_(L-1))_+``; the network
-is a sum of units, ``f(x) = sum_k w_Lk g_k(x) + c``, with the product of its weights as penalty,
+A unit is a chain of single neurons with free biases, ``g(x) = (w_(L-1) (.. (w_1 x + b_1)_+ ..) +
+b_(L-1))_+``; the network is a sum of units, ``f(x) = sum_k w_Lk g_k(x) + c``, with the product of its
+weights as penalty,
 
     minimise   L(f) + beta * sum_k |w_1k ... w_Lk|  =  L(f) + beta/L * sum_k sum_l |w_lk|^L.
 
-*What a unit can compute.* Its map t -> (w t + b)_+ is monotone and clips its argument on one side, and clipping what
-has been clipped clips it to an interval again. So, by induction, a unit of any depth is ``a +- w clip(x; p, q)`` with one
-interval [p, q] of slope w = +-|w_1 ... w_(L-1)|. At depth 2 the interval is a half-line. From depth 3 on it is any: ``(q - p -
-(q - x)_+)_+`` rises from p to q. More layers add nothing, so all depths from 3 on have the same optimum; in
-particular no breakpoint reflected at another one is needed, which is a matter of wider units.
+*What a unit can compute.* Its map t -> (w t + b)_+ is monotone and clips its argument on one side, and
+clipping what has been clipped clips it to an interval again. So, by induction, a unit of any depth is ``a
++- w clip(x; p, q)`` with one interval [p, q] of slope w = +-|w_1 ... w_(L-1)|. At depth 2 the interval is a
+half-line. From depth 3 on it is any: ``(q - p - (q - x)_+)_+`` rises from p to q. More layers add nothing,
+so all depths from 3 on have the same optimum; in particular no breakpoint reflected at another one is
+needed, which is a matter of wider units.
 
-*Price.* Free biases free the constant of the output, so dual variables sum to zero, and constants do not count. With
-``G(p) = sum_i Z_i (x_i - p)_+``, which is linear between samples, constant before the first and zero after the last,
+*Price.* Free biases free the constant of the output, so dual variables sum to zero, and constants do not
+count. With ``G(p) = sum_i Z_i (x_i - p)_+``, which is linear between samples, constant before the first and
+zero after the last,
 
-    M(Z) = max over p < q of |G(p) - G(q)| = max over samples of G - min over samples of G        (depth >= 3),
+    M(Z) = max over p < q of |G(p) - G(q)| = max over samples of G - min over samples of G
 
-and ``max over j of max(|G_j|, |G_j - G_1|)`` at depth 2, in O(n) after sorting. Both are the largest entries of |A'Z| over the
-dictionaries of ramps clipped between two samples, and of ramps that begin or end at a sample: these are complete, and the
-training problem is their Lasso. Its columns are generated as they price out. The certificate is exact at every n.
+from depth 3 on, and ``max over j of max(|G_j|, |G_j - G_1|)`` at depth 2, in O(n) after sorting. Both are
+the largest entries of |A'Z| over the dictionaries of ramps clipped between two samples, and of ramps that
+begin or end at a sample: these are complete, and the training problem is their Lasso. Its columns are
+generated as they price out. The certificate is exact at every n.
 
-In explicit networks units stand side by side: inner matrices are diagonal. In terms of slopes m_j between samples,
-and 0 before and after, the penalty of depth 3 and more is ``1/2 sum_j |m_j - m_(j-1)|``, half their total variation.
+In explicit networks units stand side by side: inner matrices are diagonal. In terms of slopes m_j between
+samples, and 0 before and after, the penalty of depth 3 and more is ``1/2 sum_j |m_j - m_(j-1)|``, half
+their total variation.
 
-References: Zeger, Wang, Mishkin, Ergen, Candes and Pilanci, "A library of mirrors", 2024, arXiv 2403.01046 (the Lasso,
-there with reflected breakpoints at depth 4); the completeness from depth 3 on: derived here.
+References: Zeger, Wang, Mishkin, Ergen, Candes and Pilanci, "A library of mirrors", 2024, arXiv 2403.01046
+(the Lasso, there with reflected breakpoints at depth 4); the completeness from depth 3 on: derived here.
 """
 
 from __future__ import annotations
@@ -54,8 +59,8 @@ class Ramps(Arrangement):
     Parameters
     ----------
     starts, ends : ndarrays of shape (k,)
-        ``clip(x; start, end) - start``, or ``end - clip(x; start, end)`` where the start is minus infinity; an end may be
-        infinity.
+        ``clip(x; start, end) - start``, or ``end - clip(x; start, end)`` where the start is minus infinity;
+        an end may be infinity.
     """
 
     starts: np.ndarray | None = None
@@ -98,7 +103,8 @@ class RampOracle(Oracle):
             found = max(float(np.max(np.abs(G))), float(np.max(np.abs(G - G[0]))))
         else:
             found = float(np.max(G) - np.min(G))
-        # sums of differences, and what a sum of Z that is zero up to rounding only adds before and after the samples
+        # sums of differences, and what a sum of Z that is zero up to rounding only adds before and after
+        # the samples
         spread = float(self.x[-1] - self.x[0])
         mass = float(np.sum(np.abs(Z)))
         rounding = 16.0 * np.finfo(float).eps * spread * mass + 4.0 * spread * abs(float(np.sum(Z)))
@@ -113,12 +119,9 @@ class RampOracle(Oracle):
             ends = np.concatenate([np.full(len(right), np.inf), x[left]])
             values = np.concatenate([np.abs(G[right]), np.abs(G - G[0])[left]])
         else:
-            turns = (
-                np.flatnonzero(np.diff(np.sign(np.diff(G, prepend=np.nan, append=np.nan))))
-                if len(G) > 2
-                else []
-            )
-            at = np.unique([0, len(G) - 1, int(np.argmax(G)), int(np.argmin(G)), *turns])
+            slopes = np.sign(np.diff(G))
+            turns = 1 + np.flatnonzero(np.diff(slopes))
+            at = np.unique([0, len(G) - 1, int(np.argmax(G)), int(np.argmin(G)), *turns.tolist()])
             high = at[np.argsort(-G[at], kind="stable")][:ADDED]
             low = at[np.argsort(G[at], kind="stable")][:ADDED]
             i, j = np.repeat(high, len(low)), np.tile(low, len(high))
@@ -140,6 +143,8 @@ class NarrowReLU(Architecture):
     """
 
     name: ClassVar[str] = "narrow_relu"
+    #: One input has no approximation of lower rank.
+    continuous: ClassVar[bool] = False
 
     depth: int = 3
 
@@ -148,7 +153,8 @@ class NarrowReLU(Architecture):
             raise ValueError(f"depth={self.depth!r}: pass an integer of at least 2")
         if features != 1:
             raise ValueError(
-                f"narrow networks have one input, X has {features}: pass one column, or architecture='deep_relu'"
+                f"narrow networks have one input, X has {features}: pass one column, or "
+                "architecture='deep_relu'"
             )
 
     @classmethod
@@ -179,8 +185,9 @@ class NarrowReLU(Architecture):
     def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
         """A chain for every ramp that is not zero, its weights of equal size.
 
-        A ramp from p to q is ``(q - p - (q - x)_+)_+``, one from p on ``(x - p)_+``, one up to q ``(q - x)_+``; further
-        neurons pass it on. With size r = |z|^(1/L) for every weight, the bias of layer l is scaled by r^l.
+        A ramp from p to q is ``(q - p - (q - x)_+)_+``, one from p on ``(x - p)_+``, one up to q ``(q -
+        x)_+``; further neurons pass it on. With size r = |z|^(1/L) for every weight, the bias of layer l is
+        scaled by r^l.
         """
         assert isinstance(arrangement, Ramps) and arrangement.starts is not None
         z = np.asarray(solution.W, dtype=np.float64)[:, 0]
@@ -224,8 +231,8 @@ class NarrowReLU(Architecture):
             W = layer.weight
             if W.shape[0] != W.shape[1] or np.any(np.diag(np.diag(W)) != W):
                 raise ValueError(
-                    "the network has neurons with several inputs: narrow networks are chains side by side, with "
-                    "diagonal inner weights; pass architecture='deep_relu' for others"
+                    "the network has neurons with several inputs: narrow networks are chains side by side, "
+                    "with diagonal inner weights; pass architecture='deep_relu' for others"
                 )
             sizes = sizes * np.abs(np.diag(W))
         return float(np.sum(sizes))
@@ -281,7 +288,7 @@ class NarrowReLU(Architecture):
         return best
 
     def ramps_of(self, network: Network) -> tuple[np.ndarray, np.ndarray]:
-        """The intervals in which the units of a network of this family rise or fall, as of :meth:`decode`."""
+        """The intervals in which the units of a network of this family rise or fall."""
         affine = [layer for layer in network.layers[0::2] if isinstance(layer, Affine)]
         first = affine[0]
         with np.errstate(divide="ignore", invalid="ignore"):

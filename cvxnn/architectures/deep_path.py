@@ -1,25 +1,28 @@
 r"""Three-layer ReLU networks under path regularisation, branches of a fixed width.
 
-The network is ``f(x) = sum_k s_k a_k ( sum_(j<=m) v_jk (x'w_jk)_+ )_+ + c``, and a branch pays the root of the sum over its paths of
-the squared products of weights, ``a_k (sum_j |w_jk|^2 v_jk^2)^(1/2)``, which no rescaling of neurons changes. With ``u_j = w_j |v_j| a``
-it is a convex program over branches: a pattern D' and side s of the branch, and for each of its m neurons a pattern and a sign,
+The network is ``f(x) = sum_k s_k a_k ( sum_(j<=m) v_jk (x'w_jk)_+ )_+ + c``, and a branch pays the root of
+the sum over its paths of the squared products of weights, ``a_k (sum_j |w_jk|^2 v_jk^2)^(1/2)``, which no
+rescaling of neurons changes. With ``u_j = w_j |v_j| a`` it is a convex program over branches: a pattern D'
+and side s of the branch, and for each of its m neurons a pattern and a sign,
 
-    minimise   L( sum_k s_k D'_k h_k + c ) + beta * sum_k |(u_1k, .., u_mk)|,        h_k = sum_j t_jk D_jk X u_jk
-    subject to (2 D_jk - I) X u_jk >= 0,        (2 D'_k - I) h_k >= 0.
+    minimise   L( sum_k s_k D'_k h_k + c ) + beta * sum_k |(u_1k, .., u_mk)|,
+    subject to (2 D_jk - I) X u_jk >= 0,   (2 D'_k - I) h_k >= 0,   h_k = sum_j t_jk D_jk X u_jk.
 
-*The width matters.* Neurons of equal pattern do not merge: splitting one into q equal copies divides its share of the norm
-by sqrt(q), so the patterns of a branch are drawn with repetition, and the optimum falls with m towards that of no penalty. A
-certificate is about branches of at most `width` neurons, and :meth:`PathReLU.cost` refuses wider ones.
+*The width matters.* Neurons of equal pattern do not merge: splitting one into q equal copies divides its
+share of the norm by sqrt(q), so the patterns of a branch are drawn with repetition, and the optimum falls
+with m towards that of no penalty. A certificate is about branches of at most `width` neurons, and
+:meth:`PathReLU.cost` refuses wider ones.
 
-*Prices.* For the listed branches the price of each is the norm of a projection onto its cone. Where all can be listed (a few
-samples) that is ``M(Z)`` itself, scope ``global``. Beyond, ``|u_1| + .. + |u_m| <= sqrt(m) |(u_1, .., u_m)|`` makes every branch of
-unit cost sqrt(m) times one of :mod:`cvxnn.architectures.deep_relu`, so sqrt(m) times its price is an upper bound (``bounded``).
+*Prices.* For the listed branches the price of each is the norm of a projection onto its cone. Where all can
+be listed (a few samples) that is ``M(Z)`` itself, scope ``global``. Beyond, ``|u_1| + .. + |u_m| <= sqrt(m)
+|(u_1, .., u_m)|`` makes every branch of unit cost sqrt(m) times one of
+:mod:`cvxnn.architectures.deep_relu`, so sqrt(m) times its price is an upper bound (``bounded``).
 
-Training grows branches: a search (:mod:`cvxnn.path_pricing`) finds those worth most for the dual variable, a program over
-their patterns the weights.
+Training grows branches: a search (:mod:`cvxnn.path_pricing`) finds those worth most for the dual variable,
+a program over their patterns the weights.
 
-Reference: Ergen and Pilanci, "Path regularization: a convexity and sparsity inducing regularization for parallel ReLU
-networks", NeurIPS 2023; the bound and the role of the width: derived here.
+Reference: Ergen and Pilanci, "Path regularization: a convexity and sparsity inducing regularization for
+parallel ReLU networks", NeurIPS 2023; the bound and the role of the width: derived here.
 """
 
 from __future__ import annotations
@@ -71,13 +74,15 @@ class PathReLU(Architecture):
     hidden_bias : {"penalized", None}, default="penalized"
         Whether first-layer neurons have a bias, which counts with their weights.
     patterns : {"auto", "all"} or int, default="auto"
-        "auto" lists all branches of a few samples and grows them otherwise; "all" insists on listing; a number takes so many
-        random branches, with scope ``patterns``.
+        "auto" lists all branches of a few samples and grows them otherwise; "all" insists on listing; a
+        number takes so many random branches, with scope ``patterns``.
     width : int, default=2
         Neurons of a branch at most.
     """
 
     name: ClassVar[str] = "path_relu"
+    #: A branch of m neurons may change sqrt(m) times as much as its input.
+    continuous: ClassVar[bool] = False
 
     hidden_bias: str | None = "penalized"
     patterns: str | int = "auto"
@@ -108,8 +113,8 @@ class PathReLU(Architecture):
         nest = self._listed(X, ALL if self.patterns == "all" else AUTO)
         if nest is None and self.patterns == "all":
             raise ValueError(
-                f"patterns='all' of branches of {self.width} neurons is for a few samples, not {len(X)}: pass "
-                "'auto', which grows them, or a number to sample"
+                f"patterns='all' of branches of {self.width} neurons is for a few samples, not {len(X)}: "
+                "pass 'auto', which grows them, or a number to sample"
             )
         return nest
 

@@ -1,29 +1,32 @@
-r"""Parallel deep ReLU networks with one output: three layers by convex programs, more by descent and bounds.
+r"""Parallel deep ReLU networks with one output: three layers by convex programs, more by descent and
+bounds.
 
-The network is a sum of K branches of depth L, ``f(x) = sum_k (..((x W_1k)_+ W_2k)_+ .. w_(L-1)k)_+ w_Lk + c``, with the
-product of norms as penalty,
+The network is a sum of K branches of depth L, ``f(x) = sum_k (..((x W_1k)_+ W_2k)_+ .. w_(L-1)k)_+ w_Lk +
+c``, with the product of norms as penalty,
 
     minimise   L(f) + beta * sum_k |W_1k|_F |W_2k|_F ... |w_Lk|  =  L(f) + beta/L * sum_k sum_l |W_lk|_F^L,
 
-equal after rescaling layers (the inequality of the means). Plain weight decay on L > 2 layers would be the power 2/L
-of the product: not a norm, with no convex form. Of three layers the convex form is, over patterns D_i of first-layer
-neurons and D'_l of branches, with signs s of branches and t of neurons within them,
+equal after rescaling layers (the inequality of the means). Plain weight decay on L > 2 layers would be the
+power 2/L of the product: not a norm, with no convex form. Of three layers the convex form is, over patterns
+D_i of first-layer neurons and D'_l of branches, with signs s of branches and t of neurons within them,
 
     minimise   L( sum_ls s D'_l h_ls + c ) + beta * sum |u_lsit|,         h_ls = sum_it t D_i X u_lsit
     subject to (2 D_i - I) X u_lsit >= 0,       (2 D'_l - I) h_ls >= 0.
 
-It is exact for branches that are wide enough: neurons of equal pattern and sign in a branch merge without cost, so 2P
-of them always are. Its pieces are in :mod:`cvxnn.nested_cones`, its prices, exact or bounded, in
-:mod:`cvxnn.nested_pricing` and :mod:`cvxnn.deep_oracles`. Programs grow: solve, price branches against the dual
-variable, add their patterns. Where the data are too many for programs, and at depths beyond three, L-BFGS descends the
-network itself, a Lasso inserts branches that a search finds, and the certificate says how far that is from a proof.
+It is exact for branches that are wide enough: neurons of equal pattern and sign in a branch merge without
+cost, so 2P of them always are. Its pieces are in :mod:`cvxnn.nested_cones`, its prices, exact or bounded,
+in :mod:`cvxnn.nested_pricing` and :mod:`cvxnn.deep_oracles`. Programs grow: solve, price branches against
+the dual variable, add their patterns. Where the data are too many for programs, and at depths beyond three,
+L-BFGS descends the network itself, a Lasso inserts branches that a search finds, and the certificate says
+how far that is from a proof.
 
-In the explicit network branches stand side by side: W_1 has the neurons of all branches, every column of the last hidden
-layer is one branch, and inner matrices are block-diagonal. Their zeros say what belongs to which branch
-(:mod:`cvxnn.deep_network`), and :meth:`DeepReLU.cost` reads them: a neuron that feeds two branches counts in both.
+In the explicit network branches stand side by side: W_1 has the neurons of all branches, every column of
+the last hidden layer is one branch, and inner matrices are block-diagonal. Their zeros say what belongs to
+which branch (:mod:`cvxnn.deep_network`), and :meth:`DeepReLU.cost` reads them: a neuron that feeds two
+branches counts in both.
 
-References: Ergen and Pilanci, "Global optimality beyond two layers", ICML 2021; Wang, Ergen and Pilanci, "Parallel deep
-neural networks have zero duality gap", ICLR 2023.
+References: Ergen and Pilanci, "Global optimality beyond two layers", ICML 2021; Wang, Ergen and Pilanci,
+"Parallel deep neural networks have zero duality gap", ICLR 2023.
 """
 
 from __future__ import annotations
@@ -62,7 +65,7 @@ ALL_BLOCKS = 4000
 #: Branches and neurons of the first descent.
 BRANCHES, NEURONS = 12, 5
 #: Samples times weights of a program beyond which networks are trained by descent.
-LARGE = 60_000
+LARGE = 30_000
 #: Rounds of descent without progress that end training, and iterations of a round.
 PATIENCE, ITERATIONS = 4, 400
 
@@ -89,8 +92,8 @@ class DeepReLU(Architecture):
     hidden_bias : {"penalized", None}, default="penalized"
         Whether first-layer neurons have a bias, penalised with their weights. Deeper layers have none.
     patterns : {"auto", "all"} or int, default="auto"
-        "auto" grows branches until none improves; "all" lists all patterns of a few samples; a number takes the
-        patterns of so many random branches, with scope ``patterns``. The last two are for depth 3.
+        "auto" grows branches until none improves; "all" lists all patterns of a few samples; a number takes
+        the patterns of so many random branches, with scope ``patterns``. The last two are for depth 3.
     depth : int, default=3
         Number of layers of weights, at least 3.
     """
@@ -145,8 +148,8 @@ class DeepReLU(Architecture):
             listed = Arrangement.enumerate(X, limit=most)
         except TooManyPatterns:
             raise ValueError(
-                f"patterns='all' of three layers is for a few samples, not {n} of rank {X.shape[1]}: pass 'auto', "
-                "which grows them, or a number to sample"
+                f"patterns='all' of three layers is for a few samples, not {n} of rank {X.shape[1]}: "
+                "pass 'auto', which grows them, or a number to sample"
             ) from None
         second = (np.arange(1, 2**n)[:, None] >> np.arange(n) & 1).astype(bool)
         masks = listed.masks()
@@ -161,7 +164,7 @@ class DeepReLU(Architecture):
         return Program(operator, problem.loss, *rest, intercept=problem.intercept)
 
     def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
-        """A neuron for every block that is not zero, ``w = u / sqrt|u|`` and ``v = t sqrt|u|``, layers balanced."""
+        """A neuron for every block that is not zero: ``w = u / sqrt|u|``, ``v = t sqrt|u|``, balanced."""
         assert isinstance(arrangement, Nest)
         return self._decoded(problem, arrangement, np.asarray(solution.W, dtype=np.float64))
 
@@ -276,6 +279,9 @@ class DeepReLU(Architecture):
             price, met = oracle.branches(Z)
             searched = [] if price.scope == "global" else oracle.search(Z, network)
             top = max([price.found, problem.beta, *(row[0] for row in searched[:1])])
+            if price.scope != "global" and top <= problem.beta * (1.0 + effort.tol):
+                price, met = oracle.branches(Z, oracle.limit)  # harder
+                top = max(top, price.found)
             line = self._report(problem, network, Z, top, len(nest))
             stale = 0 if line.objective < least * (1.0 - 0.1 * effort.tol) else stale + 1
             if line.objective <= least:

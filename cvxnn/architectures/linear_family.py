@@ -1,14 +1,12 @@
 r"""What linear networks share, of one output and of several, of two layers and of more.
 
-A linear network computes ``X Z + c`` whatever its depth; families differ in what Z costs. Their oracles are exact: the
-polar of the penalty at ``X'Theta``.
+A linear network computes ``X Z + c`` whatever its depth; families differ in what Z costs. Their oracles are
+exact: the polar of the penalty at ``X'Theta``.
 
 Reference: Srebro, Rennie and Jaakkola, NIPS 2004; Boyd and Vandenberghe, section 5.2.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
@@ -82,7 +80,7 @@ class LinearFamily(Architecture):
         return LinearOracle(problem, self._operator(problem), self.penalty_of(problem))
 
     def weights_of(self, network: Network) -> np.ndarray:
-        """Return Z of a network, with a row of biases where they are penalised: (1, d), or (1, d, outputs)."""
+        """Return Z of a network, (1, d) or (1, d, outputs), with penalised biases as its last row."""
         affine = [layer for layer in network.layers if isinstance(layer, Affine)]
         Z = np.vstack([affine[0].weight, affine[0].bias])
         for layer in affine[1:]:
