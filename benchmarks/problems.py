@@ -76,6 +76,7 @@ def _sklearn(name: str, positive: int, negative: int | None = None) -> tuple[np.
 
 @cache
 def loader() -> Any:
+    """Return the module that reads the sets of the data folder; :class:`Missing` without it."""
     path = DATA / "load.py"
     if not path.exists():
         raise Missing(f"no {path}")

@@ -11,6 +11,11 @@ from cvxnn import penalties
 from cvxnn.architectures import ARCHITECTURES
 from cvxnn.architectures.absolute import Absolute
 from cvxnn.architectures.base import Progress
+from cvxnn.architectures.cnn import CNN
+from cvxnn.architectures.cnn_circular import CNNCircular
+from cvxnn.architectures.cnn_gated import CNNGated
+from cvxnn.architectures.cnn_linear import CNNLinear
+from cvxnn.architectures.cnn_max import CNNMax
 from cvxnn.architectures.gated import GatedReLU
 from cvxnn.architectures.leaky_relu import LeakyReLU
 from cvxnn.architectures.linear import Linear
@@ -25,7 +30,7 @@ from cvxnn.feature_penalties import Elastic, Groups, feature_norm
 from cvxnn.losses import LOSSES
 from cvxnn.losses.log_loss import LogLoss
 from cvxnn.losses.squared_error import SquaredError
-from cvxnn.operators import Dense, Masked
+from cvxnn.operators import Dense, Masked, Pooled
 from cvxnn.penalties import ColumnL2, GroupL2, NuclearNorm, Penalty
 from cvxnn.registry import discover
 from cvxnn.solvers import SOLVERS
@@ -65,6 +70,15 @@ VARIANTS = [
     Polynomial(None, (0.0, 1.0, 0.0)),
     Quantized(None),
     Quantized("penalized", "semidefinite"),
+    CNN(kernel=1, pooling="sum", hidden_bias="free"),
+    CNN(kernel=1, patterns="all"),
+    CNN(kernel=2, padding=1, hidden_bias=None),
+    CNN(kernel=1, padding="circular", patterns=6),
+    CNNLinear(kernel=1, hidden_bias=None, pool="all"),
+    CNNGated(kernel=1, patterns=6, pool="flatten"),
+    CNNMax(kernel=1, hidden_bias=None),
+    CNNMax(kernel=1, patterns=6),
+    CNNCircular(patterns=12),
 ]
 #: Variants that need more than two features, with their number.
 WIDER = [
@@ -84,6 +98,13 @@ def test_losses(name):
 def test_solvers(name):
     assert SOLVERS[name].name == name
     check_solver(SOLVERS[name]())
+
+
+def test_operators_of_convolutions():
+    rng = np.random.default_rng(0)
+    X, masks = rng.normal(size=(12, 4)), rng.random((7, 12)) < 0.5
+    check_operator(Pooled(Masked(X, pack(masks), np.where(rng.random(7) < 0.5, 1.0, -1.0)), 3))
+    check_operator(Dense(rng.normal(size=(5, 12)), 3))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -111,6 +132,8 @@ def test_penalties():
         check_penalty(feature_norm(spec, 4, None))
         check_penalty(feature_norm(spec, 4, "penalized"), (5,))
         check_penalty(feature_norm(spec, 4, "free"), (5,))
+    check_penalty(NuclearNorm(3), (12,))
+    check_penalty(NuclearNorm(2), (6, 4))
     for shape in ((4, 3), (2, 5), (3, 1)):
         check_penalty(ColumnL2(), shape)
         check_penalty(NuclearNorm(), shape)

@@ -384,10 +384,9 @@ def _data(program: Program) -> _Data:
     operator = whole.stacked if isinstance(whole, Pooled) else whole
     assert isinstance(operator, Masked)
     X = to_numpy(operator.X)
-    masks = operator.masks()
-    sign = np.zeros(masks.shape)
+    sign = np.zeros((operator.shape[1], len(X)))
     if isinstance(program.constraint, ReLUCones):
-        sign = np.where(np.any(X != 0, axis=1), 2.0 * masks - 1.0, 0.0)
+        sign = np.where(np.any(X != 0, axis=1), program.constraint.signs(), 0.0)
     free = program.penalty.free if isinstance(program.penalty, GroupL2) else 0
     kept, units = X.shape[1] - free, np.ones(X.shape[1])
     size = np.linalg.norm(X, axis=0)

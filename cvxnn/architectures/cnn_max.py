@@ -1,0 +1,237 @@
+r"""Convolutional networks of two layers with global max pooling and one output.
+
+The network takes the largest output of every filter,
+
+    f = sum_j a_j max_k (X_k u_j)_+ + c,      R = 1/2 sum_j (||u_j||^2 + a_j^2).
+
+What is linear in u now are pieces on which every sample i has one position kappa_i with the largest
+value, and that value one sign: cells of the arrangement of all patches ``x_ik`` and of all differences
+``x_ik - x_il``. With D the samples whose largest value is positive, and ``X_kappa`` the patches at their
+positions,
+
+    minimise   L( sum_p D_p X_kappa(p) (u_p - v_p) + c ) + beta * sum_p (||u_p|| + ||v_p||)
+
+with u_p and v_p in the closed cell p, a cone ``(2 S_p - I) R u >= 0`` of all rows R (more rows than
+needed, since the order of positions that are not the largest changes nothing; then several cells have the
+same piece, and the program the same value). The price of a dual variable Z in a cell is the norm of the
+projection of ``X_kappa' D Z`` onto its cone.
+
+Cells are listed where there are few (scope ``global``). There are ``nK + n K (K - 1) / 2`` rows, so this
+is for small data; otherwise sampled gates choose the cells, and certificates have scope ``patterns``.
+
+Reference: Ergen and Pilanci, "Implicit convex regularizers of CNN architectures", ICLR 2021 (max
+pooling); the program above is derived as stated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import ClassVar
+
+import numpy as np
+
+from ..arrangement import Arrangement, TooManyPatterns, count_bound, pack
+from ..certificate import Oracle, Price, search_gap
+from ..constraints import ReLUCones, project_cone
+from ..growth import Rows, merge
+from ..network import Affine, Network, ReLU
+from ..operators import Masked, Pooled
+from ..oracles import Cell, CellOracle, Design, price_cells
+from ..penalties import GroupL2
+from ..pricing import Neurons
+from ..program import Master, Problem, Program, Solution
+from .base import Architecture, Effort, Progress, Training, check_count
+from .convolutional import Convolutional, Size, is_pooled
+
+#: Cells that "auto" lists, gates that it draws where there are more, and cells that "all" lists.
+AUTO_CELLS, AUTO_GATES, ALL_CELLS = 500, 200, 5000
+#: Roundings of a solution, finest first: relative norm to drop, distance to merge.
+ROUNDINGS = ((1e-14, 0.0), *((10.0**-k, 10.0**-k) for k in range(9, 3, -1)), (1.0, 0.0))
+
+
+class MaxOracle(CellOracle):
+    """Exact pricing over the cells of patches and their differences (``global`` if all are listed)."""
+
+    def __init__(self, problem: Problem, design: Design, arrangement: Arrangement, positions: int) -> None:
+        super().__init__(problem, design, arrangement)
+        self.positions = positions
+        self.shares = selected(design, arrangement, positions)
+
+    def outputs(self, U: np.ndarray) -> np.ndarray:
+        """What filters ``U`` (k, r) compute on the data, shape (n, k)."""
+        return largest(self.design, U, self.positions)
+
+    def _cells(self, Z: np.ndarray, floor: float, limit: int) -> tuple[float, list[Cell]]:
+        z = self.design.spread(Z)
+        G = (self.shares * z) @ self.X
+        least = 1e-13 * float(np.abs(z) @ np.linalg.norm(self.X, axis=1))
+
+        def price(j: int, side: float) -> tuple[float, tuple[float, np.ndarray] | None]:
+            r, _ = project_cone(self.X, np.where(self.masks[j], 1.0, -1.0), side * G[j])
+            size = float(np.linalg.norm(r))
+            if size <= least:
+                return size, None
+            return size, (float(side * Z @ self.outputs((r / size)[None])[:, 0]), r / size)
+
+        return price_cells(np.linalg.norm(G, axis=1), price, floor, limit)
+
+    def price(self, Z: np.ndarray) -> Price:
+        bound, rows = self._cells(Z, 0.0, 1 << 62)
+        lengths = np.abs(self.design.spread(Z)) @ np.linalg.norm(self.X, axis=1)
+        found = min(max([row[0] for row in rows], default=0.0), bound)
+        slack = (self.arrangement.resolution + 1e-14) * float(lengths)
+        return Price(bound * (1.0 + 1e-12) + slack, self.scope, max(found, 0.0))
+
+    def active(self, Z: np.ndarray, floor: float, network: Network) -> Neurons:
+        raise NotImplementedError("all optimal networks are known for plain ReLU and gated ones")
+
+
+def largest(design: Design, U: np.ndarray, positions: int) -> np.ndarray:
+    """Return ``max_k (x_ik'u)_+`` of filters ``U`` (k, r), shape (n, k)."""
+    rows = design.X.reshape(design.samples, design.pool, -1)[:, :positions]
+    return np.maximum(np.max(rows @ U.T, axis=1), 0.0)
+
+
+def selected(design: Design, arrangement: Arrangement, positions: int) -> np.ndarray:
+    """Return which row every gate passes of every sample, if any: a bool array (cells, rows)."""
+    rows = design.X.reshape(design.samples, design.pool, -1)[:, :positions]
+    chosen = np.zeros((len(arrangement), design.samples, design.pool), dtype=bool)
+    for mask, gate in zip(chosen, arrangement.gates, strict=True):
+        T = rows @ gate
+        best = np.argmax(T, axis=1)
+        samples = np.arange(design.samples)
+        mask[samples, best] = T[samples, best] > 0
+    return chosen.reshape(len(arrangement), -1)
+
+
+@dataclass(frozen=True)
+class CNNMax(Convolutional, Architecture):
+    """Convolutional networks of two layers with global max pooling and one output.
+
+    Parameters
+    ----------
+    kernel, input_shape, stride, padding
+        As of :class:`cvxnn.architectures.cnn.CNN`.
+    hidden_bias : {"penalized", None}, default="penalized"
+        A bias per filter that is penalised with its weights, or none.
+    patterns : {"auto", "all"} or int, default="auto"
+        "auto" lists all cells where there are at most 500, and takes those of 200 Gaussian gates otherwise;
+        "all" insists on listing; a number of gates has scope ``patterns``.
+    """
+
+    name: ClassVar[str] = "cnn_max"
+
+    kernel: Size = None
+    input_shape: tuple[int, ...] | None = None
+    stride: int | tuple[int, int] = 1
+    padding: int | tuple[int, int] | str = 0
+    hidden_bias: str | None = "penalized"
+    patterns: str | int = "auto"
+
+    @classmethod
+    def reads(cls, network: Network) -> bool:
+        """Whether the layers of a network are those of this family."""
+        return is_pooled(network, ("max",))
+
+    def design(self, problem: Problem) -> Design:
+        """Return patches and their differences, one sample after the other."""
+        if self.hidden_bias == "free":
+            raise ValueError("'cnn_max' networks have no free hidden bias: pass 'penalized' or None")
+        rows, n = self.stacked(problem), len(problem.X)
+        rows = rows.reshape(n, -1, rows.shape[1])
+        pairs = [rows[:, k] - rows[:, m] for k, m in combinations(range(rows.shape[1]), 2)]
+        every = np.concatenate([rows, *(pair[:, None] for pair in pairs)], axis=1)
+        return Design.reduce(every.reshape(-1, rows.shape[2]), 0, 0.0, every.shape[1])
+
+    def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement:
+        """Return cells of patches and differences."""
+        X = self.design(problem).X
+        if self.patterns == "all":
+            return Arrangement.enumerate(X, limit=ALL_CELLS)
+        if isinstance(self.patterns, str) and self.patterns != "auto":
+            raise ValueError(
+                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all' or a number of patterns"
+            )
+        if self.patterns == "auto" and count_bound(len(X), X.shape[1]) <= 20 * AUTO_CELLS:
+            try:
+                return Arrangement.enumerate(X, limit=AUTO_CELLS)
+            except TooManyPatterns:
+                pass  # then gates are drawn, and the scope says so
+        number = AUTO_GATES if self.patterns == "auto" else check_count(self.patterns)
+        return Arrangement.sample(X, number, random_state=int(random_state.integers(2**31 - 1)))
+
+    def _positions(self, problem: Problem) -> int:
+        return self.windows_of(problem.X.shape[1]).positions
+
+    def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
+        """The program with all cells: first the u blocks, then the v blocks."""
+        design = self.design(problem)
+        chosen = pack(selected(design, arrangement, self._positions(problem)))
+        signs = np.repeat([1.0, -1.0], len(arrangement))
+        masked = Masked(design.X, np.concatenate([chosen, chosen]), signs)
+        return Program(
+            Pooled(masked, design.pool) if design.pool > 1 else masked,
+            problem.loss,
+            problem.y,
+            problem.weights,
+            problem.beta,
+            GroupL2(),
+            ReLUCones(design.X, np.concatenate([arrangement.bits, arrangement.bits])),
+            problem.intercept,
+        )
+
+    def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
+        """The smallest of a few roundings whose objective is not worse than 1e-10 relative."""
+        design, W = self.design(problem), np.asarray(solution.W)
+        signs, norms = np.repeat([1.0, -1.0], len(arrangement)), design.norms(np.asarray(solution.W))
+        best, least = self.nothing(problem), float("inf")
+        for cut, tol in ROUNDINGS:
+            kept = norms > cut * np.sum(norms)
+            rows = merge(Rows(W[kept], signs[kept]), design, tol)
+            root = np.sqrt(design.norms(rows.U))[:, None]
+            network = self._network(problem, rows.U @ design.basis.T / root, rows.signs[:, None] * root)
+            value = problem.value(network(problem.X), self.cost(network))
+            if value <= least + 1e-10 * abs(least):
+                best, least = network, min(value, least)
+        return best
+
+    def _network(self, problem: Problem, U: np.ndarray, V: np.ndarray) -> Network:
+        pool = self.whole_pool(problem, "max", len(U))
+        return self.of_layers(problem, (self.conv_layer(problem, U), ReLU(), pool), V)
+
+    def nothing(self, problem: Problem) -> Network:
+        """Return the network without filters and its best constant."""
+        width = self.windows_of(problem.X.shape[1]).patch + (self.hidden_bias is not None)
+        return self._network(problem, np.zeros((0, width)), np.zeros((0, 1)))
+
+    def cost(self, network: Network) -> float:
+        """``sum_j ||(u_j, b_j)|| |a_j|``, the penalty after the best rescaling of each filter."""
+        norms, last = self.filter_norms(network), network.layers[-1]
+        if not self.reads(network):
+            raise ValueError(f"{network!r} does not take the maximum of all positions: pass 'max' pooling")
+        assert isinstance(last, Affine)
+        return float(norms @ np.abs(last.weight[:, 0]))
+
+    def oracle(self, problem: Problem, arrangement: Arrangement | None) -> MaxOracle:
+        if arrangement is None:
+            raise ValueError("a network with max pooling is judged against cells: pass an arrangement")
+        return MaxOracle(problem, self.design(problem), arrangement, self._positions(problem))
+
+    def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
+        U = self.directions(problem, U)
+        rows = self.stacked(problem) @ (U / np.linalg.norm(U, axis=1)[:, None]).T
+        return np.maximum(rows.reshape(len(problem.X), -1, len(U)).max(axis=1), 0.0).T
+
+    def train(
+        self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
+    ) -> Training:
+        assert arrangement is not None
+        solution = yield Master(self.lift(problem, arrangement), 0.1 * effort.tol)
+        assert solution is not None
+        network, Z = self.decode(problem, arrangement, solution), np.asarray(solution.Z)
+        value = problem.value(network(problem.X), self.cost(network))
+        gap = search_gap(problem, value, Z, oracle.price(Z).found)
+        effort.history.append(Progress(value, gap, network.width, len(arrangement), network, Z))
+        yield effort.history[-1]
+        return network
