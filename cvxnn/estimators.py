@@ -45,9 +45,9 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
         Strength of the weight decay, > 0, at the scale of scikit-learn's Lasso.
     architecture : str or Architecture, default="relu"
         The family of networks: "relu", "leaky_relu", "absolute" (the absolute value), "threshold" (a step
-        at zero), "linear", "gated_relu", "batchnorm", "cnn", "polynomial" and others: all names are in
-        ``cvxnn.architectures.ARCHITECTURES``, those with several outputs in ``VECTOR_ARCHITECTURES``. With an
-        object, `patterns` and `hidden_bias` are the object's: ``LeakyReLU(slope=0.2)`` of
+        at zero), "linear", "gated_relu", "batchnorm", "cnn", "polynomial" and others: all names
+        are in ``cvxnn.architectures.ARCHITECTURES``, those with several outputs in ``VECTOR_ARCHITECTURES``.
+        With an object, `patterns` and `hidden_bias` are the object's: ``LeakyReLU(slope=0.2)`` of
         :mod:`cvxnn.architectures.leaky_relu`, say. "layerwise" is a deep network of these, certified stage
         by stage and not as a whole, see :mod:`cvxnn.architectures.layerwise`.
     loss : str or Loss, default="squared_error"
@@ -200,9 +200,9 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
         Strength of the weight decay, > 0, at the scale of scikit-learn's Lasso.
     architecture : str or Architecture, default="relu"
         The family of networks: "relu", "leaky_relu", "absolute" (the absolute value), "threshold" (a step
-        at zero), "linear", "gated_relu", "batchnorm", "cnn", "polynomial" and others: all names are in
-        ``cvxnn.architectures.ARCHITECTURES``, those with several outputs in ``VECTOR_ARCHITECTURES``. With an
-        object, `patterns` and `hidden_bias` are the object's: ``LeakyReLU(slope=0.2)`` of
+        at zero), "linear", "gated_relu", "batchnorm", "cnn", "polynomial" and others: all names
+        are in ``cvxnn.architectures.ARCHITECTURES``, those with several outputs in ``VECTOR_ARCHITECTURES``.
+        With an object, `patterns` and `hidden_bias` are the object's: ``LeakyReLU(slope=0.2)`` of
         :mod:`cvxnn.architectures.leaky_relu`, say. "layerwise" is a deep network of these, certified stage
         by stage and not as a whole, see :mod:`cvxnn.architectures.layerwise`.
     loss : {"log_loss", "hinge", "squared_hinge", "squared_error"} or Loss, default="log_loss"

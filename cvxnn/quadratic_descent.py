@@ -139,7 +139,9 @@ class Descent:
         return np.ones(self.V.size + self.free)
 
 
-def descend(problem: Problem, units: QuadraticUnits, neurons: Neurons, tol: float) -> Iterator[Neurons]:
+def descend(
+    problem: Problem, units: QuadraticUnits, neurons: Neurons, tol: float, finish: bool = True
+) -> Iterator[Neurons]:
     """Minimise over the neurons from where they are; yields after every stretch.
 
     Parameters
@@ -150,6 +152,8 @@ def descend(problem: Problem, units: QuadraticUnits, neurons: Neurons, tol: floa
     neurons : Neurons
     tol : float
         Relative decrease of a stretch below which Newton's method takes over.
+    finish : bool
+        Whether it does; else descent ends there.
     """
     function = Descent(problem, units, neurons)
     c = problem.loss.intercept(units.predict(neurons), problem.y, problem.weights) if function.free else 0.0
@@ -164,6 +168,8 @@ def descend(problem: Problem, units: QuadraticUnits, neurons: Neurons, tol: floa
         yield function.unpack(x)
         if found.nit < STEPS or gained <= tol * abs(value):
             break
+    if not finish:
+        return
     x = minimise(function, x, max_iter=20, max_products=PRODUCTS, tol=1e-10)
     yield function.unpack(x)
 

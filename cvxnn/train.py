@@ -215,8 +215,8 @@ def choose_solver(program: Program) -> Solver:
     """Return the solver that suits a program.
 
     A Lasso over explicit columns goes to Newton's method; programs without cones go to working sets while a
-    group is small enough for exact block steps, of more features to kernels where the loss has them; what else
-    is written out to the conic solver; others to the interior point while its system is small.
+    group is small enough for exact block steps, of more features to kernels where the loss has them; what
+    else is written out to the conic solver; others to the interior point while its system is small.
 
     Raises
     ------

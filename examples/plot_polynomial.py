@@ -30,7 +30,7 @@ print(f"{best.score(X[test], y[test]):.1%} of the other digits are right")
 
 # %% Descent on ``1/n sum 1/2 max(0, 1 - y f)^2 + alpha |a|_1``; after every step neurons are scaled back
 # to norm one.
-def descend(neurons: int, seed: int, epochs: int = 100, rate: float = 0.5) -> np.ndarray:
+def descend(neurons: int, seed: int, epochs: int = 100, rate: float = 0.2) -> np.ndarray:
     """Return the objective after every epoch."""
     rng = np.random.default_rng(seed)
     data, target = X[train], y[train]

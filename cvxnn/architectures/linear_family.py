@@ -8,6 +8,8 @@ Reference: Srebro, Rennie and Jaakkola, NIPS 2004; Boyd and Vandenberghe, sectio
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..arrangement import Arrangement, pack

@@ -45,6 +45,8 @@ IDLE = 4
 UNIT = 1e-9
 #: Error of the envelope of a loss with kinks, as a share of the objective.
 SMOOTHING = 1e-2
+#: Gap above which a descent need not be finished, and the decrease that then is enough.
+FAR = 1e-2
 #: How exactly an envelope is minimised before the next, as a share of the gap.
 INNER = 0.3
 
@@ -214,12 +216,11 @@ class _Run:
         self.network = family.nothing(problem)
         self.least = problem.null_value()
 
-    def see(self, neurons: Neurons) -> float:
-        """Keep the network of neurons if it is the best so far; return its value."""
+    def see(self, neurons: Neurons, slack: float = 0.0) -> None:
+        """Keep the network of neurons if it is the best so far, or within a relative slack of it."""
         network, value = self.family.finished(self.problem, self.units, neurons)
-        if value <= self.least or self.network.width == 0:
-            self.network, self.least = network, min(value, self.least)
-        return value
+        if value <= self.least + slack * abs(self.least):
+            self.network, self.least = network, value
 
     def line(self, Z: np.ndarray | None = None) -> Progress:
         width = self.network.width
@@ -247,12 +248,15 @@ class _Run:
             neurons = insertion(target, units, self.neurons, quoted)
             if not len(neurons):
                 break
-            for moved in descend(target, units, neurons, effort.tol):
+            # far from the end the next neurons matter more than the last digits of these
+            far = self.gap > FAR and target is problem
+            for moved in descend(target, units, neurons, effort.tol if not far else FAR, not far):
                 self.see(moved)
                 self.neurons = moved
                 yield self.line()
             self.neurons = units.reduce(self.neurons)
-            self.see(self.neurons)
+            # fewer neurons are better even if rounding says they are not
+            self.see(self.neurons, 1e-13)
             self.Z = target.residual(units.predict(self.neurons))
         return self.network
 
