@@ -152,11 +152,7 @@ class LayerwiseConvClassifier(ClassifierMixin, BaseEstimator):
         """
         self._check()
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32, np.uint8])
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError("y has one class only: pass samples of two or more")
-        Y = 2.0 * np.eye(len(self.classes_))[codes] - 1.0
+        Y = self._coded(y)
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
         self.stages_, self.scores_ = [], []
         shape = image_shape(self.input_shape)
@@ -177,6 +173,14 @@ class LayerwiseConvClassifier(ClassifierMixin, BaseEstimator):
                 hidden, scale = _of_unit_size(hidden, maps, self._patch(shape, k + 1))
                 frozen, maps = (*frozen, hidden), maps * scale.astype(maps.dtype)
         return self
+
+    def _coded(self, y: np.ndarray) -> np.ndarray:
+        """Targets -1 and +1 for every class, (n, classes)."""
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError("y has one class only: pass samples of two or more")
+        return 2.0 * np.eye(len(self.classes_))[codes] - 1.0
 
     def _patch(self, shape: tuple[int, int, int], stage: int) -> int:
         """The length of the patches that a stage makes of maps of some shape."""
