@@ -127,9 +127,9 @@ space-to-depth before stages {down}.
 
 {table(head, lines)}
 
-Test accuracy is highest after stage {best} of {len(tests)}; the last stage has {100 * last["train"]:.0f} % of
-the training images right. Where later stages lose test accuracy they fit images that the filters in front
-of them were trained on: they need more images than this run had.
+Test accuracy is highest after stage {best} of {len(tests)}; the last stage has
+{100 * last["train"]:.0f} % of the training images right. A stage that loses test accuracy while it gains on
+training images overfits; a likely reason, not tested here, is that its maps were trained on so few images.
 
 Each stage is the optimum of a convex program given the stages before it; the certified gap is that of the
 stage, never of the deep network. Its penalty is the square `alpha/2 sum_p ||Z_p||_F^2` of the published
