@@ -115,14 +115,21 @@ def report(found: dict[str, Any]) -> str:
         ]
         for k, stage in enumerate(found["found"])
     ]
+    tests = [stage["test"] for stage in found["found"]]
+    last, best = found["found"][-1], tests.index(max(tests)) + 1
     down, cpu = ", ".join(str(k + 1) for k in found["down"]), found["machine"]["cpu"]
     return f"""# CIFAR-10, stage by stage
 
 {found["train"]:,} of 50,000 training images and {found["test"]:,} of 10,000 test images, the first of every
-class, JPEG copies of the originals, no augmentation. Every stage: {found["gates"]} random gates of 3 x 3, {found["filters"]} filter of each passed on, average pooling to 2 x 2, alpha
-{found["alpha"]:g}; space-to-depth before stages {down}.
+class, JPEG copies of the originals, no augmentation. Every stage: {found["gates"]} random gates of 3 x 3,
+{found["filters"]} filters of each passed on, average pooling to 2 x 2, alpha {found["alpha"]:g};
+space-to-depth before stages {down}.
 
 {table(head, lines)}
+
+Test accuracy is highest after stage {best} of {len(tests)}; the last stage has
+{100 * last["train"]:.0f} % of the training images right. A stage that loses test accuracy while it gains on
+training images overfits; a likely reason, not tested here, is that its maps were trained on so few images.
 
 Each stage is the optimum of a convex program given the stages before it; the certified gap is that of the
 stage, never of the deep network. Its penalty is the square `alpha/2 sum_p ||Z_p||_F^2` of the published
@@ -152,12 +159,12 @@ def run(chosen: Any = None, **sizes: Any) -> None:
 
 #: What the report was made with.
 SIZES = {
-    "train": 2000,
-    "test": 500,
-    "stages": 4,
+    "train": 3000,
+    "test": 1000,
+    "stages": 3,
     "gates": 12,
-    "filters": 1,
-    "alpha": 0.01,
+    "filters": 2,
+    "alpha": 5e-4,
     "down": (1, 2),
     "seed": 0,
 }

@@ -2,8 +2,9 @@ r"""Layer-wise convolutional networks for images: greedy stages, each the optimu
 
 Stage j draws random convolutional gates for its maps, solves its program (:mod:`cvxnn.conv_stage`: gated
 convolution, average pooling, linear layer, squared error to -1 and +1) to its optimum, and certifies it.
-The leading filters of every gate, scaled to outputs of unit mean square, make the maps of the next stage,
-before some stages with half the resolution by space-to-depth. Everything works from chunks of samples.
+The leading filters of every gate, scaled so that patches have a mean square norm of one, make the maps of
+the next stage, with the maps of this one if asked for, before some stages with half the resolution by
+space-to-depth. Everything works from chunks of samples.
 
 **Certificates are per stage**: no weights for the same gates on the same frozen layers are better. Nothing
 is claimed about the deep network, nor about other gates.
@@ -34,10 +35,11 @@ from .conv_stage import (
     solve,
     space_to_depth,
     stage_network,
+    with_pixels,
 )
 from .frozen_layers import depth, features
 from .network import Affine, Conv, GatedConv, Layer, Network
-from .parameters import check_alpha
+from .parameters import check_alpha, check_switch
 from .patches import Windows, image_shape, pair
 
 
@@ -67,6 +69,8 @@ class LayerwiseConvClassifier(ClassifierMixin, BaseEstimator):
         Cells of the average pooling along each axis, in front of the linear layer.
     down : tuple of int, default=(1, 2)
         Stages, counted from 0, that see their maps at half the resolution, by space-to-depth.
+    skip : bool, default=False
+        Whether the next stage also sees the maps that the stage saw.
     precision : {"float32", "float64"}, default="float32"
         Of the products that the linear systems add up, and of maps in memory. Certificates are computed in
         float64 from the images themselves in any case.
@@ -109,6 +113,7 @@ class LayerwiseConvClassifier(ClassifierMixin, BaseEstimator):
         kernel: Any = 3,
         grid: int = 2,
         down: tuple[int, ...] = (1, 2),
+        skip: bool = False,
         precision: str = "float32",
         random_state: Any = 0,
         verbose: int | bool = 0,
@@ -121,6 +126,7 @@ class LayerwiseConvClassifier(ClassifierMixin, BaseEstimator):
         self.kernel = kernel
         self.grid = grid
         self.down = down
+        self.skip = skip
         self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
@@ -146,15 +152,11 @@ class LayerwiseConvClassifier(ClassifierMixin, BaseEstimator):
         """
         self._check()
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32, np.uint8])
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError("y has one class only: pass samples of two or more")
-        Y = 2.0 * np.eye(len(self.classes_))[codes] - 1.0
+        Y = self._coded(y)
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
         self.stages_, self.scores_ = [], []
         shape = image_shape(self.input_shape)
-        first = _standardised(X, shape)
+        first = _standardised(X, shape, self._patch(shape, 0))
         frozen: tuple[Layer, ...] = (first,)
         maps = _made((first,), X, np.dtype(self.precision))
         for k in range(self.stages):
@@ -165,11 +167,25 @@ class LayerwiseConvClassifier(ClassifierMixin, BaseEstimator):
             pooled, Z = self._train(X, maps, shape, Y, frozen, rng)
             if k + 1 < self.stages:
                 hidden = leading_filters(pooled, Z, self.filters)
+                hidden = with_pixels(hidden) if self.skip else hidden
                 maps = _made((hidden,), maps, maps.dtype)
-                hidden, scale = _of_unit_size(hidden, maps)
-                maps *= maps.dtype.type(scale)
-                frozen, shape = (*frozen, hidden), (*pooled.windows.out, hidden.weight.shape[1])
+                shape = (*pooled.windows.out, hidden.weight.shape[1])
+                hidden, scale = _of_unit_size(hidden, maps, self._patch(shape, k + 1))
+                frozen, maps = (*frozen, hidden), maps * scale.astype(maps.dtype)
         return self
+
+    def _coded(self, y: np.ndarray) -> np.ndarray:
+        """Targets -1 and +1 for every class, (n, classes)."""
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError("y has one class only: pass samples of two or more")
+        return 2.0 * np.eye(len(self.classes_))[codes] - 1.0
+
+    def _patch(self, shape: tuple[int, int, int], stage: int) -> int:
+        """The length of the patches that a stage makes of maps of some shape."""
+        rows, columns = pair("kernel", self.kernel)
+        return rows * columns * shape[2] * (4 if stage in self.down else 1)
 
     def _train(
         self,
@@ -208,6 +224,7 @@ class LayerwiseConvClassifier(ClassifierMixin, BaseEstimator):
             value = getattr(self, name)
             if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name}={value!r}: pass an integer of at least 1")
+        check_switch("skip", self.skip)
         if self.precision not in ("float32", "float64"):
             raise ValueError(f"precision={self.precision!r} is unknown: pass 'float32' or 'float64'")
         down = tuple(self.down) if isinstance(self.down, tuple | list | set | range) else None
@@ -233,14 +250,14 @@ class LayerwiseConvClassifier(ClassifierMixin, BaseEstimator):
             yield self.classes_[np.argmax(_outputs(stage.network, images), axis=1)]
 
 
-def _standardised(X: np.ndarray, shape: tuple[int, int, int]) -> Conv:
-    """The layer that gives every channel mean zero and variance one over the training images."""
+def _standardised(X: np.ndarray, shape: tuple[int, int, int], patch: int) -> Conv:
+    """The layer that gives every channel mean zero and variance 1 / patch over the training images."""
     windows = Windows(shape, (1, 1))
     windows.check(X)
     pixels = X.reshape(-1, shape[2])
     mean = pixels.mean(axis=0, dtype=np.float64)
     spread = pixels.std(axis=0, dtype=np.float64)
-    spread = np.where(spread > 0.0, spread, 1.0)
+    spread = np.where(spread > 0.0, spread, 1.0) * np.sqrt(patch)
     return Conv(np.diag(1.0 / spread), -mean / spread, windows.to_array())
 
 
@@ -268,11 +285,11 @@ def _made(layers: tuple[Layer, ...], X: np.ndarray, dtype: np.dtype[Any]) -> np.
     return np.concatenate([features(light, part.astype(dtype)).astype(dtype) for part in parts])
 
 
-def _of_unit_size(hidden: GatedConv, maps: np.ndarray) -> tuple[GatedConv, np.ndarray]:
-    """The layer with filters of unit mean square on its maps, and the scale of every entry of a map."""
+def _of_unit_size(hidden: GatedConv, maps: np.ndarray, patch: int) -> tuple[GatedConv, np.ndarray]:
+    """The layer with filters of mean square 1 / patch on its maps, and the scale of each entry of a map."""
     filters = hidden.weight.shape[1]
     square = np.mean(np.square(maps, dtype=np.float64), axis=0).reshape(-1, filters).mean(axis=0)
-    scale = 1.0 / np.sqrt(np.where(square > 0.0, square, 1.0))
+    scale = 1.0 / np.sqrt(np.where(square > 0.0, square, 1.0) * patch)
     return replace(hidden, weight=hidden.weight * scale), np.tile(scale, maps.shape[1] // filters)
 
 

@@ -43,7 +43,7 @@ from .patches import Windows
 #: Numbers that a chunk of samples may unfold into, and a block of features may hold.
 CHUNK, BLOCK = 1 << 25, 1 << 28
 #: Patches and samples that gates are drawn from, and how far directions of little variance are stretched.
-PATCHES, SAMPLES, STRETCH = 20_000, 400, 0.05
+PATCHES, SAMPLES, STRETCH = 20_000, 400, 1.0
 
 #: What makes the maps of some samples: a slice to an array (n, h * w * c).
 Maps = Callable[[slice], np.ndarray]
@@ -278,9 +278,29 @@ def leading_filters(pooled: PooledPatches, Z: np.ndarray, count: int) -> GatedCo
     """Return the hidden layer of the leading filters of every gate, of norm one."""
     U = _filters(Z)[0]
     count = min(count, U.shape[2])
-    weight = U[:, :, :count].transpose(1, 0, 2).reshape(pooled.windows.patch, -1)
+    weight = np.ascontiguousarray(U[:, :, :count].transpose(1, 0, 2)).reshape(pooled.windows.patch, -1)
     gates, bias = np.repeat(pooled.gates, count, axis=1), np.repeat(pooled.gate_bias, count)
     return GatedConv(gates, bias, weight, np.zeros(weight.shape[1]), pooled.windows.to_array())
+
+
+def with_pixels(hidden: GatedConv) -> GatedConv:
+    """Return a hidden layer that also passes on the channels it sees, in front of its filters.
+
+    A filter of one entry behind a gate of zeros, which is open for every patch, is a channel of the pixel
+    in the middle of the window.
+    """
+    windows = hidden.windows
+    channels = windows.shape[2]
+    middle = (windows.kernel[0] // 2 * windows.kernel[1] + windows.kernel[1] // 2) * channels
+    pixels = np.eye(windows.patch)[:, middle : middle + channels]
+    none = np.zeros(channels)
+    return GatedConv(
+        np.hstack([np.zeros_like(pixels), hidden.gates]),
+        np.concatenate([none, hidden.gate_bias]),
+        np.hstack([pixels, hidden.weight]),
+        np.concatenate([none, hidden.bias]),
+        hidden.geometry,
+    )
 
 
 def stage_network(

@@ -165,16 +165,7 @@ def copied_by_units(top: Network, sizes: np.ndarray, coupling: str = "joint") ->
     assert isinstance(first, Affine | Gated) and isinstance(last, Affine)
     A = sizes[:, None] * last.weight
     if isinstance(first, Gated):
-        if coupling == "separate":
-            size = np.linalg.norm(A, axis=0)
-            left, right = A / np.where(size > 0.0, size, 1.0), np.eye(A.shape[1])
-        else:
-            left, size, right = np.linalg.svd(A, full_matrices=False)
-        kept = size > 1e-14 * np.max(size, initial=0.0)
-        root = np.sqrt(size[kept])
-        W, V = left[:, kept] * root, root[:, None] * right[kept]
-        none = np.zeros(W.shape[1])
-        return Network((Gated(np.zeros_like(W), none, W, none), Affine(V, last.bias)))
+        return _behind_an_open_gate(A, last.bias, coupling)
     if not isinstance(top.layers[1], ReLU | Absolute):
         return None
     if A.shape[1] == 1:
@@ -186,6 +177,20 @@ def copied_by_units(top: Network, sizes: np.ndarray, coupling: str = "joint") ->
     kept = (np.linalg.norm(W, axis=0) > 0.0) & (root > 0.0)
     W, V = W[:, kept] * root[kept], V[kept] / root[kept, None]
     return Network((Affine(W, np.zeros(W.shape[1])), top.layers[1], Affine(V, last.bias)))
+
+
+def _behind_an_open_gate(A: np.ndarray, bias: np.ndarray, coupling: str) -> Network:
+    """The network ``h -> h'A + bias`` of least cost whose gates are open for every sample."""
+    if coupling == "separate":
+        size = np.linalg.norm(A, axis=0)
+        left, right = A / np.where(size > 0.0, size, 1.0), np.eye(A.shape[1])
+    else:
+        left, size, right = np.linalg.svd(A, full_matrices=False)
+    kept = size > 1e-14 * np.max(size, initial=0.0)
+    root = np.sqrt(size[kept])
+    W, V = left[:, kept] * root, root[:, None] * right[kept]
+    none = np.zeros(W.shape[1])
+    return Network((Gated(np.zeros_like(W), none, W, none), Affine(V, bias)))
 
 
 class FrozenOracle(Oracle):

@@ -37,7 +37,7 @@ for stage in dense.stages_:
 # %%
 # Three convolutional stages: 3 x 3 gated convolution, average pooling, linear layer. Their programs have a
 # plain squared penalty, so their objectives are not to be compared with those above.
-conv = LayerwiseConvClassifier(1e-2, input_shape=(8, 8), stages=3, gates=8, down=(2,)).fit(X_train, y_train)
+conv = LayerwiseConvClassifier(1e-3, input_shape=(8, 8), stages=3, gates=8, down=(2,)).fit(X_train, y_train)
 for stage in conv.stages_:
     print(stage.certificate)
 

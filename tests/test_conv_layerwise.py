@@ -8,7 +8,16 @@ from scipy.optimize import minimize
 from sklearn.datasets import load_digits
 
 from cvxnn import LayerwiseConvClassifier, Network
-from cvxnn.conv_stage import PooledPatches, judge_stage, solve, space_to_depth, stage_network
+from cvxnn.conv_stage import (
+    PooledPatches,
+    judge_stage,
+    leading_filters,
+    solve,
+    space_to_depth,
+    stage_network,
+    with_pixels,
+)
+from cvxnn.frozen_layers import features
 from cvxnn.patches import Windows
 
 
@@ -123,10 +132,19 @@ def test_space_to_depth_moves_blocks_into_channels():
         space_to_depth((5, 4, 1))
 
 
+def test_skip_passes_the_maps_on():
+    pooled, maps, Y = stage()
+    hidden = leading_filters(pooled, solve(pooled, lambda part: maps[part], Y, 0.5), 2)
+    assert np.linalg.norm(hidden.weight, axis=0) == pytest.approx(np.ones(6))
+    wide = with_pixels(hidden)(maps).reshape(len(Y), 16, 8)
+    assert np.array_equal(wide[:, :, :2].reshape(len(Y), -1), maps)
+    assert wide[:, :, 2:].reshape(len(Y), -1) == pytest.approx(hidden(maps), abs=1e-12)
+
+
 @pytest.fixture(scope="module")
 def fitted():
     X, y = load_digits(return_X_y=True)
-    clf = LayerwiseConvClassifier(1e-2, input_shape=(8, 8), stages=3, gates=6, down=(1,))
+    clf = LayerwiseConvClassifier(1e-3, input_shape=(8, 8), stages=3, gates=6, down=(1,))
     return clf.fit(X[:300], y[:300]), X, y
 
 
@@ -166,14 +184,23 @@ def test_the_certified_objective_is_the_networks_own(fitted):
     assert done.certificate.objective == pytest.approx(value, rel=1e-9)
 
 
+def test_patches_have_unit_norm_at_every_stage(fitted):
+    clf, X, _ = fitted
+    for done in clf.stages_:
+        *frozen, hidden, _, _ = done.network.layers
+        P = hidden.windows.patches(features(tuple(frozen), X[:300]))
+        inner = P[:, hidden.windows.index().min(axis=1) >= 0]  # windows without padding
+        assert 0.3 < np.mean(np.sum(inner**2, axis=2)) < 3.0
+
+
 def test_precision_and_seeds(fitted):
     clf, X, y = fitted
-    again = LayerwiseConvClassifier(1e-2, input_shape=(8, 8), stages=3, gates=6, down=(1,)).fit(
+    again = LayerwiseConvClassifier(1e-3, input_shape=(8, 8), stages=3, gates=6, down=(1,)).fit(
         X[:300], y[:300]
     )
     assert again.certificate_ == clf.certificate_
     exact = LayerwiseConvClassifier(
-        1e-2, input_shape=(8, 8), stages=1, gates=6, precision="float64", random_state=1
+        1e-3, input_shape=(8, 8), stages=1, gates=6, precision="float64", random_state=1
     )
     exact.fit(X[:300], y[:300])
     assert exact.certificate_.gap <= 1e-9
@@ -186,6 +213,7 @@ def test_precision_and_seeds(fitted):
         ({"alpha": 0.0}, "alpha"),
         ({"stages": 0}, "stages=0"),
         ({"gates": True}, "gates=True"),
+        ({"skip": "yes"}, "True or False"),
         ({"grid": 3}, "grid=3 does not divide"),
         ({"precision": "half"}, "'float32' or 'float64'"),
         ({"down": 1}, "pass a tuple"),

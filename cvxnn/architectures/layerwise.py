@@ -211,7 +211,7 @@ class Stages:
                 break
             certificate = self._judged(at, network, oracle, effort, left)
             effort.stages.append(Stage(network, certificate))
-            before = certificate.objective * problem.total_weight
+            before = certificate.objective * problem.total_weight * (1.0 + 1e-12)
             at, copy = at._next(network)
             at = at._with_gates(self.family(), problem, arrangement, effort.random_state)
         return network
@@ -258,14 +258,12 @@ class Stages:
                 request = training.send(answer)
                 network = None if request.network is None else self._deep(request.network)
                 best = network or best
-                if network is not None and self._value(oracle.problem, network) <= before * (1.0 + 1e-12):
+                better = network is not None and self._value(oracle.problem, network) <= before
+                if better:
                     effort.oracle, effort.history = oracle, part.history
-                    request = replace(request, network=network)
                 elif isinstance(request, Progress) and np.isfinite(before):
-                    request = replace(request, objective=before, network=None)
-                else:
-                    request = replace(request, network=None)
-                answer = yield request
+                    request = replace(request, objective=before)
+                answer = yield replace(request, network=network if better else None)
                 if best is not None and left > 1 and time.perf_counter() > deadline:
                     network = best
                     break
@@ -274,11 +272,9 @@ class Stages:
         finally:
             training.close()
         effort.oracle, effort.history = oracle, part.history
-        if copy is not None:
-            start = self._deep(copy)
-            if self._value(oracle.problem, start) < self._value(oracle.problem, network):
-                return start
-        return network
+        start = network if copy is None else self._deep(copy)
+        worse = self._value(oracle.problem, start) < self._value(oracle.problem, network)
+        return start if worse else network
 
     def _value(self, problem: Problem, network: Network) -> float:
         return problem.value(network(problem.X), self.cost(network))
