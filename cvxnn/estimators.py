@@ -45,8 +45,8 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
         Strength of the weight decay, > 0, at the scale of scikit-learn's Lasso.
     architecture : str or Architecture, default="relu"
         The family of networks: "relu", "leaky_relu", "absolute" (the absolute value), "threshold" (a step
-        at zero), "linear", "gated_relu", "batchnorm", "cnn", "polynomial" and others: all names
-        are in ``cvxnn.architectures.ARCHITECTURES``, those with several outputs in ``VECTOR_ARCHITECTURES``.
+        at zero), "linear", "gated_relu", "batchnorm", "cnn", "polynomial" and others: the
+        names are in ``cvxnn.architectures.ARCHITECTURES``, of several outputs in ``VECTOR_ARCHITECTURES``.
         With an object, `patterns` and `hidden_bias` are the object's: ``LeakyReLU(slope=0.2)`` of
         :mod:`cvxnn.architectures.leaky_relu`, say. "layerwise" is a deep network of these, certified stage
         by stage and not as a whole, see :mod:`cvxnn.architectures.layerwise`.
@@ -200,8 +200,8 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
         Strength of the weight decay, > 0, at the scale of scikit-learn's Lasso.
     architecture : str or Architecture, default="relu"
         The family of networks: "relu", "leaky_relu", "absolute" (the absolute value), "threshold" (a step
-        at zero), "linear", "gated_relu", "batchnorm", "cnn", "polynomial" and others: all names
-        are in ``cvxnn.architectures.ARCHITECTURES``, those with several outputs in ``VECTOR_ARCHITECTURES``.
+        at zero), "linear", "gated_relu", "batchnorm", "cnn", "polynomial" and others: the
+        names are in ``cvxnn.architectures.ARCHITECTURES``, of several outputs in ``VECTOR_ARCHITECTURES``.
         With an object, `patterns` and `hidden_bias` are the object's: ``LeakyReLU(slope=0.2)`` of
         :mod:`cvxnn.architectures.leaky_relu`, say. "layerwise" is a deep network of these, certified stage
         by stage and not as a whole, see :mod:`cvxnn.architectures.layerwise`.

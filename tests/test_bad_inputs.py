@@ -71,7 +71,7 @@ BAD = {
     "nan in y": (fit(X, np.where(y > 0.5, np.nan, y)), ValueError, "NaN"),
     "inf in y": (fit(X, np.where(y > 0.5, np.inf, y)), ValueError, "infinity"),
     "X is one-dimensional": (fit(X[:, 0], y), ValueError, "Reshape your data"),
-    "X is three-dimensional": (fit(X[None], y), ValueError, "dim 3"),
+    "X is three-dimensional": (fit(X[:, None], y), ValueError, "reshape"),
     "lengths differ": (fit(X, y[:-1]), ValueError, "inconsistent numbers of samples"),
     "no samples": (fit(X[:0], y[:0]), ValueError, "0 sample"),
     "no features": (fit(X[:, :0], y), ValueError, "0 feature"),
