@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from cvxnn import ConvexNetClassifier, ConvexNetRegressor, Network, certify
-from cvxnn.audit import read_network
+from cvxnn.reading import read_network
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(14, 2))

@@ -37,7 +37,7 @@ FLOORS = [
     {"lifted_oracles"},
     {"architectures"},
     {"train"},
-    {"copositive", "low_rank", "margin", "optimal_set", "paths", "selection", "threshold"},
+    {"copositive", "low_rank", "margin", "optimal_set", "paths", "reading", "selection", "threshold"},
     {"estimator_base"},
     {"estimators"},
     {"audit", "conv_layerwise", "max_margin", "path_estimator", "selection_estimator", "tables"},
