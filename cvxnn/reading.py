@@ -1,8 +1,8 @@
 """Networks of other libraries in plain weights, with what their own training penalised.
 
 Read are estimators of this package, its networks, arrays, ``torch.nn.Sequential`` of linear layers with
-ReLUs (batch normalisation folded in), and scikit-learn's multi-layer perceptrons. Nothing is trained or judged
-here, see :mod:`cvxnn.audit`.
+ReLUs (batch normalisation folded in), and scikit-learn's multi-layer perceptrons. Nothing is trained or
+judged here, see :mod:`cvxnn.audit`.
 
 Reference: the documentation of scikit-learn (MLPClassifier) and of PyTorch (Linear, BatchNorm1d) for their
 conventions.
