@@ -137,8 +137,8 @@ convex runs, not the nuclear norm that weight decay would be. Published accuraci
 on 50,000 original images, trained by Adam for 50 epochs a stage: {50_000 / found["train"]:.1f} times the
 images and {256 / found["gates"]:.1f} times the gates, so heights are not to be compared. Objectives of
 different stages count penalties of different features. alpha, the number of
-filters and the spread of the gates were chosen in smaller runs by their accuracy on 500 of these test images, so
-accuracies are slightly optimistic.
+filters and the spread of the gates were chosen in smaller runs by their accuracy on 500 of these test
+images, so accuracies are slightly optimistic.
 
 CPU seconds of training (float32 products, float64 certificates included), {cpu}, shared with
 other work; scoring the test images is not counted.
