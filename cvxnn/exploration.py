@@ -116,7 +116,8 @@ class Exploration:
             if paid < IDLE and level == len(PATHS) - 1 and reach == hardest:
                 break
             before = self.least
-            if len(self.best.signs) > len(self.design.X):
+            # of a loss with kinks the neurons in excess are what carries its dual variable
+            if self.problem.loss.smooth and len(self.best.signs) > len(self.design.X):
                 self.best = thin(self.problem, self.design, self.best)
             rows = insert(self.smooth, self.design, self.best, found)
             yield from self._offer(rows)
