@@ -14,9 +14,9 @@ from cvxnn import ConvexNetRegressor
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(40, 2))
-teacher = np.maximum(X @ rng.normal(size=(2, 3)), 0.0) @ np.array([1.0, -1.5, 1.0])
-y = teacher + 0.1 * rng.normal(size=len(X))
-alpha = 0.01
+angle = np.arctan2(X[:, 1], X[:, 0])
+y = np.sign(np.sin(3 * angle))
+alpha = 0.001
 
 best = ConvexNetRegressor(alpha=alpha, hidden_bias=None, fit_intercept=False, tol=1e-8).fit(X, y)
 print(best.certificate_)
@@ -24,7 +24,7 @@ print(best.certificate_)
 
 # %%
 # Stochastic gradient descent on ``1/n sum 1/2 (f - y)^2 + alpha/2 (|W|^2 + |a|^2)``, ten samples a step.
-def descend(neurons: int, seed: int, epochs: int = 1500, rate: float = 0.05) -> np.ndarray:
+def descend(neurons: int, seed: int, epochs: int = 1500, rate: float = 0.02) -> np.ndarray:
     """Return the objective after every epoch."""
     rng = np.random.default_rng(seed)
     W = rng.normal(size=(2, neurons)) / np.sqrt(2)
@@ -44,14 +44,19 @@ def descend(neurons: int, seed: int, epochs: int = 1500, rate: float = 0.05) -> 
 
 
 # %%
-# The dashed line is the proven lower bound: nothing can be below, and some runs never come near it.
+# How far above the proven lower bound each run is, in per cent of the bound. Runs of few neurons end in
+# different local minima; many neurons help, and still take long. The convex program is at zero.
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+bound = best.certificate_.lower_bound
 for axis, neurons in zip(axes, (8, 50), strict=True):
     for seed in range(10):
-        axis.plot(descend(neurons, seed), color="tab:orange", alpha=0.6, linewidth=1)
-    axis.axhline(best.certificate_.objective, color="tab:blue", label="convex program: the optimum")
-    axis.axhline(best.certificate_.lower_bound, color="black", linestyle="--", label="proven lower bound")
-    axis.set(title=f"{neurons} neurons, ten runs", xlabel="epoch", yscale="log", xscale="log")
-axes[0].set_ylabel("objective per sample")
-axes[0].legend(frameon=False)
+        above = 100 * (descend(neurons, seed) / bound - 1)
+        axis.plot(np.arange(1, len(above) + 1), above, color="tab:orange", alpha=0.7, linewidth=1)
+        if seed == 0:
+            axis.lines[-1].set_label("stochastic gradient descent")
+    axis.axhline(0.0, color="tab:blue", label="convex program = proven lower bound")
+    axis.set(title=f"{neurons} neurons, ten runs", xlabel="epoch", xscale="log")
+    axis.set_ylim(-5, 70)
+axes[0].set_ylabel("objective above the bound (%)")
+axes[0].legend(frameon=False, loc="upper right")
 plt.show()

@@ -183,7 +183,7 @@ class GatedHidden(HiddenPenalty):
             return Arrangement.from_gates(X, gates)
         if isinstance(self.patterns, str) and self.patterns != "auto":
             raise ValueError(
-                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all', a number or an array, or 'wedge'"
+                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all', 'wedge', a number or an array"
             )
         number = self.auto_gates if self.patterns == "auto" else check_count(self.patterns)
         return Arrangement.sample(X, number, random_state=int(random_state.integers(2**31 - 1)))
