@@ -123,6 +123,8 @@ class Arrangement:
         samples permutes the bits of the patterns and changes nothing else.
         """
         X = _matrix(X)
+        if isinstance(random_state, np.random.Generator):
+            random_state = int(random_state.integers(2**31 - 1))
         rng = check_random_state(random_state)
         return cls.from_gates(X, _unit(rng.standard_normal((n_patterns, X.shape[1]))))
 

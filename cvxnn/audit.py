@@ -18,6 +18,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_X_y
 
 from .architectures import ARCHITECTURES, Architecture
@@ -152,7 +153,9 @@ def certify(
     problem = Problem.from_alpha(X, y, weights, chosen, alpha, free)
     judge_of = judge_of.on(problem)
     judge_of.cost(reading.network)  # refuses a network of another family before any work
-    arrangement = judge_of.arrange(problem, np.random.default_rng(random_state))
+    # drawn as the estimators draw it: the same number of patterns is then the same list
+    seed = int(check_random_state(random_state).randint(2**31 - 1))
+    arrangement = judge_of.arrange(problem, np.random.default_rng(seed))
     oracle = with_bound(judge_of.oracle(problem, arrangement), bound)
     trained = train(
         problem,
@@ -160,7 +163,7 @@ def certify(
         tol=tol,
         max_iter=max_iter,
         max_time=max_time,
-        random_state=random_state,
+        random_state=seed,
         bound_iter=0,
     )
     cap = float("inf") if max_time is None else max_time
@@ -183,11 +186,15 @@ def _family_of(reading: Reading, architecture: str | Architecture) -> str | Arch
         return reading.family
     # families of stages read the networks of all others, on top of frozen layers
     known = sorted(ARCHITECTURES.items(), key=lambda item: item[1].staged)
-    named = next((name for name, family in known if family.reads(reading.network)), "relu")
-    if named in {name for name, family in known if family.staged} and reading.family is None:
+    read = [name for name, family in known if family.reads(reading.network)]
+    named = read[0] if read else "relu"
+    staged = [name for name in read if ARCHITECTURES[name].staged]
+    whole = [name for name in read if name not in staged]
+    # plain weights do not tell what several hidden layers of ReLUs paid together
+    if reading.family is None and staged and (not whole or reading.hidden_bias == "free"):
         raise ValueError(
-            f"{reading.network!r} has several hidden layers: pass architecture='{named}' to judge its last "
-            "two layers, the others taken as they are"
+            f"{reading.network!r} has several hidden layers: pass architecture='{staged[0]}' to judge its "
+            "last two layers, the others taken as they are"
         )
     said = reading.family.name if isinstance(reading.family, Architecture) else reading.family
     return reading.family if named in ("relu", said) and reading.family is not None else named

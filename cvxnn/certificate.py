@@ -45,7 +45,7 @@ class Price:
     Parameters
     ----------
     value : float
-        At least ``M(Z)`` over everything the scope names.
+        At least ``M(Z)`` over everything the scope names; under ``patterns``, over the list only.
     scope : {"global", "bounded", "patterns"}
     found : float
         The price of the best neuron found: at most ``M(Z)``.
@@ -283,6 +283,11 @@ def judge_and_prove(
     # Z = 0 needs no margin: losses are at least their own minimum, here 0.
     bound = max(bound, problem.loss.dual(zero, problem.y, problem.weights))
     total = problem.total_weight
+    if best.scope == "patterns" and bound > objective + 1e-9 * abs(objective):
+        raise ValueError(
+            f"the network's objective {objective / total:.8g} is below {bound / total:.8g}, the least "
+            "with the listed patterns or gates: it has others; pass those it was trained with, or 'auto'"
+        )
     gap = relative_gap(objective, bound)
     certificate = Certificate(
         objective=objective / total,

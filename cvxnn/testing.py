@@ -223,7 +223,8 @@ def _check_oracle(
             "oracle",
             f"the best neuron found, {price.found:.10g}, is above the bound {price.value:.10g}",
         )
-        best = float(np.max(np.abs(H @ Z)))
+        worth = H @ Z
+        best = float(np.max(np.abs(worth) if architecture.signed else worth, initial=0.0))
         require(
             price.scope == "patterns" or best <= price.value * (1 + 1e-12),
             "oracle bounds every neuron",
@@ -254,7 +255,7 @@ def _check_certificate(
     require(again.lower_bound <= objective, "no certificate is wrong", "the judge's bound is too high")
     if certificate.scope != "patterns":
         U = rng.normal(size=(N_NEURONS, problem.X.shape[1] + 1))
-        rival = _rival(oracle.problem, family.unit_neurons(problem, arrangement, U))
+        rival = _rival(oracle.problem, family.unit_neurons(problem, arrangement, U), family.signed)
         for claim in (certificate, again):
             require(
                 claim.lower_bound * total <= rival,
@@ -264,7 +265,7 @@ def _check_certificate(
     return certificate
 
 
-def _rival(problem: Problem, H: np.ndarray, steps: int = 300) -> float:
+def _rival(problem: Problem, H: np.ndarray, signed: bool, steps: int = 300) -> float:
     """The objective of a good network on given unit neurons ``H`` (k, n): a lasso by proximal steps."""
     loss, y, s = problem.loss, problem.y, problem.weights
     curvature = loss.curvature if np.isfinite(loss.curvature) else 1e3
@@ -277,7 +278,7 @@ def _rival(problem: Problem, H: np.ndarray, steps: int = 300) -> float:
             f = f + loss.intercept(f, y, s)
         best = min(best, problem.value(f, float(np.sum(np.abs(a)))))
         a = a - step * (H @ loss.gradient(f, y, s))
-        a = np.sign(a) * np.maximum(np.abs(a) - step * problem.beta, 0.0)
+        a = np.sign(a) * np.maximum((np.abs(a) if signed else a) - step * problem.beta, 0.0)
     return best
 
 

@@ -194,8 +194,8 @@ def get_architecture(
     chosen = {name: value for name, value in given.items() if name in known}
     if not is_weight_decay(penalty) and "penalty" not in known:
         raise ValueError(f"{architecture!r} networks know weight decay only: pass penalty='l2'")
-    if "hidden_bias" not in known and hidden_bias != "penalized":
-        raise ValueError(f"{architecture!r} networks have no choice of hidden_bias: leave it 'penalized'")
+    if "hidden_bias" not in known and hidden_bias not in ("penalized", None):
+        raise ValueError(f"{architecture!r} networks have no choice of hidden_bias: leave it out")
     if "patterns" not in known and not (isinstance(patterns, str) and patterns == "auto"):
         raise ValueError(f"{architecture!r} networks have no choice of patterns: leave it 'auto'")
     if outputs > 1 and "coupling" in known:

@@ -183,3 +183,23 @@ def test_unknown_labels_are_refused():
         certify(classifier, X, np.where(LABELS == "yes", "yes", "maybe"), alpha=0.1)
     with pytest.raises(ValueError, match="3 classes"):
         certify((W1, B1, W2, B2), X, np.arange(14) % 3, alpha=0.1, loss="log_loss")
+
+
+def test_sampled_patterns_are_those_of_the_estimator():
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(30, 4))
+    y = np.abs(X[:, 0]) - X[:, 1]
+    model = ConvexNetRegressor(alpha=1e-3, patterns=5).fit(X, y)
+    judged = certify(model, X, y, alpha=1e-3, patterns=5)
+    assert judged.scope == "patterns"
+    assert judged.lower_bound == pytest.approx(model.certificate_.lower_bound, rel=1e-5)
+    # another list is no place to compare a network with that is better than all of its networks
+    worse = 0
+    for seed in range(1, 7):
+        try:
+            found = certify(model, X, y, alpha=1e-3, patterns=5, random_state=seed)
+            assert found.lower_bound <= found.objective * (1 + 1e-9)
+        except ValueError as error:
+            assert "it has others" in str(error)
+            worse += 1
+    assert worse > 0

@@ -20,7 +20,7 @@ from cvxnn.deep_oracles import DeepOracle
 from cvxnn.losses import get_loss
 from cvxnn.nested_cones import Nest, NestedCones
 from cvxnn.network import Affine, ReLU
-from cvxnn.operators import Features, Masked, Stacked
+from cvxnn.operators import Dense, Masked, Stacked
 from cvxnn.oracles import Design
 from cvxnn.penalties import GroupL2
 from cvxnn.planar import PlaneOracle
@@ -268,7 +268,7 @@ def test_operators():
     masks = rng.random((6, 7)) < 0.5
     single = Masked(rng.normal(size=(7, 3)), pack(masks), np.where(rng.random(6) < 0.5, 1.0, -1.0))
     check_operator(Stacked(single, 2))
-    check_operator(Features(rng.normal(size=(7, 4))))
+    check_operator(Dense(rng.normal(size=(7, 4))))
 
 
 def test_costs_are_those_of_the_best_scalings():

@@ -7,6 +7,10 @@ import sys
 import types
 from pathlib import Path
 
+from cvxnn import ConvexNetRegressor
+from cvxnn.architectures import ARCHITECTURES
+from cvxnn.train import get_architecture
+
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "adding_an_architecture.md"
 
 
@@ -19,3 +23,7 @@ def test_a_family_added_by_the_page(monkeypatch, capsys):
         exec(compile(block, PAGE.name, "exec"), page.__dict__)
     assert "no network with the same activation patterns can be below" in capsys.readouterr().out
     assert page.model.certificate_.gap < 1e-5 and page.model.network_.width > 5
+    monkeypatch.setitem(ARCHITECTURES, "random_features", page.RandomFeatures)
+    named = ConvexNetRegressor(alpha=0.1, architecture="random_features").fit(page.X, page.y)
+    assert named.certificate_.gap < 1e-5
+    assert get_architecture("random_features", None, "auto", options={"hidden": 7}).hidden == 7

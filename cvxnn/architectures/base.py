@@ -120,6 +120,8 @@ class Architecture(ABC):
     """A family of networks together with its convex form."""
 
     name: ClassVar[str]
+    #: Whether output weights have both signs; where they are nonnegative prices are ``max(0, Z'h)``.
+    signed: ClassVar[bool] = True
     #: Whether a neuron of unit cost changes its output by no more than its input changes.
     continuous: ClassVar[bool] = True
     #: Whether features may be rotated with the weights that see them; not where they have places.
@@ -200,7 +202,8 @@ class Architecture(ABC):
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
         """Return the outputs (k, n) of neurons of cost at most one with weights ``U`` (k, d + 1).
 
-        ``U`` is arbitrary; the architecture scales it. Used by the conformance tests.
+        ``U`` is arbitrary; the architecture scales it, and ignores the last column, the bias, where there
+        is none. Under scope ``patterns`` these may be listed neurons. Used by the conformance tests.
         """
 
     def extrapolate(
