@@ -76,8 +76,8 @@ class Stages:
     def reads(cls, network: Network) -> bool:
         """Whether a network is a two-layer one of some family on top of hidden layers."""
         tops = [family.reads for family in cls._families().values() if not family.staged]
-        found = next(filter(None, (split(network, reads) for reads in tops)), None)
-        return found is not None and bool(found[0])
+        # families of deep networks may read all of it, with nothing in front
+        return any(found is not None and bool(found[0]) for found in (split(network, r) for r in tops))
 
     @classmethod
     def _families(cls) -> dict[str, type[Architecture]]:
