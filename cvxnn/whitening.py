@@ -67,7 +67,7 @@ class Whitening:
         scale = np.where(varies, spread, 1.0)
         scaled = np.where(varies, centred / scale, 0.0)
         _, size, Vt = np.linalg.svd(np.sqrt(share)[:, None] * scaled, full_matrices=False)
-        # columns far from zero are rounded by more than their deviations are, and so is what is left of them
+        # columns far from zero are rounded by more than their deviations, and so is what is left of them
         reach = np.max(np.max(np.abs(X), axis=0) / scale, where=varies, initial=np.max(size, initial=0.0))
         rank = min(int(np.sum(size > max(X.shape) * np.finfo(float).eps * reach)), len(X) - 1)
         if rank == 0:
