@@ -68,8 +68,9 @@ class Whitening:
         scaled = np.where(varies, centred / scale, 0.0)
         _, size, Vt = np.linalg.svd(np.sqrt(share)[:, None] * scaled, full_matrices=False)
         # columns far from zero are rounded by more than their deviations, and so is what is left of them
-        reach = np.max(np.max(np.abs(X), axis=0) / scale, where=varies, initial=np.max(size, initial=0.0))
-        rank = min(int(np.sum(size > max(X.shape) * np.finfo(float).eps * reach)), len(X) - 1)
+        reach = np.max(np.max(np.abs(X), axis=0) / scale, where=varies, initial=0.0)
+        floor = max(max(X.shape) * np.max(size, initial=0.0), 4.0 * np.sqrt(X.shape[1]) * reach)
+        rank = min(int(np.sum(size > floor * np.finfo(float).eps)), len(X) - 1)
         if rank == 0:
             return cls(mean, np.zeros((X.shape[1], 1)), np.zeros((len(X), 1)), s)
         basis = Vt[:rank].T / size[:rank] * (varies / scale)[:, None]
