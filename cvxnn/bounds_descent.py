@@ -203,7 +203,8 @@ class _Lagrangian:
             return float(np.sum(over)), np.concatenate(head)
         pull = self.shift + self.sigma * float(np.sum(theta)) if self.balanced else 0.0
         value = float(force @ force) / (2.0 * self.rho) - self.loss_value(f) - float(f @ theta)
-        value += pull**2 / (2.0 * self.sigma) if self.balanced else 0.0
+        # a product overflows to infinity, from which a line search turns back; a power raises
+        value += pull * pull / (2.0 * self.sigma) if self.balanced else 0.0
         outer = pooled(self.rows.h * (force[0] * sides[0].w - force[1] * sides[1].w), self.pool) + pull
         return value, np.concatenate([*head, self.unit * bend * (f - outer)])
 

@@ -75,7 +75,7 @@ def check_layers(network: Network, depth: int, biased: bool, name: str) -> list[
     if any(np.any(layer.bias != 0) for layer in affine[1:-1]):
         raise ValueError(
             f"the network has biases beyond its first layer: {name} networks have none there, "
-            "pass layers whose bias is zero"
+            "pass layers whose bias is zero, or architecture='layerwise' to judge the last two layers"
         )
     if not biased and np.any(affine[0].bias != 0):
         raise ValueError("the network has hidden biases: pass hidden_bias='penalized', not None")

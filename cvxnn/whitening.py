@@ -9,7 +9,8 @@ mean ``m`` of t and ``||v||`` its standard deviation. Repeating a sample s_i tim
 s_i, gives the same mean and the same T; weights zero do not enter.
 
 Columns are divided by their standard deviations before the singular value decomposition, which changes
-neither Q's span nor anything else but rounding.
+neither Q's span nor anything else but rounding. Directions that vary by no more than the rounding of the
+data themselves, as those of equal sums do, are none: what a network made of them would be rounding, too.
 
 Reference: Ergen, Sahiner, Ozturkler, Pauly, Mardani and Pilanci, "Demystifying batch normalization in ReLU
 networks", ICLR 2022.
@@ -66,8 +67,10 @@ class Whitening:
         scale = np.where(varies, spread, 1.0)
         scaled = np.where(varies, centred / scale, 0.0)
         _, size, Vt = np.linalg.svd(np.sqrt(share)[:, None] * scaled, full_matrices=False)
-        floor = max(X.shape) * np.finfo(float).eps * np.max(size, initial=0.0)
-        rank = int(np.sum(size > floor))
+        # columns far from zero are rounded by more than their deviations, and so is what is left of them
+        reach = np.max(np.max(np.abs(X), axis=0) / scale, where=varies, initial=0.0)
+        floor = max(max(X.shape) * np.max(size, initial=0.0), 4.0 * np.sqrt(X.shape[1]) * reach)
+        rank = min(int(np.sum(size > floor * np.finfo(float).eps)), len(X) - 1)
         if rank == 0:
             return cls(mean, np.zeros((X.shape[1], 1)), np.zeros((len(X), 1)), s)
         basis = Vt[:rank].T / size[:rank] * (varies / scale)[:, None]

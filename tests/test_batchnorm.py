@@ -365,3 +365,23 @@ def test_what_cannot_be_done_says_what_to_pass():
         ConvexNetRegressor(0.05, architecture="batchnorm").fit(X, y).optimal_set(X, y)
     with pytest.raises(ValueError, match="no option"):
         get_architecture("batchnorm", "penalized", "auto", options={"slope": 0.1})
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+@pytest.mark.parametrize("bias", ["penalized", "free", None])
+def test_rounding_of_columns_far_from_zero_is_no_direction(where, bias):
+    """As many features as samples, and columns that say the same, both with large means."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(8, 1))
+    for X in (rng.normal(size=(3, 3)) + 100.0, np.hstack([x + 100.0, 3.0 * x - 7.0])):
+        problem = problem_of(X, rng.normal(size=len(X)), 0.011, intercept=True)
+        assert Whitening.of(problem).Q.shape[1] == (2 if len(X) == 3 else 1)
+        certificate = train(problem, BatchNorm(bias, where=where), tol=1e-6).certificate
+        assert certificate.scope == "global" and -1e-9 <= certificate.gap <= 1e-5
+
+
+def test_constant_that_fits_but_for_rounding():
+    for y in np.arange(1.0, 20.0):
+        problem = problem_of(np.ones((1, 2)), np.array([y]), 0.03, intercept=True, loss="poisson")
+        trained = train(problem, BatchNorm(where="after"))
+        assert trained.network.width == 0 and trained.certificate.objective < 1e-12

@@ -287,3 +287,13 @@ def test_command_line(tmp_path):
     assert network.n_features == 4
     judged = CliRunner().invoke(app, ["certify", str(out), str(table), "--target", "y"])
     assert judged.exit_code == 0, judged.output
+
+
+def test_bounds_with_free_biases_survive_an_overflow():
+    """The line search of a bound that keeps a sum at zero may go too far."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(10, 12)), rng.normal(size=10)
+    problem = Problem.from_alpha(X, y, None, get_loss("absolute_error"), 2e-3, True)
+    family = CNN(kernel=(1, 2), input_shape=(2, 3, 2), pooling="sum", hidden_bias="free")
+    certificate = train(problem, family, max_time=3.0).certificate
+    assert 0.0 < certificate.lower_bound <= certificate.objective

@@ -215,6 +215,28 @@ def test_estimators_say_what_is_certified(tmp_path):
     assert found.frozen == 1 and found.scope == "patterns" and found.gap < 1e-3
 
 
+@pytest.mark.parametrize("stage", ["cnn", "cnn_circular", "cnn_max"])
+def test_convolutions_are_no_stages(stage):
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="are no stages of a deep one"):
+        ConvexNetRegressor(alpha=0.05, architecture=Layerwise(stage=stage)).fit(
+            rng.normal(size=(8, 3)), rng.normal(size=8)
+        )
+
+
+def test_certify_two_stages_of_relus():
+    """Families of deep networks read these too, the whole of them."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(14, 4)), rng.normal(size=14)
+    model = ConvexNetRegressor(alpha=0.05, architecture="layerwise").fit(X, y)
+    for found in (
+        certify(model, X, y, alpha=0.05),
+        certify(model.network_, X, y, alpha=0.05, architecture="layerwise"),
+    ):
+        assert found.objective == pytest.approx(model.certificate_.objective, rel=1e-12)
+        assert found.frozen == 1 and found.lower_bound <= found.objective
+
+
 def test_certify_a_deep_network_of_somebody_else():
     X, y = load_diabetes(return_X_y=True)
     X, y = (X / X.std(axis=0))[:30, :2], (y[:30] - y.mean()) / y.std()

@@ -209,7 +209,7 @@ class BatchNorm(Whitened, Architecture):
             out = [row for value, row in found if value > problem.beta * (1.0 + 1e-9)]
             fresh = [row for row in out if row not in chosen][:ADDED]
             # nothing new and still a gap: the last program was not solved well, fewer cones are easier
-            if line.search_gap <= effort.tol or not (fresh or again):
+            if line.search_gap <= effort.tol or not (fresh or (again and chosen)):
                 break
             chosen, again = chosen + fresh, bool(fresh)
             weights, Z = solve_cones(problem, oracle.cones, chosen)

@@ -45,7 +45,7 @@ from ..patches import Windows, image_shape
 from ..pooled_oracles import PooledOracle
 from ..pricing import rectify
 from ..program import Problem
-from .base import with_constants
+from .base import Architecture, with_constants
 from .programs import AUTO_CELLS, GrownByPrograms
 
 
@@ -151,6 +151,8 @@ class CNNCircular(GrownByPrograms):
 
     input_shape: tuple[int, ...] | None = None
     patterns: str | int = "auto"
+
+    hidden_units = Architecture.hidden_units
 
     @property
     def leak(self) -> float:

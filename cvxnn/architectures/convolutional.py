@@ -17,7 +17,7 @@ from ..oracles import Design
 from ..patches import Windows, image_shape, pair, pooled
 from ..pricing import rectify
 from ..program import Problem
-from .base import check_hidden_bias, with_constants
+from .base import Architecture, check_hidden_bias, with_constants
 
 #: Size of a kernel along an axis where none is given, if the input has so many.
 KERNEL = 3
@@ -159,6 +159,8 @@ class SumPooled(Convolutional):
     """Convolution, ReLU, and the sum or mean of all positions: what both numbers of outputs share."""
 
     pooling: str
+    #: What is pooled over all positions has no places for another stage to see.
+    hidden_units = Architecture.hidden_units
 
     @classmethod
     def reads(cls, network: Network) -> bool:

@@ -107,7 +107,10 @@ class DeepReLU(Architecture):
     def _check(self) -> None:
         check_hidden_bias(self.hidden_bias)
         if self.hidden_bias == "free":
-            raise ValueError("deep networks have no free hidden bias: pass 'penalized' or None")
+            raise ValueError(
+                "deep networks have no free hidden bias: pass 'penalized' or None, or "
+                "architecture='layerwise' to judge the last two layers, the others taken as they are"
+            )
         if not isinstance(self.depth, int) or isinstance(self.depth, bool) or self.depth < 3:
             raise ValueError(f"depth={self.depth!r}: pass 3 or more; two layers are architecture='relu'")
         if self.depth > 3 and self.patterns != "auto":
