@@ -20,7 +20,7 @@ from cvxnn.deep_oracles import DeepOracle
 from cvxnn.losses import get_loss
 from cvxnn.nested_cones import Nest, NestedCones
 from cvxnn.network import Affine, ReLU
-from cvxnn.operators import Features, Masked, Stacked
+from cvxnn.operators import Dense, Masked, Stacked
 from cvxnn.oracles import Design
 from cvxnn.penalties import GroupL2
 from cvxnn.planar import PlaneOracle
@@ -268,7 +268,7 @@ def test_operators():
     masks = rng.random((6, 7)) < 0.5
     single = Masked(rng.normal(size=(7, 3)), pack(masks), np.where(rng.random(6) < 0.5, 1.0, -1.0))
     check_operator(Stacked(single, 2))
-    check_operator(Features(rng.normal(size=(7, 4))))
+    check_operator(Dense(rng.normal(size=(7, 4))))
 
 
 def test_costs_are_those_of_the_best_scalings():
@@ -701,3 +701,21 @@ def test_paths_and_thresholds():
         assert all(c.scope == "global" and c.gap <= 1e-5 for c in found.certificates)
         top, proven = alpha_max(X, y, architecture=architecture)
         assert proven == pytest.approx(top, rel=1e-6)
+
+
+def test_nothing_to_see():
+    """Zero data, and targets that are zero or one constant, have the empty network."""
+    X, y = np.random.default_rng(5).normal(size=(7, 2)), np.arange(7.0)
+    for architecture in (PathReLU(None), DeepReLU(None), DeepLinear(None)):
+        for data, targets in ((X, 0.0 * y), (X, 0.0 * y + 3.0), (0.0 * X, y)):
+            certificate = ConvexNetRegressor(0.1, architecture=architecture).fit(data, targets).certificate_
+            assert certificate.width == 0 and certificate.gap <= 1e-9
+
+
+def test_narrow_columns_do_not_come_and_go():
+    """A degenerate program, where columns at zero left and came back until patience ended."""
+    x = [-1.30315723, -1.30315723, 0.44637457, -0.53695324, 0.5811181, 0.3645724]
+    weights = [0.64587391, 0.74593268, 1.57561994, 0.77669489, 1.12482466, 1.96725324]
+    model = ConvexNetClassifier(0.002450365980513625, architecture=NarrowReLU(depth=4), loss="hinge")
+    model.fit(np.array(x)[:, None], [1, -1, -1, 1, 1, 1], sample_weight=weights)
+    assert model.certificate_.gap <= 1e-5
