@@ -719,3 +719,12 @@ def test_narrow_columns_do_not_come_and_go():
     model = ConvexNetClassifier(0.002450365980513625, architecture=NarrowReLU(depth=4), loss="hinge")
     model.fit(np.array(x)[:, None], [1, -1, -1, 1, 1, 1], sample_weight=weights)
     assert model.certificate_.gap <= 1e-5
+
+
+def test_small_units():
+    """The same problem in units of a millionth has the same optimum, also through the reference solver."""
+    rng = np.random.default_rng(5)
+    X, y = rng.normal(size=(7, 2)), rng.normal(size=7)
+    plain = ConvexNetRegressor(0.02, architecture=DeepReLU(None)).fit(X, y).certificate_
+    small = ConvexNetRegressor(0.02e-6, architecture=DeepReLU(None)).fit(1e-6 * X, y).certificate_
+    assert small.gap <= 1e-5 and small.objective == pytest.approx(plain.objective, rel=1e-6)
