@@ -209,7 +209,7 @@ def test_tangent_ridge_with_weights_targets_and_classes():
 
 
 def test_tangent_kernel_of_data_far_from_zero():
-    """Nearly parallel rows keep their digits, and where the kernel is lost to rounding the error says so."""
+    """Nearly parallel rows keep their digits, and a kernel lost to rounding is an error that says so."""
     X = np.random.default_rng(0).normal(size=(30, 1)) + 1000.0
     model = NTKRegressor(1e-8).fit(X, X[:, 0])
     assert model.score(X, X[:, 0]) > 0.99
