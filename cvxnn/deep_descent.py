@@ -169,6 +169,9 @@ def search_branch(design: np.ndarray, z: np.ndarray, layers: Stack, max_iter: in
     positive.
     """
     hidden = layers[:-1]
+    # of unit size, so that what is live does not depend on units; branches are worth the same to scale
+    design = design / max(float(np.max(np.abs(design), initial=0.0)), 1e-300)
+    z = z / max(float(np.max(np.abs(z), initial=0.0)), 1e-300)
 
     def objective(v: np.ndarray) -> tuple[float, np.ndarray]:
         stack_ = [*_unpack(v, hidden), layers[-1]]

@@ -237,9 +237,9 @@ def list_wedges(X: np.ndarray, rows: np.ndarray, limit: int) -> Wedges:
     parts, hidden, clear = [], 1e-15, True
     subsets = itertools.combinations(range(len(unit)), d - 1)
     while True:
-        chunk = np.array(list(itertools.islice(subsets, CHUNK)), dtype=np.int64).reshape(-1, d - 1)
-        if d == 1:
-            chunk = np.zeros((1, 0), dtype=np.int64)
+        some = list(itertools.islice(subsets, CHUNK))
+        # in one dimension there is one subset, the empty one
+        chunk = np.array(some, dtype=np.int64).reshape(len(some), d - 1)
         if not len(chunk):
             break
         V, error, kept, lost, sure = normals(unit, chunk)

@@ -20,7 +20,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.spatial.distance import cdist
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -48,10 +49,14 @@ def gated_ntk(X: np.ndarray, Y: np.ndarray | None = None) -> np.ndarray:
     array([0.5  , 0.   , 1.125])
     """
     Y = X if Y is None else Y
-    inner = X @ Y.T
-    size = np.outer(np.linalg.norm(X, axis=1), np.linalg.norm(Y, axis=1))
-    cosine = np.clip(inner / np.where(size > 0.0, size, 1.0), -1.0, 1.0)
-    return inner * (np.pi - np.arccos(cosine)) / (2.0 * np.pi)
+    ways = [A / np.where(size > 0.0, size, 1.0) for A in (X, Y) for size in [_lengths(A)]]
+    # the arc cosine of a small angle would have half of the digits
+    angle = 2.0 * np.arctan2(cdist(ways[0], ways[1]), cdist(ways[0], -ways[1]))
+    return (X @ Y.T) * (np.pi - angle) / (2.0 * np.pi)
+
+
+def _lengths(A: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(A, axis=1, keepdims=True)
 
 
 class _TangentRidge(BaseEstimator):
@@ -81,7 +86,13 @@ class _TangentRidge(BaseEstimator):
         data, targets, s = self._design(X[kept]), y[kept], s[kept]
         H = gated_ntk(data)
         H[np.diag_indices_from(H)] += float(self.alpha) * np.sum(s) / s
-        factor = cho_factor(H, lower=True)
+        try:
+            factor = cho_factor(H, lower=True)
+        except LinAlgError:
+            raise ValueError(
+                f"alpha={self.alpha!r} is lost in the rounding of the kernel, whose entries reach "
+                f"{np.max(np.abs(H)):.1e}: raise alpha, or standardise X"
+            ) from None
         a, c = cho_solve(factor, targets), np.zeros(targets.shape[1:])
         if self.fit_intercept:
             ones = cho_solve(factor, np.ones(len(s)))

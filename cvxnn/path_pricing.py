@@ -120,18 +120,19 @@ def _search(X: np.ndarray, Z: np.ndarray, width: int, own: np.ndarray | None) ->
         moved = own + 0.3 * np.sqrt(np.mean(own**2)) * rng.standard_normal(own.shape)
         start = np.concatenate([start, *([own, moved] * width)])
         t = np.concatenate([t, np.repeat(signs_of(width, width), 2 * len(own), axis=0)])
+    rows = X / float(np.max(np.abs(X)))  # what is live must not depend on units
     for side in (1.0, -1.0):
-        z = side * Z
+        z = side * Z / float(np.max(np.abs(Z)))
 
         def objective(v: np.ndarray, z: np.ndarray = z) -> tuple[float, np.ndarray]:
             U = v.reshape(start.shape)
-            T = np.einsum("kmd,nd->kmn", U, X)
+            T = np.einsum("kmd,nd->kmn", U, rows)
             h = np.einsum("km,kmn->kn", t, np.maximum(T, 0.0))
             value, square = np.maximum(h, 0.0) @ z, np.sum(U * U, axis=(1, 2))
             live = value > 1e-12
             inverse = np.where(live, 1.0 / np.where(live, value, 1.0), 0.0)
             pull = (h > 0) * z * inverse[:, None]
-            G = -np.einsum("kmn,nd->kmd", (t[:, :, None] * (T > 0)) * pull[:, None], X)
+            G = -np.einsum("kmn,nd->kmd", (t[:, :, None] * (T > 0)) * pull[:, None], rows)
             G += np.where(live, 1.0 / square, 0.0)[:, None, None] * U
             total = -float(np.sum(np.log(np.where(live, value, 1.0)))) + 50.0 * float(np.sum(~live))
             return total + 0.5 * float(np.sum(np.where(live, np.log(square), 0.0))), G.ravel()

@@ -701,3 +701,30 @@ def test_paths_and_thresholds():
         assert all(c.scope == "global" and c.gap <= 1e-5 for c in found.certificates)
         top, proven = alpha_max(X, y, architecture=architecture)
         assert proven == pytest.approx(top, rel=1e-6)
+
+
+def test_nothing_to_see():
+    """Zero data, and targets that are zero or one constant, have the empty network."""
+    X, y = np.random.default_rng(5).normal(size=(7, 2)), np.arange(7.0)
+    for architecture in (PathReLU(None), DeepReLU(None), DeepLinear(None)):
+        for data, targets in ((X, 0.0 * y), (X, 0.0 * y + 3.0), (0.0 * X, y)):
+            certificate = ConvexNetRegressor(0.1, architecture=architecture).fit(data, targets).certificate_
+            assert certificate.width == 0 and certificate.gap <= 1e-9
+
+
+def test_narrow_columns_do_not_come_and_go():
+    """A degenerate program, where columns at zero left and came back until patience ended."""
+    x = [-1.30315723, -1.30315723, 0.44637457, -0.53695324, 0.5811181, 0.3645724]
+    weights = [0.64587391, 0.74593268, 1.57561994, 0.77669489, 1.12482466, 1.96725324]
+    model = ConvexNetClassifier(0.002450365980513625, architecture=NarrowReLU(depth=4), loss="hinge")
+    model.fit(np.array(x)[:, None], [1, -1, -1, 1, 1, 1], sample_weight=weights)
+    assert model.certificate_.gap <= 1e-5
+
+
+def test_small_units():
+    """The same problem in units of a millionth has the same optimum, also through the reference solver."""
+    rng = np.random.default_rng(5)
+    X, y = rng.normal(size=(7, 2)), rng.normal(size=7)
+    plain = ConvexNetRegressor(0.02, architecture=DeepReLU(None)).fit(X, y).certificate_
+    small = ConvexNetRegressor(0.02e-6, architecture=DeepReLU(None)).fit(1e-6 * X, y).certificate_
+    assert small.gap <= 1e-5 and small.objective == pytest.approx(plain.objective, rel=1e-6)

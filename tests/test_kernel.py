@@ -206,3 +206,12 @@ def test_tangent_ridge_with_weights_targets_and_classes():
         NTKRegressor(alpha=0.0).fit(X, y)
     with pytest.raises(ValueError, match="one class"):
         NTKClassifier().fit(X, np.ones(20))
+
+
+def test_tangent_kernel_of_data_far_from_zero():
+    """Nearly parallel rows keep their digits, and a kernel lost to rounding is an error that says so."""
+    X = np.random.default_rng(0).normal(size=(30, 1)) + 1000.0
+    model = NTKRegressor(1e-8).fit(X, X[:, 0])
+    assert model.score(X, X[:, 0]) > 0.99
+    with pytest.raises(ValueError, match="raise alpha"):
+        NTKRegressor(1e-300).fit(1e6 * np.ones((3, 1)), np.arange(3.0))

@@ -247,3 +247,12 @@ def test_refusals():
         get_architecture("quantized", None, "auto", 2)
     with pytest.raises(ValueError, match="pass Affine, Product, Affine"):
         Quantized().cost(Network.two_layer(np.eye(2), np.zeros(2), np.ones(2)))
+
+
+def test_small_units_beside_a_constant():
+    """A ridge that measured all columns by the constant's buried those of small data."""
+    rng = np.random.default_rng(5)
+    X, y = rng.normal(size=(7, 2)), rng.normal(size=7)
+    model = ConvexNetRegressor(0.02e-12, architecture=Quantized(None)).fit(1e-6 * X, y)
+    assert model.certificate_.gap <= 1e-5
+    assert model.certificate_.objective == pytest.approx(0.11451191, rel=1e-6)

@@ -522,3 +522,12 @@ def test_neurons_of_the_l1_optimum_are_wedges():
     for kink in kinks:
         assert kink.determined and len(kink.samples) >= 1, str(kink)
         assert len(kink.samples) + len(kink.features) >= 2, str(kink)
+
+
+@pytest.mark.parametrize("patterns", ["auto", "all", 3])
+def test_wedges_of_one_direction(patterns):
+    """In one dimension the only wedge is the axis; one sample and rank one are that too."""
+    X, y = np.random.default_rng(0).normal(size=(6, 1)), np.arange(6.0)
+    for data, targets in ((X, y), (X * [1.0, 2.0], y), (X[:1], y[:1])):
+        estimator = ConvexNetRegressor(0.01, architecture="wedge", hidden_bias=None, patterns=patterns)
+        assert estimator.fit(data, targets).certificate_.gap <= 1e-5

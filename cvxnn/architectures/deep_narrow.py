@@ -281,7 +281,8 @@ class NarrowReLU(Architecture):
             if gap <= effort.tol or stale > 3:
                 break
             size = np.abs(np.asarray(solution.W)[:, 0])
-            kept = size > 1e-9 * float(np.max(size, initial=0.0))
+            # ramps that leave while nothing improves would come back
+            kept = (size > 1e-9 * float(np.max(size, initial=0.0))) | (stale > 0)
             new = oracle.intervals(Z, problem.beta * (1.0 + 1e-3 * effort.tol))
             starts = np.concatenate([ramps.starts[kept], new[0]])
             ends = np.concatenate([ramps.ends[kept], new[1]])

@@ -132,7 +132,7 @@ class PathReLU(Architecture):
         inner = (np.arange(1, second + 1)[:, None] >> np.arange(len(X)) & 1).astype(bool)
         neurons = [(mask, sign) for mask in masks for sign in (1.0, -1.0)]
         joint = list(combinations_with_replacement(range(len(neurons)), self.width))
-        first = np.array([neurons[j][0] for row in joint for j in row])
+        first = np.array([neurons[j][0] for row in joint for j in row], dtype=bool).reshape(-1, len(X))
         signs = np.array([neurons[j][1] for row in joint for j in row])
         count = 2 * len(inner)
         branch = np.arange(count * len(joint))
@@ -173,7 +173,8 @@ class PathReLU(Architecture):
 
     def _decoded(self, problem: Problem, nest: Nest, W: np.ndarray) -> Network:
         design, branches = self._design(problem), []
-        blocks, signs = W.reshape(len(W), self.width, -1), nest.signs.reshape(-1, self.width)
+        blocks = W.reshape(len(W), self.width, W.shape[1] // self.width)
+        signs = nest.signs.reshape(-1, self.width)
         for U, t, side in zip(blocks, signs, nest.sides, strict=True):
             root = np.sqrt(np.linalg.norm(U, axis=1))
             on = root > 0

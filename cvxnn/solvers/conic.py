@@ -26,6 +26,8 @@ from .base import Candidate, Solver
 MAX_ENTRIES = 20_000_000
 #: Relative violation of the constraint from which on the point is projected; the loop takes no larger ones.
 FEASIBLE = 1e-9
+#: Largest entry of the matrix below which it is scaled.
+SMALL = 0.125
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +109,12 @@ def _solve(program: Program) -> State:
     bend = np.zeros(k) if form.extra_quadratic is None else form.extra_quadratic
     P = sparse.diags(np.concatenate([form.quadratic, bend, np.zeros(int(sizes[2:].sum()))]))
     q = np.concatenate([form.linear, form.extra, np.zeros(groups * d + int(sizes[3]))])
-    q = np.concatenate([q, program.beta * np.tile(gauge.cost, groups)])
-    rows, right, cones = _fit_rows(program, sizes)
+    unit = _unit(program)
+    q = np.concatenate([q, program.beta / unit * np.tile(gauge.cost, groups)])
+    rows, right, cones = _fit_rows(program, sizes, unit)
     block = None if isinstance(program.constraint, Free) else program.constraint.matrix()
     if block is not None:
-        rows.append(_pad(sizes, {2: -block}))
+        rows.append(_pad(sizes, {2: -block / unit}))
         right.append(np.zeros(block.shape[0]))
         cones.append(clarabel.NonnegativeConeT(block.shape[0]))
     if len(form.h):
@@ -137,7 +140,7 @@ def _solve(program: Program) -> State:
     ).solve()
     x, z = np.array(result.x), np.array(result.z)
     ends = np.cumsum(sizes)
-    W = x[ends[1] : ends[2]].reshape(groups, d)
+    W = x[ends[1] : ends[2]].reshape(groups, d) / unit
     offset = float(x[ends[2]]) if program.intercept else 0.0
     if block is None:
         return State(W, offset, None, True, z[:n])
@@ -145,12 +148,18 @@ def _solve(program: Program) -> State:
     return State(W, offset, multipliers, True, z[:n])
 
 
-def _fit_rows(program: Program, sizes: np.ndarray) -> tuple[list[Any], list[Any], list[Any]]:
-    """``f - A(W) - c = 0``."""
+def _unit(program: Program) -> float:
+    """What small data are divided by, and weights multiplied: the solver takes small entries for zeros."""
+    largest = float(np.max(np.abs(program.operator.dense()), initial=0.0))
+    return float(2.0 ** np.ceil(np.log2(largest))) if 0.0 < largest < SMALL else 1.0
+
+
+def _fit_rows(program: Program, sizes: np.ndarray, unit: float) -> tuple[list[Any], list[Any], list[Any]]:
+    """``f - A(W) - c = 0``, the weights in multiples of a unit."""
     import clarabel
 
     n = int(sizes[0])
-    blocks = {0: sparse.identity(n), 2: -sparse.csc_matrix(program.operator.dense())}
+    blocks = {0: sparse.identity(n), 2: -sparse.csc_matrix(program.operator.dense()) / unit}
     if sizes[3]:
         blocks[3] = -np.ones((n, 1))
     return [_pad(sizes, blocks)], [np.zeros(n)], [clarabel.ZeroConeT(n)]
