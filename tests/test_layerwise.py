@@ -215,10 +215,10 @@ def test_estimators_say_what_is_certified(tmp_path):
     assert found.frozen == 1 and found.scope == "patterns" and found.gap < 1e-3
 
 
-@pytest.mark.parametrize("stage", ["cnn", "cnn_circular", "cnn_max"])
-def test_convolutions_are_no_stages(stage):
+@pytest.mark.parametrize("stage", ["cnn", "cnn_circular", "batchnorm", "wedge", "deep_relu"])
+def test_what_makes_no_features_is_no_stage(stage):
     rng = np.random.default_rng(0)
-    with pytest.raises(ValueError, match="are no stages of a deep one"):
+    with pytest.raises(ValueError, match="pass one of 'absolute'"):
         ConvexNetRegressor(alpha=0.05, architecture=Layerwise(stage=stage)).fit(
             rng.normal(size=(8, 3)), rng.normal(size=8)
         )

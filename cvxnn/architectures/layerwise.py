@@ -54,6 +54,12 @@ from .base import Architecture, Effort, Progress, Stage, Training, VectorArchite
 from .hidden import GatedHidden, positive
 
 
+def _stacks(kind: type[Architecture]) -> bool:
+    """Whether the hidden units of a family's networks may be the features of another stage."""
+    own = kind.hidden_units is not Architecture.hidden_units
+    return own and not (kind.staged or kind.folded)
+
+
 class Stages:
     """What layer-wise networks of one and of several outputs share."""
 
@@ -102,8 +108,8 @@ class Stages:
             )
         if not isinstance(self.skip, bool | np.bool_):
             raise ValueError(f"skip={self.skip!r} is no switch: pass True or False")
-        known = {name: kind for name, kind in self._families().items() if not kind.staged}
-        if isinstance(self.stage, Architecture) and not self.stage.staged:
+        known = {name: kind for name, kind in self._families().items() if _stacks(kind)}
+        if isinstance(self.stage, Architecture) and _stacks(type(self.stage)):
             return self.stage
         if not isinstance(self.stage, str) or self.stage not in known:
             names = ", ".join(map(repr, known))

@@ -89,6 +89,8 @@ class Wedge(ReLUHidden, Architecture):
     """
 
     name: ClassVar[str] = "wedge"
+    # their layers do not tell wedges from other neurons, as stages would have to
+    hidden_units = Architecture.hidden_units
 
     hidden_bias: str | None = "penalized"
     patterns: str | int = "auto"
