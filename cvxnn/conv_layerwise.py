@@ -90,10 +90,14 @@ class LayerwiseConvClassifier(ClassifierMixin, BaseEstimator):
     classes_ : ndarray of shape (classes,)
     n_features_in_ : int
 
-    Examples -------- >>> from sklearn.datasets import load_digits >>> from cvxnn import
-    LayerwiseConvClassifier >>> X, y = load_digits(return_X_y=True) >>> clf =
-    LayerwiseConvClassifier(input_shape=(8, 8), stages=2, gates=8, down=(1,)).fit(X[:500], y[:500]) >>>
-    [stage.certificate.gap < 1e-3 for stage in clf.stages_] [True, True]
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from cvxnn import LayerwiseConvClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> clf = LayerwiseConvClassifier(input_shape=(8, 8), stages=2, gates=8, down=(1,))
+    >>> [stage.certificate.gap < 1e-3 for stage in clf.fit(X[:500], y[:500]).stages_]
+    [True, True]
     """
 
     classes_: np.ndarray
