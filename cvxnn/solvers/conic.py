@@ -51,7 +51,8 @@ class Conic(Solver):
         if len(program.target.shape) == 2:
             return False, "is for one output"
         if program.penalty.epigraph(d) is None:
-            return False, f"no conic form of {type(program.penalty).__name__}"
+            kinks = "" if program.loss.smooth else "; pass a loss without kinks, such as 'squared_hinge'"
+            return False, f"no conic form of {type(program.penalty).__name__}{kinks}"
         if program.loss.conic(np.zeros(1), np.ones(1)) is None:
             return False, f"no conic form of the loss {program.loss.name}"
         if n * groups * d > MAX_ENTRIES:
