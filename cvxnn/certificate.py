@@ -80,6 +80,9 @@ class Oracle(ABC):
     #: Layers in front of the neurons that are priced, which all networks compared with share.
     frozen: int = 0
 
+    #: The operator of the program that it prices the groups of, where there is one.
+    operator: Any = None
+
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
 

@@ -177,8 +177,7 @@ class Architecture(ABC):
         Families whose one program has all their patterns need no training of their own: this solves it.
         """
         assert arrangement is not None
-        program = self.lift(problem, arrangement)
-        solution = yield Master(program, effort.tol, self.start(problem, arrangement, effort.start))
+        solution = yield self.master(problem, arrangement, oracle, effort)
         assert solution is not None
         network, Z = self.decode(problem, arrangement, solution), np.asarray(solution.Z)
         # the oracle's problem has the constants that free hidden biases bring
@@ -187,6 +186,14 @@ class Architecture(ABC):
         effort.history.append(Progress(value, gap, network.width, len(arrangement), network, Z))
         yield effort.history[-1]
         return network
+
+    def master(self, problem: Problem, arrangement: Arrangement, oracle: Oracle, effort: Effort) -> Master:
+        """Return the program that :meth:`train` solves, how well, and where to start."""
+        program = self.lift(problem, arrangement)
+        if oracle.operator is not None:
+            # the very same one: what solvers keep of an operator then serves all strengths of a path
+            program = replace(program, operator=oracle.operator)
+        return Master(program, effort.tol, self.start(problem, arrangement, effort.start))
 
     def start(self, problem: Problem, arrangement: Arrangement, network: Network | None) -> Any:
         """Return weights (groups, d) of :meth:`lift`'s program to start from, or None.

@@ -29,14 +29,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..arrangement import Arrangement
-from ..certificate import Oracle, Price, Scope, search_gap
+from ..certificate import Oracle, Price, Scope
 from ..network import Affine, Conv, GatedConv, Network, Pool
 from ..operators import Dense, Operator
 from ..patches import Windows, pair
 from ..penalties import NuclearNorm
-from ..program import Master, Problem, Program, Solution
+from ..program import Problem, Program, Solution
 from ..vector_operators import PerColumn
-from .base import Effort, Progress, Training
 from .convolutional import Convolutional
 
 #: Numbers of the features that are written out at most.
@@ -223,18 +222,3 @@ class Headed(Convolutional):
             V = np.cos((j + 1.0) * (1.0 + np.arange(features.shape[3] * outputs))).reshape(-1, outputs)
             out = np.einsum("ihp,h,po->io", features[:, j % len(arrangement)], u, V / np.linalg.norm(V))
             yield out[:, 0] if problem.y.ndim == 1 else out
-
-    def train(
-        self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
-    ) -> Training:
-        assert arrangement is not None and isinstance(oracle, SpectralOracle)
-        program = replace(self.lift(problem, arrangement), operator=oracle.operator)
-        solution = yield Master(program, effort.tol)
-        assert solution is not None
-        network = self.decode(problem, arrangement, solution)
-        value = problem.value(network(problem.X), self.cost(network))
-        Z = np.asarray(solution.Z)
-        gap = search_gap(problem, value, Z, oracle.price(Z).found)
-        effort.history.append(Progress(value, gap, network.width, len(arrangement), network, Z))
-        yield effort.history[-1]
-        return network

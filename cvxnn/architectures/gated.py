@@ -22,19 +22,19 @@ References: Mishkin, Sahiner and Pilanci, "Fast convex optimization for two-laye
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from ..arrangement import Arrangement
-from ..certificate import Oracle, Price, search_gap
+from ..certificate import Oracle, Price
 from ..feature_penalties import WeightPenalty, is_weight_decay
 from ..network import Affine, Gated, Network
 from ..operators import Masked
 from ..penalties import GroupL2, Penalty
-from ..program import Master, Problem, Program, Solution
-from .base import Architecture, Effort, Progress, Training
+from ..program import Problem, Program, Solution
+from .base import Architecture
 from .hidden import GatedHidden
 
 
@@ -157,18 +157,8 @@ class GatedReLU(GatedHidden, Architecture):
         assert arrangement is not None
         return self.unit_outputs(problem, arrangement, U)
 
-    def train(
-        self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
-    ) -> Training:
-        assert arrangement is not None and isinstance(oracle, GateOracle)
-        start = None if effort.start is None else self.weights_of(effort.start, arrangement)
-        program = replace(self.lift(problem, arrangement), operator=oracle.operator)
-        solution = yield Master(program, effort.tol, start)
-        assert solution is not None
-        network = self.decode(problem, arrangement, solution)
-        value = problem.value(network(problem.X), self.cost(network))
-        Z = np.asarray(solution.Z)
-        gap = search_gap(problem, value, Z, oracle.price(Z).found)
-        effort.history.append(Progress(value, gap, network.width, len(arrangement), network, Z))
-        yield effort.history[-1]
-        return network
+    def start(
+        self, problem: Problem, arrangement: Arrangement, network: Network | None
+    ) -> np.ndarray | None:
+        """The weights of a network at the gates."""
+        return None if network is None else self.weights_of(network, arrangement)

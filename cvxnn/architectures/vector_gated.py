@@ -16,24 +16,21 @@ References: Sahiner, Ergen, Pauly and Pilanci, ICLR 2021; Mishkin, Sahiner and P
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..arrangement import Arrangement
-from ..certificate import Oracle, Price, search_gap
+from ..certificate import Oracle, Price
 from ..network import Affine, Gated, Network
 from ..operators import Masked
 from ..parameters import check_coupling
 from ..penalties import ColumnL2, NuclearNorm, Penalty
-from ..program import Master, Problem, Program, Solution
+from ..program import Problem, Program, Solution
 from ..vector_growth import Coupling
 from ..vector_operators import PerColumn
 from .base import (
-    Effort,
-    Progress,
-    Training,
     VectorArchitecture,
 )
 from .hidden import GatedHidden
@@ -135,18 +132,3 @@ class VectorGatedReLU(GatedHidden, VectorArchitecture):
         V = np.cos(np.outer(np.arange(len(U)) + 1.0, np.arange(problem.y.shape[1]) + 1.0))
         V = V / Coupling(self.coupling).norms(V)[:, None]
         return self.unit_outputs(problem, arrangement, U)[:, :, None] * V[:, None, :]
-
-    def train(
-        self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
-    ) -> Training:
-        assert arrangement is not None and isinstance(oracle, MatrixOracle)
-        program = replace(self.lift(problem, arrangement), operator=oracle.operator)
-        solution = yield Master(program, effort.tol)
-        assert solution is not None
-        network = self.decode(problem, arrangement, solution)
-        value = problem.value(network(problem.X), self.cost(network))
-        Z = np.asarray(solution.Z)
-        gap = search_gap(problem, value, Z, oracle.price(Z).found)
-        effort.history.append(Progress(value, gap, network.width, len(arrangement), network, Z))
-        yield effort.history[-1]
-        return network
