@@ -17,6 +17,7 @@ import numpy as np
 
 from .deep_descent import Stack, descend, unstack
 from .deep_network import Branch, cost_of, outputs_of
+from .growth import magnitudes
 from .nested_cones import Nest
 from .nested_pricing import Branches
 from .oracles import Design
@@ -162,28 +163,8 @@ def insert(
     )
     G = G.reshape(-1, len(problem.y)) * np.array(signs)[:, None]
     start = np.concatenate([sizes, np.zeros(len(found))])
-    a = _nonnegative_lasso(problem, G, start)
+    # kinks of the loss are smoothed for the descent
+    smooth = problem.smoothed(1e-4 * max(problem.null_value(), 1e-300))
+    a = magnitudes(smooth, G.T, start, max_iter=500, ftol=1e-14)
     kept = np.flatnonzero(a > 1e-8 * float(np.sum(a)))
     return [[*units[k][:-1], np.array([[signs[k] * a[k]]])] for k in kept]
-
-
-def _nonnegative_lasso(problem: Problem, G: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Minimise ``L(a G + c) + beta sum a`` over a >= 0 by L-BFGS, the loss smoothed where it has kinks."""
-    from scipy.optimize import minimize
-
-    smooth = problem.smoothed(1e-4 * max(problem.null_value(), 1e-300)).loss
-    y, s, beta = problem.y, problem.weights, problem.beta
-    scale = 1.0 / max(problem.null_value(), 1e-300)
-
-    def objective(v: np.ndarray) -> tuple[float, np.ndarray]:
-        f = v[:-1] @ G + (v[-1] if problem.intercept else 0.0)
-        pull = smooth.gradient(f, y, s)
-        slope = float(np.sum(pull)) if problem.intercept else 0.0
-        value = smooth.value(f, y, s) + beta * float(np.sum(v[:-1]))
-        return scale * value, scale * np.append(G @ pull + beta, slope)
-
-    bounds = [(0.0, None)] * len(G) + [(None, None)]
-    options = {"maxiter": 500, "ftol": 1e-14, "gtol": 1e-12}
-    first = np.append(start, problem.loss.intercept(start @ G, y, s) if problem.intercept else 0.0)
-    found = minimize(objective, first, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    return np.maximum(found.x[:-1], 0.0)

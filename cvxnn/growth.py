@@ -138,13 +138,37 @@ def collinear(W: np.ndarray, signs: np.ndarray, free: int, tol: float) -> list[n
 
 def insert(problem: Problem, design: Design, rows: Rows, found: Neurons, most: int = 100) -> Rows:
     """Give the network those of the found neurons that a Lasso over all magnitudes wants."""
-    loss, y, s, beta = problem.loss, problem.y, problem.weights, problem.beta
-    out = np.flatnonzero(found.values > beta * (1.0 + 1e-10))[:most]
+    out = np.flatnonzero(found.values > problem.beta * (1.0 + 1e-10))[:most]
     size = design.norms(rows.U)
     V = np.concatenate([rows.U / size[:, None], found.directions[out]])
     signs = np.concatenate([rows.signs, found.signs[out]])
     A = design.outputs(V) * signs
     x = np.concatenate([size, np.zeros(len(out))])
+    sizes = magnitudes(problem, A, x)
+    kept = sizes > 0
+    return Rows(V[kept] * sizes[kept, None], signs[kept])
+
+
+def magnitudes(
+    problem: Problem, A: np.ndarray, x: np.ndarray, max_iter: int = 150, ftol: float = 1e-12
+) -> np.ndarray:
+    """Minimise ``L(A x + c) + beta sum x`` over x >= 0, and over c if the problem has an intercept.
+
+    Parameters
+    ----------
+    problem : Problem
+    A : ndarray of shape (n, k)
+        Outputs of neurons of cost one.
+    x : ndarray of shape (k,)
+        Where to start.
+    max_iter, ftol
+        Of L-BFGS; ftol is relative.
+
+    Returns
+    -------
+    ndarray of shape (k,)
+    """
+    loss, y, s, beta = problem.loss, problem.y, problem.weights, problem.beta
     # The intercept is a last unknown without bounds.
     c = loss.intercept(A @ x, y, s) if problem.intercept else 0.0
     scale = 1.0 / max(loss.value(np.zeros_like(y), y, s), 1e-300)
@@ -157,10 +181,9 @@ def insert(problem: Problem, design: Design, rows: Rows, found: Neurons, most: i
         return scale * total, scale * np.append(A.T @ slope + beta, last)
 
     bounds = [(0.0, None)] * len(x) + [(None, None)]
-    options = {"maxiter": 150, "ftol": 1e-12, "gtol": 1e-12}
-    v = minimize(value, np.append(x, c), jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
-    kept = v[:-1] > 0
-    return Rows(V[kept] * v[:-1][kept, None], signs[kept])
+    options = {"maxiter": max_iter, "ftol": ftol, "gtol": 1e-12}
+    found = minimize(value, np.append(x, c), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    return np.asarray(found.x[:-1])
 
 
 def thin(problem: Problem, design: Design, rows: Rows) -> Rows:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -159,6 +159,25 @@ class NeuronOracle(Oracle):
         `reach` multiplies the random starts; `extra` are more directions to start from.
         """
         return self.neurons(Z, starts, random_state, 0)
+
+    def improved(self, Z: np.ndarray, max_iter: int, max_time: float) -> Proof:
+        """Return the best bound over all patterns from ``Z``: :func:`cvxnn.bounds.improve_dual`."""
+        problem = self.problem
+        found = improve_dual(
+            self.X,
+            problem.y,
+            problem.weights,
+            problem.loss,
+            problem.beta,
+            Z,
+            free=self.free,
+            slope=self.slope,
+            intercept=problem.intercept,
+            pool=self.design.pool,
+            max_iter=max_iter,
+            max_time=None if max_time == float("inf") else max_time,
+        )
+        return Proof(found.theta, found.bound, "bounded")
 
 
 #: A priced cell: value, direction, sign, index.
@@ -335,21 +354,7 @@ class SearchOracle(NeuronOracle):
         return Price(value, self.scope, found)
 
     def prove(self, Z: np.ndarray, *, max_iter: int, max_time: float) -> Proof:
-        problem = self.problem
-        proof = improve_dual(
-            self.X,
-            problem.y,
-            problem.weights,
-            problem.loss,
-            problem.beta,
-            Z,
-            free=self.free,
-            slope=self.slope,
-            intercept=problem.intercept,
-            max_iter=max_iter,
-            max_time=None if max_time == float("inf") else max_time,
-        )
-        return Proof(proof.theta, proof.bound, self.scope)
+        return replace(self.improved(Z, max_iter, max_time), scope=self.scope)
 
     def neurons(
         self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, effort: int

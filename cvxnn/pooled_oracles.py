@@ -19,7 +19,6 @@ from typing import Self
 
 import numpy as np
 
-from .bounds import improve_dual
 from .certificate import Price, Proof
 from .network import Network
 from .oracles import NeuronOracle
@@ -84,22 +83,8 @@ class PooledOracle(NeuronOracle):
         proof = super().prove(Z, max_iter=max_iter, max_time=max_time)
         if proof.scope != "bounded":
             return proof
-        problem = self.problem
-        moved = improve_dual(
-            self.X,
-            problem.y,
-            problem.weights,
-            problem.loss,
-            problem.beta,
-            proof.Z,
-            free=self.free,
-            slope=self.slope,
-            intercept=problem.intercept,
-            pool=self.design.pool,
-            max_iter=min(max_iter, ROWS // max(1, len(self.X))),
-            max_time=None if max_time == float("inf") else max_time,
-        )
-        return Proof(moved.theta, moved.bound, "bounded") if moved.bound > proof.bound else proof
+        moved = self.improved(proof.Z, min(max_iter, ROWS // max(1, len(self.X))), max_time)
+        return moved if moved.bound > proof.bound else proof
 
 
 class PooledVectorOracle(VectorOracle):

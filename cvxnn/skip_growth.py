@@ -15,10 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 
 from .descent import descend
-from .growth import MERGE, ZERO, Rows, merge, random_rows
+from .growth import MERGE, ZERO, Rows, magnitudes, merge, random_rows
 from .oracles import Design, NeuronOracle
 from .pricing import Neurons
 from .program import Problem
@@ -97,8 +96,7 @@ def insert(
 ) -> SkipRows:
     """Give the network those of the found neurons, and of the best line for ``Z``, that a Lasso over all
     magnitudes wants."""
-    loss, y, s, beta = problem.loss, problem.y, problem.weights, problem.beta
-    out = np.flatnonzero(found.values > beta * (1.0 + 1e-10))[:most]
+    out = np.flatnonzero(found.values > problem.beta * (1.0 + 1e-10))[:most]
     rows = at.rows.join(Rows(found.directions[out], found.signs[out]))
     size = np.linalg.norm(rows.U, axis=1)
     lines = np.vstack([at.line, design.X.T @ Z])
@@ -108,21 +106,9 @@ def insert(
     A = np.column_stack([design.outputs(rows.U) * rows.signs, design.X @ lines.T])
     size[len(at.rows.signs) :] = 0.0
     x = np.concatenate([size, [length[0], 0.0]])
-    c = loss.intercept(A @ x, y, s) if problem.intercept else 0.0
-    scale = 1.0 / max(loss.value(np.zeros_like(y), y, s), 1e-300)
-
-    def value(v: np.ndarray) -> tuple[float, np.ndarray]:
-        f = A @ v[:-1] + (v[-1] if problem.intercept else 0.0)
-        slope = loss.gradient(f, y, s)
-        last = np.sum(slope) if problem.intercept else 0.0
-        total = loss.value(f, y, s) + beta * float(np.sum(v[:-1]))
-        return scale * total, scale * np.append(A.T @ slope + beta, last)
-
-    bounds = [(0.0, None)] * len(x) + [(None, None)]
-    options = {"maxiter": 150, "ftol": 1e-12, "gtol": 1e-12}
-    v = minimize(value, np.append(x, c), jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
-    kept, sizes = v[:-3] > 0, v[:-3]
-    return SkipRows(Rows(rows.U[kept] * sizes[kept, None], rows.signs[kept]), v[-3:-1] @ lines)
+    v = magnitudes(problem, A, x)
+    kept, sizes = v[:-2] > 0, v[:-2]
+    return SkipRows(Rows(rows.U[kept] * sizes[kept, None], rows.signs[kept]), v[-2:] @ lines)
 
 
 def explore(
