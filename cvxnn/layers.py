@@ -130,8 +130,24 @@ class Gated:
         return (X @ self.gates + self.gate_bias >= 0) * (X @ self.weight + self.bias)
 
 
+class Windowed:
+    """What layers on the windows of images share: their geometry, and the inputs it takes."""
+
+    geometry: np.ndarray
+
+    @property
+    def windows(self) -> Windows:
+        """The geometry."""
+        return Windows.from_array(self.geometry)
+
+    @property
+    def inputs(self) -> int:
+        """The number of inputs."""
+        return self.windows.inputs
+
+
 @dataclass(frozen=True, eq=False)
-class Conv:
+class Conv(Windowed):
     """The same affine map of every window: flat images (h, w, c) to flat images (h', w', filters).
 
     Parameters
@@ -147,23 +163,13 @@ class Conv:
     bias: np.ndarray
     geometry: np.ndarray
 
-    @property
-    def windows(self) -> Windows:
-        """The geometry."""
-        return Windows.from_array(self.geometry)
-
-    @property
-    def inputs(self) -> int:
-        """The number of inputs."""
-        return self.windows.inputs
-
     def __call__(self, X: np.ndarray) -> np.ndarray:
         T = self.windows.patches(X) @ self.weight + self.bias
         return T.reshape(len(X), T.shape[1] * T.shape[2])
 
 
 @dataclass(frozen=True, eq=False)
-class GatedConv:
+class GatedConv(Windowed):
     """``1[G' x + h >= 0] * (W' x + b)`` of every window x; gates and weights (patch, filters).
 
     Flat images (h, w, c) become flat images (h', w', filters), as in :class:`Conv`.
@@ -175,16 +181,6 @@ class GatedConv:
     bias: np.ndarray
     geometry: np.ndarray
 
-    @property
-    def windows(self) -> Windows:
-        """The geometry."""
-        return Windows.from_array(self.geometry)
-
-    @property
-    def inputs(self) -> int:
-        """The number of inputs."""
-        return self.windows.inputs
-
     def __call__(self, X: np.ndarray) -> np.ndarray:
         P = self.windows.patches(X)
         passed = (P @ self.gates + self.gate_bias >= 0) * (P @ self.weight + self.bias)
@@ -192,7 +188,7 @@ class GatedConv:
 
 
 @dataclass(frozen=True, eq=False)
-class Pool:
+class Pool(Windowed):
     """The sum, mean or maximum of every window, channel by channel.
 
     Flat images (h, w, c) become flat images (h', w', c): positions row by row, channels last. Zero padding
@@ -226,11 +222,6 @@ class Pool:
     def name(self) -> str:
         """The name of the kind of pooling."""
         return POOLINGS[int(np.ravel(self.kind)[0])]
-
-    @property
-    def windows(self) -> Windows:
-        """The geometry."""
-        return Windows.from_array(self.geometry)
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         windows = self.windows
