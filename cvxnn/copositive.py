@@ -34,8 +34,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_X_y
 
-from .architectures.base import with_constants
 from .architectures.hidden import ReLUHidden
+from .architectures.two_layer import with_constants
 from .arrangement import Arrangement
 from .bounds_lifted import LiftedDual, lifted_dual
 from .bounds_lifts import Lift, Lifts, cell_lifts

@@ -53,18 +53,9 @@ from ..normalised_program import solve_cones
 from ..parameters import check_coupling
 from ..program import Problem, Program, Solution
 from ..whitening import OrthantOracle, WhitenedOracle, Whitening, best_on_whitened
-from .base import (
-    Architecture,
-    Effort,
-    Progress,
-    Training,
-    VectorArchitecture,
-    check_hidden_bias,
-    design_matrix,
-    free_constants,
-    with_constants,
-)
+from .base import Architecture, Effort, Progress, Training, VectorArchitecture
 from .relu import ReLU
+from .two_layer import balanced_cost, check_hidden_bias, design_matrix, free_constants, with_constants
 from .vector_relu import VectorReLU
 from .whitened import Whitened, rectified
 
@@ -116,10 +107,8 @@ class BatchNorm(Whitened, Architecture):
 
     def cost(self, network: Network) -> float:
         """``sum_j |a_j|`` times the root mean square of what is normalised, over the training data."""
-        last = network.layers[-1]
-        assert isinstance(last, Affine)
         sizes = self.sizes_on_data(network) if self.where == "before" else self._sizes_after(network)
-        return float(sizes @ np.abs(last.weight[:, 0]))
+        return balanced_cost(sizes, network)
 
     def _sizes_after(self, network: Network) -> np.ndarray:
         """The root mean squares of the neurons' outputs, shape (m,)."""

@@ -45,8 +45,9 @@ from ..patches import Windows, image_shape
 from ..pooled_oracles import PooledOracle
 from ..pricing import rectify
 from ..program import Problem
-from .base import Architecture, with_constants
+from .base import Architecture
 from .programs import AUTO_CELLS, GrownByPrograms
+from .two_layer import with_constants
 
 
 def real_fourier(shape: tuple[int, int]) -> tuple[np.ndarray, tuple[tuple[int, ...], ...]]:

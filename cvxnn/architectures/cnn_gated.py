@@ -22,9 +22,10 @@ from ..arrangement import Arrangement
 from ..certificate import Scope
 from ..network import GatedConv, Network
 from ..program import Problem
-from .base import Architecture, VectorArchitecture, check_count
+from .base import Architecture, VectorArchitecture
 from .convolutional import Size
 from .convolutional_head import WHOLE, Headed
+from .two_layer import check_count
 
 #: Gates that "auto" draws, and gates beyond which ``patterns="all"`` refuses.
 AUTO_GATES, ALL_GATES = 50, 5000

@@ -35,14 +35,15 @@ from ..arrangement import Arrangement, TooManyPatterns, count_bound, pack
 from ..certificate import Oracle, Price
 from ..constraints import ReLUCones, project_cone
 from ..growth import Rows, merge
-from ..network import Affine, Network, ReLU
+from ..network import Network, ReLU
 from ..operators import Masked, Pooled
 from ..oracles import Cell, CellOracle, Design, price_cells
 from ..penalties import GroupL2
 from ..pricing import Neurons
 from ..program import Master, Problem, Program, Solution
-from .base import Architecture, Effort, check_count
+from .base import Architecture, Effort
 from .convolutional import Convolutional, Size, is_pooled
+from .two_layer import balanced_cost, check_count
 
 #: Cells that "auto" lists, gates that it draws where there are more, and cells that "all" lists.
 AUTO_CELLS, AUTO_GATES, ALL_CELLS = 500, 200, 5000
@@ -207,11 +208,10 @@ class CNNMax(Convolutional, Architecture):
 
     def cost(self, network: Network) -> float:
         """``sum_j ||(u_j, b_j)|| |a_j|``, the penalty after the best rescaling of each filter."""
-        norms, last = self.filter_norms(network), network.layers[-1]
+        norms = self.filter_norms(network)
         if not self.reads(network):
             raise ValueError(f"{network!r} does not take the maximum of all positions: pass 'max' pooling")
-        assert isinstance(last, Affine)
-        return float(norms @ np.abs(last.weight[:, 0]))
+        return balanced_cost(norms, network)
 
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> MaxOracle:
         if arrangement is None:

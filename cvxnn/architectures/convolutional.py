@@ -17,7 +17,8 @@ from ..oracles import Design
 from ..patches import Windows, image_shape, pair, pooled
 from ..pricing import rectify
 from ..program import Problem
-from .base import Architecture, check_hidden_bias, with_constants
+from .base import Architecture
+from .two_layer import check_hidden_bias, with_constants
 
 #: Size of a kernel along an axis where none is given, if the input has so many.
 KERNEL = 3

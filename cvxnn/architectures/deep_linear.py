@@ -36,8 +36,9 @@ from scipy.sparse.csgraph import connected_components
 from ..arrangement import Arrangement
 from ..network import Affine, Network
 from ..program import Problem, Solution
-from .base import VectorArchitecture, with_constants
+from .base import VectorArchitecture
 from .linear_family import LinearFamily
+from .two_layer import with_constants
 
 
 @dataclass(frozen=True)

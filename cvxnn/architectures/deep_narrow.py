@@ -46,7 +46,8 @@ from ..operators import Dense
 from ..penalties import GroupL2
 from ..planar import kink_prices
 from ..program import Master, Problem, Program, Solution
-from .base import Architecture, Effort, Progress, Training, free_constants, with_constants
+from .base import Architecture, Effort, Progress, Training
+from .two_layer import free_constants, with_constants
 
 #: Units a round adds, and units of the first program.
 ADDED = 24

@@ -46,16 +46,8 @@ from ..oracles import Design
 from ..path_pricing import ListedPaths, Path, PathOracle, signs_of
 from ..penalties import GroupL2
 from ..program import Master, Problem, Program, Solution
-from .base import (
-    Architecture,
-    Effort,
-    Progress,
-    Training,
-    check_count,
-    check_hidden_bias,
-    design_matrix,
-    with_constants,
-)
+from .base import Architecture, Effort, Progress, Training
+from .two_layer import check_count, check_hidden_bias, design_matrix, with_constants
 
 #: Branches that "auto" lists, and that "all" lists at most.
 AUTO, ALL = 1500, 6000

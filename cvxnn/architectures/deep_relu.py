@@ -49,16 +49,8 @@ from ..operators import Masked
 from ..oracles import Design
 from ..penalties import GroupL2
 from ..program import Master, Problem, Program, Solution
-from .base import (
-    Architecture,
-    Effort,
-    Progress,
-    Training,
-    check_count,
-    check_hidden_bias,
-    design_matrix,
-    with_constants,
-)
+from .base import Architecture, Effort, Progress, Training
+from .two_layer import check_count, check_hidden_bias, design_matrix, with_constants
 
 #: `patterns="all"` refuses beyond this many blocks.
 ALL_BLOCKS = 4000

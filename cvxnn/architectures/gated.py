@@ -36,6 +36,7 @@ from ..penalties import GroupL2, Penalty
 from ..program import Problem, Program, Solution
 from .base import Architecture
 from .hidden import GatedHidden
+from .two_layer import balanced_cost
 
 
 class GateOracle(Oracle):
@@ -123,9 +124,7 @@ class GatedReLU(GatedHidden, Architecture):
 
     def cost(self, network: Network) -> float:
         """``sum_j Omega(w_j, b_j) |a_j|``; gates are fixed and cost nothing."""
-        norms, last = self.hidden_norms(network), network.layers[-1]
-        assert isinstance(last, Affine)
-        return float(norms @ np.abs(last.weight[:, 0]))
+        return balanced_cost(self.hidden_norms(network), network)
 
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> GateOracle:
         if arrangement is None:

@@ -22,7 +22,7 @@ from ..norm_pricing import NormDesign
 from ..oracles import Design
 from ..pricing import rectify
 from ..program import Problem
-from .base import (
+from .two_layer import (
     check_count,
     check_hidden_bias,
     check_skip,

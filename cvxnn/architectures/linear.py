@@ -31,8 +31,9 @@ from ..network import Affine, Network
 from ..parameters import check_coupling
 from ..penalties import ColumnL2, NuclearNorm, Penalty
 from ..program import Problem, Solution
-from .base import VectorArchitecture, with_constants
+from .base import VectorArchitecture
 from .linear_family import LinearFamily
+from .two_layer import balanced_cost, with_constants
 
 
 class LinearHidden(LinearFamily):
@@ -116,9 +117,7 @@ class Linear(LinearHidden):
 
     def cost(self, network: Network) -> float:
         """``sum_j ||(w_j, b_j)|| |a_j|``."""
-        norms, last = self.hidden_norms(network), network.layers[-1]
-        assert isinstance(last, Affine)
-        return float(norms @ np.abs(last.weight[:, 0]))
+        return balanced_cost(self.hidden_norms(network), network)
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
         return self.outputs_of(problem, U)

@@ -19,12 +19,8 @@ from ..operators import Masked, Operator
 from ..penalties import GroupL2, NuclearNorm, Penalty
 from ..program import Problem, Program
 from ..vector_operators import PerColumn
-from .base import (
-    Architecture,
-    check_hidden_bias,
-    design_matrix,
-    free_constants,
-)
+from .base import Architecture
+from .two_layer import check_hidden_bias, design_matrix, free_constants
 
 
 class LinearOracle(Oracle):

@@ -42,8 +42,9 @@ from ..network import Affine, Network
 from ..network import Polynomial as Activation
 from ..program import Problem
 from ..quadratic_units import Neurons, QuadraticUnits
-from .base import Architecture, VectorArchitecture, check_hidden_bias, design_matrix
+from .base import Architecture, VectorArchitecture
 from .spectrahedral import Spectrahedral, check_norms, coefficients_of, last_weights
+from .two_layer import check_hidden_bias, design_matrix
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,10 @@ from ..network import Polynomial as Activation
 from ..patches import Windows, pair
 from ..program import Problem
 from ..quadratic_units import Neurons, QuadraticUnits
-from .base import Architecture, VectorArchitecture, check_hidden_bias
+from .base import Architecture, VectorArchitecture
 from .convolutional import Convolutional, Size
 from .spectrahedral import Spectrahedral, check_norms, coefficients_of, last_weights
+from .two_layer import check_hidden_bias
 
 
 @dataclass(frozen=True)

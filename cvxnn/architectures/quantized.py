@@ -48,15 +48,8 @@ from ..program import Master, Problem, Program, Solution
 from ..sign_pairs import KRIVINE, best_pairs, canonical, krivine_round, norm_bound, search, signs
 from ..sign_relaxation import Relaxation, relax
 from ..spectrahedra import SignGauge, to_matrices, to_vectors
-from .base import (
-    Architecture,
-    Effort,
-    Progress,
-    Training,
-    check_hidden_bias,
-    design_matrix,
-    with_constants,
-)
+from .base import Architecture, Effort, Progress, Training
+from .two_layer import check_hidden_bias, design_matrix, with_constants
 
 #: Columns up to which pairs are enumerated, and up to which that is as cheap as a search.
 ENUMERATED, CHEAP = 20, 12

@@ -37,17 +37,9 @@ from ..pricing import Neurons
 from ..program import Master, Problem, Program, Solution
 from ..smoothing_newton import affordable
 from ..spline import fit_spline, kinks_of
-from .base import (
-    Architecture,
-    Effort,
-    Progress,
-    Training,
-    check_count,
-    is_sample,
-    sampled_gates,
-    with_constants,
-)
+from .base import Architecture, Effort, Progress, Training
 from .hidden import ReLUHidden
+from .two_layer import balanced_cost, check_count, is_sample, sampled_gates, with_constants
 
 #: `patterns="auto"` enumerates up to this many patterns, and up to this many bits of patterns.
 AUTO_PATTERNS, AUTO_BITS = 3000, 2_000_000
@@ -175,9 +167,7 @@ class Rectified(ReLUHidden, Architecture):
 
     def cost(self, network: Network) -> float:
         """``sum_j Omega(w_j, b_j) |a_j|``, the penalty after the best rescaling of each neuron."""
-        norms, last = self.hidden_norms(network), network.layers[-1]
-        assert isinstance(last, Affine)
-        return float(norms @ np.abs(last.weight[:, 0]))
+        return balanced_cost(self.hidden_norms(network), network)
 
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> NeuronOracle:
         problem, design = self.problem_of(problem), self.design(problem)

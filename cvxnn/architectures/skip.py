@@ -46,9 +46,10 @@ from ..pricing import Neurons
 from ..program import Master, Problem, Program, Solution
 from ..skip_growth import REFINE, SkipRows, anneal, explore, insert
 from ..skip_oracles import SkipCellOracle, SkipPlaneOracle, SkipPricing, SkipSearchOracle
-from .base import Architecture, Effort, Progress, Training, check_skip, with_constants
+from .base import Architecture, Effort, Progress, Training
 from .programs import ADDED, SMALL, ZERO, GrownByPrograms
 from .rectified import ROUNDINGS
+from .two_layer import check_skip, with_constants
 
 
 class WithSkip(GrownByPrograms):

@@ -55,11 +55,8 @@ from ..network import Threshold as Step
 from ..operators import Masked
 from ..penalties import GroupL2
 from ..program import Master, Problem, Program, Solution
-from .base import (
-    Architecture,
-    Effort,
-    Progress,
-    Training,
+from .base import Architecture, Effort, Progress, Training
+from .two_layer import (
     check_count,
     check_hidden_bias,
     design_matrix,

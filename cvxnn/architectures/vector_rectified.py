@@ -41,15 +41,9 @@ from ..vector_growth import Coupling, Rows, anneal, drop, insert, merge, objecti
 from ..vector_newton import affordable, follow
 from ..vector_oracles import FaceOracle, TooManyFaces, VectorOracle, VectorSearch
 from ..vector_pricing import VectorNeurons
-from .base import (
-    Effort,
-    Progress,
-    Training,
-    VectorArchitecture,
-    check_hidden_bias,
-    with_constants,
-)
+from .base import Effort, Progress, Training, VectorArchitecture
 from .hidden import ReLUHidden
+from .two_layer import check_hidden_bias, with_constants
 
 #: Neurons to begin with, and as many more for every output.
 FIRST, PER_OUTPUT = 40, 16

@@ -54,8 +54,9 @@ from ..wedge_oracles import (
     hyperplanes,
     unit,
 )
-from .base import Architecture, Effort, Progress, Training, check_count, with_constants
+from .base import Architecture, Effort, Progress, Training
 from .hidden import ReLUHidden
+from .two_layer import balanced_cost, check_count, with_constants
 
 #: `patterns="auto"` lists wedges up to so many, and up to so many entries of their features; "all" refuses
 #: beyond the larger numbers.
@@ -195,9 +196,7 @@ class Wedge(ReLUHidden, Architecture):
 
     def cost(self, network: Network) -> float:
         """``sum_j |w_j|_p |a_j|``, the penalty after the best rescaling of each neuron."""
-        norms, last = self.hidden_norms(network), network.layers[-1]
-        assert isinstance(last, Affine)
-        return float(norms @ np.abs(last.weight[:, 0]))
+        return balanced_cost(self.hidden_norms(network), network)
 
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> WedgeOracle:
         problem, design = self.problem_of(problem), self.design(problem)
