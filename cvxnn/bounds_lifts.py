@@ -29,9 +29,7 @@ not negative: h itself, and ``a_i = r_i h - p_i - q_i`` with ``r_i >= |x_i|``. `
 and the cost is h^2. It contains the program with g as a coordinate, whose pairs (u, g) and (-u, -g) it
 tells apart. For several outputs h adds nothing, as products with g have no sign.
 
-**One pattern.** In the cell of pattern D, ``xi = (u, g)``, the gain is ``u'X'DZ g`` and ``(2D - I)Xu >=
-0``: a lift for each pattern of an arrangement is the copositive program of Sahiner et al.; it is their
-program in ``U_D``, from which the output weights are eliminated, since the gain is the only term with g.
+Cells of an arrangement have lifts of their own, see :mod:`cvxnn.bounds_lift_cells`.
 
 Rows are divided by powers of two, which is exact, to about unit length. Rows that are parallel share a
 coordinate; what that changes in them is *lost*, and paid for in the price.
@@ -146,7 +144,7 @@ class Multipliers:
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
+class Directions:
     """Distinct directions of the samples: ``x_i`` is nearly ``factor_i * unit[owner_i]``."""
 
     unit: np.ndarray
@@ -155,7 +153,7 @@ class _Rows:
     lost: np.ndarray
 
 
-def _distinct(X: np.ndarray) -> _Rows:
+def directions_of(X: np.ndarray) -> Directions:
     """Find the directions among the rows; rows of zeros belong to none (factor 0)."""
     norms = np.linalg.norm(X, axis=1)
     # a direction is known by its row with the sign that makes its largest entry positive
@@ -178,7 +176,7 @@ def _distinct(X: np.ndarray) -> _Rows:
             owner[i], factor[i] = len(units), 2.0 ** np.ceil(np.log2(norms[i]))
             units.append(X[i] / factor[i])
             firsts.append(i)
-    return _Rows(np.array(units).reshape(-1, X.shape[1]), owner, factor, lost)
+    return Directions(np.array(units).reshape(-1, X.shape[1]), owner, factor, lost)
 
 
 class TooLarge(ValueError):
@@ -203,7 +201,7 @@ def count_unknowns(X: np.ndarray, outputs: int, *, tight: bool = True, separate:
             f"the lifted bound is for up to {MOST_SAMPLES} samples and practical for some dozens, X has "
             f"{len(X)}: pass bound='auto', or fewer samples"
         )
-    k, r = _distinct(X).unit.shape
+    k, r = directions_of(X).unit.shape
     if separate or (tight and outputs == 1):
         m, functions, parts = k + r + 1, 3 * k + 1, 2 * outputs
     else:
@@ -254,8 +252,8 @@ def lifts(
         If the program would have more.
     """
     check_size(count_unknowns(X, outputs, tight=tight, separate=separate), most)
-    X, bias = _bounded_bias(X, free)
-    rows = _distinct(X)
+    X, bias = bounded_bias(X, free)
+    rows = directions_of(X)
     ways = 1 if outputs == 1 or separate else 0
     if ways and (tight or separate):
         parts = [
@@ -266,7 +264,7 @@ def lifts(
     return Lifts(tuple(parts), rows.lost * np.sqrt(1.0 + free), bias)
 
 
-def _bounded_bias(X: np.ndarray, free: int) -> tuple[np.ndarray, float]:
+def bounded_bias(X: np.ndarray, free: int) -> tuple[np.ndarray, float]:
     """Measure a free bias in the largest one that a unit neuron needs: beyond it all samples are on, or all
     off."""
     if not free:
@@ -278,7 +276,7 @@ def _bounded_bias(X: np.ndarray, free: int) -> tuple[np.ndarray, float]:
     return np.column_stack([rows, reach * np.ones(len(X))]), reach
 
 
-def _coordinates(rows: _Rows, extra: int) -> tuple[np.ndarray, ...]:
+def _coordinates(rows: Directions, extra: int) -> tuple[np.ndarray, ...]:
     """The functions p, q, u and the extra coordinates, each a matrix with a row for each."""
     k, r = rows.unit.shape
     eye = np.eye(k + r + extra)
@@ -286,7 +284,7 @@ def _coordinates(rows: _Rows, extra: int) -> tuple[np.ndarray, ...]:
     return q + rows.unit @ u, q, u, eye[k + r :]
 
 
-def _hidden(rows: _Rows, p: np.ndarray, q: np.ndarray, slope: float) -> np.ndarray:
+def _hidden(rows: Directions, p: np.ndarray, q: np.ndarray, slope: float) -> np.ndarray:
     """The outputs of a neuron; a sample on the far side of a direction has p and q exchanged."""
     if not len(p):
         return np.zeros((len(rows.factor), p.shape[1]))
@@ -302,7 +300,7 @@ def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return 0.5 * (outer + np.swapaxes(outer, 1, 2))
 
 
-def _bias_form(u: np.ndarray, free: int) -> tuple[np.ndarray, np.ndarray]:
+def bias_form(u: np.ndarray, free: int) -> tuple[np.ndarray, np.ndarray]:
     """The form of the penalised weights, and what is left of a free bias within its reach."""
     penalised = u[: len(u) - free]
     square = penalised.T @ penalised
@@ -310,13 +308,13 @@ def _bias_form(u: np.ndarray, free: int) -> tuple[np.ndarray, np.ndarray]:
     return square, square[None] - _product(bias, bias) if free else np.zeros((0, *square.shape))
 
 
-def _signed(rows: _Rows, outputs: int, which: int, sign: float, free: int, slope: float) -> Lift:
+def _signed(rows: Directions, outputs: int, which: int, sign: float, free: int, slope: float) -> Lift:
     """The lift of the neurons with one output weight, of one sign."""
     p, q, u, h = _coordinates(rows, 1)
     reach = np.linalg.norm(rows.unit, axis=1) * (1.0 + 1e-14)
     if free:
         reach = (np.linalg.norm(rows.unit[:, :-1], axis=1) + np.abs(rows.unit[:, -1])) * (1.0 + 1e-14)
-    square, positive = _bias_form(u, free)
+    square, positive = bias_form(u, free)
     cost = h.T @ h
     weights = np.zeros((outputs, len(cost)))
     weights[which] = sign * h[0]
@@ -332,10 +330,10 @@ def _signed(rows: _Rows, outputs: int, which: int, sign: float, free: int, slope
     )
 
 
-def _joint(rows: _Rows, outputs: int, free: int, slope: float) -> Lift:
+def _joint(rows: Directions, outputs: int, free: int, slope: float) -> Lift:
     """The lift of all neurons, their output weights coordinates of their own."""
     p, q, u, g = _coordinates(rows, outputs)
-    square, positive = _bias_form(u, free)
+    square, positive = bias_form(u, free)
     reach = np.linalg.norm(rows.unit, axis=1) * np.sqrt(1.0 + free) * (1.0 + 1e-14)
     return Lift(
         np.vstack([p, q]),
@@ -347,78 +345,6 @@ def _joint(rows: _Rows, outputs: int, free: int, slope: float) -> Lift:
         positive,
         float(np.sum(reach**2)) + 2.0 + free,
     )
-
-
-def cell_lifts(
-    X: np.ndarray,
-    masks: np.ndarray,
-    outputs: int,
-    *,
-    free: int = 0,
-    slope: float = 0.0,
-    resolution: float = 0.0,
-    most: int = MOST_CELL_UNKNOWNS,
-) -> Lifts:
-    """Return a lift for each pattern: the copositive program over the cells of an arrangement.
-
-    Of the functions that are not negative in a cell only those of its facets are kept: the samples that can
-    change sides alone.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, r)
-    masks : bool ndarray of shape (patterns, n)
-        All patterns of X.
-    outputs : int
-    free : {0, 1}
-        As in :func:`lifts`.
-    slope : float
-    resolution : float
-        Relative distance within which directions of samples were taken for one.
-    most : int
-        Unknowns that are acceptable.
-
-    Raises
-    ------
-    TooLarge
-        If the program would have more.
-    """
-    X, bias = _bounded_bias(X, free)
-    rows = _distinct(X)
-    m = X.shape[1] + outputs
-    facets = _facets(rows, masks)
-    check_size(sum(m * (m + 1) // 2 + len(f) * (len(f) - 1) // 2 for f in facets), most)
-    eye = np.eye(m)
-    u, g = eye[: X.shape[1]], eye[X.shape[1] :]
-    square, positive = _bias_form(u, free)
-    cost, none = 0.5 * (square + g.T @ g), np.zeros((0, m, m))
-    parts = []
-    for mask, facet in zip(masks, facets, strict=True):
-        active = np.where(mask, 1.0, slope)[:, None] * X
-        parts.append(Lift(facet @ u, active @ u, g, u, cost, none, positive, 2.0 + free))
-    # a unit neuron sees no sample by more than this
-    reach = np.linalg.norm(X, axis=1) * np.sqrt(1.0 + free)
-    return Lifts(tuple(parts), resolution * reach, bias)
-
-
-def _facets(rows: _Rows, masks: np.ndarray) -> list[np.ndarray]:
-    """For each pattern the directions (facets, r), with their signs, whose side alone can change."""
-    k = len(rows.unit)
-    firsts = np.array(
-        [np.flatnonzero((rows.owner == j) & (rows.factor > 0))[0] for j in range(k)], dtype=int
-    )
-    sides = masks[:, firsts]
-    known = {side.tobytes() for side in sides}
-    found = []
-    for side in sides:
-        near = []
-        for j in range(k):
-            other = side.copy()
-            other[j] = not other[j]
-            if other.tobytes() in known:
-                near.append(j)
-        found.append(np.where(side[near], 1.0, -1.0)[:, None] * rows.unit[near])
-    return found
 
 
 def proven_price(lifted: Lifts, Z: np.ndarray, kappa: float, multipliers: tuple[Multipliers, ...]) -> float:

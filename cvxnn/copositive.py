@@ -37,8 +37,9 @@ from sklearn.utils.validation import check_X_y
 from .architectures.hidden import ReLUHidden
 from .architectures.two_layer import with_constants
 from .arrangement import Arrangement
+from .bounds_lift_cells import cell_lifts
 from .bounds_lifted import LiftedDual, lifted_dual
-from .bounds_lifts import Lift, Lifts, cell_lifts
+from .bounds_lifts import Lift, Lifts
 from .certificate import Certificate, judge
 from .feature_penalties import is_weight_decay
 from .lifted_oracles import MOST_CELLS, choose, with_bound

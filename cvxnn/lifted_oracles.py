@@ -22,6 +22,7 @@ from typing import Any, Self
 import numpy as np
 
 from .arrangement import Arrangement, TooManyPatterns, count_bound
+from .bounds_lift_cells import cell_lifts
 from .bounds_lifted import LiftedDual, lifted_dual, lifted_price
 from .bounds_lifts import (
     MOST_CELL_UNKNOWNS,
@@ -29,7 +30,6 @@ from .bounds_lifts import (
     MOST_UNKNOWNS,
     Lifts,
     TooLarge,
-    cell_lifts,
     count_unknowns,
     lifts,
 )

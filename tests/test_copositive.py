@@ -15,8 +15,9 @@ from cvxnn.architectures.leaky_relu import LeakyReLU
 from cvxnn.architectures.relu import ReLU
 from cvxnn.architectures.vector_relu import VectorReLU
 from cvxnn.arrangement import Arrangement
+from cvxnn.bounds_lift_cells import cell_lifts
 from cvxnn.bounds_lifted import lifted_dual, lifted_price
-from cvxnn.bounds_lifts import Multipliers, cell_lifts, lifts, proven_price
+from cvxnn.bounds_lifts import Multipliers, lifts, proven_price
 from cvxnn.bounds_moments import price_moments
 from cvxnn.copositive import cell_bound, lifted_network, split
 from cvxnn.lifted_oracles import LiftedOracle, with_bound
