@@ -1,8 +1,8 @@
 r"""Lifted neurons of one pattern: the copositive program over the cells of an arrangement.
 
-In the cell of pattern D a neuron is ``xi = (u, g)``, its gain is ``u'X'DZ g``, and ``(2D - I)Xu >= 0``: a
-lift for each pattern is the copositive program of Sahiner et al.; it is their program in ``U_D``, from which
-the output weights are eliminated, since the gain is the only term with g. What a lift is, and how
+In the cell of pattern D a neuron is ``xi = (u, g)``, its gain is ``u'X'DZ g``, and ``(2D - I)Xu >= 0``:
+a lift for each pattern is the copositive program of Sahiner et al.; it is their program in ``U_D``, from
+which the output weights are eliminated, since the gain is the only term with g. What a lift is, and how
 multipliers prove a price from it: :mod:`cvxnn.bounds_lifts`.
 
 Reference: Sahiner, Ergen, Pauly and Pilanci, ICLR 2021.
