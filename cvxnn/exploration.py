@@ -117,7 +117,7 @@ class Exploration:
                 break
             before = self.least
             # of a loss with kinks the neurons in excess are what carries its dual variable
-            if self.problem.loss.smooth and len(self.best.signs) > len(self.design.X):
+            if self.problem.loss.smooth and len(self.best.signs) > self.design.samples:
                 self.best = thin(self.problem, self.design, self.best)
             rows = insert(self.smooth, self.design, self.best, found)
             yield from self._offer(rows)
