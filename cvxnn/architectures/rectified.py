@@ -226,7 +226,9 @@ class Rectified(ReLUHidden, Architecture):
                 blocks = blocks if problem.loss.smooth else whole
             if now <= value:
                 best, value = network, now
-            gap, found = self._price(problem, oracle, Z, blocks, network, now, effort)
+            # Near a known network, what growing has just looked for in vain quick searches will not find.
+            level = 2 if effort.start is not None and gap <= effort.tol else 0
+            gap, found = self._price(problem, oracle, Z, blocks, network, now, effort, level)
             effort.history.append(Progress(value, gap, best.width, len(blocks.signs), best, Z))
             yield effort.history[-1]
             fresh = self._fresh(problem, design, blocks, found)
@@ -365,9 +367,10 @@ class Rectified(ReLUHidden, Architecture):
         network: Network,
         objective: float,
         effort: Effort,
+        first: int = 0,
     ) -> tuple[float, Neurons]:
         """The search gap with neurons that prove it, from searches of growing effort, the judge's last."""
-        for level in range(3):
+        for level in range(first, 3):
             if level < 2:
                 found = oracle.neurons(Z, blocks.W, effort.random_state, level)
             else:
