@@ -28,7 +28,7 @@ from scipy.optimize import minimize
 
 from .losses import Loss
 from .patches import pooled, spread
-from .pricing import rectify
+from .walks import rectify
 
 
 def start(

@@ -29,7 +29,8 @@ from scipy import sparse
 
 from .feature_penalties import FeatureNorm
 from .oracles import Design
-from .pricing import TIGHT, Neurons, best_bias
+from .pricing import Neurons
+from .walks import TIGHT, best_bias
 
 #: Steps of the ascent, and cells of a walk.
 STEPS, CELLS = 60, 20

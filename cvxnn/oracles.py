@@ -24,8 +24,9 @@ from .certificate import Oracle, Price, Proof, Scope
 from .constraints import project_cone, projection_bounds
 from .network import Affine, Conv, Network
 from .patches import pooled, spread
-from .pricing import Neurons, neuron_of, rectify, search, shares
+from .pricing import Neurons, search, shares
 from .program import Problem
+from .walks import neuron_of, rectify
 
 #: Seed of the searches inside oracles: a certificate is the same every time it is asked for.
 SEED = 0

@@ -7,18 +7,10 @@ A neuron improves the network exactly if its price exceeds beta, where the price
 Within one cell of the arrangement the price is the norm of a projection onto a cone and easy; over all
 cells it is NP-hard. This module *searches*: batched ascent from many starts (one matrix product a
 step) finds good cells, then each of the best is solved exactly in its cell and walked to neighbouring
-cells as long as that helps. In the cell of pattern D the maximiser is ``r = g + A' rho`` with
-``g = X'D Z`` and ``A = (2 D - I) X``; across a tight row i the price rises if and only if
-``rho_i > -Z_i``, because the multiplier of that row in the neighbouring cell would be
-``-(Z_i + rho_i)``. A walk therefore ends in a point that is a local maximum over all its
-neighbouring cells. What is found is a lower bound of M, never a proof.
-
-All of this holds for activations ``max(t, s t)`` with a slope s < 1 on the negative side (0 is the ReLU,
--1 the absolute value): patterns and cones are the same, in a cell ``g = X'(D + s (I - D)) Z``, and crossing
-a row pays if and only if ``rho_i > -(1 - s) Z_i``.
+cells as long as that helps (:mod:`cvxnn.walks`). What is found is a lower bound of M, never a proof.
 
 References: Bach, JMLR 2017, section 4 (incremental training of convex networks); Pilanci and Ergen,
-ICML 2020 (cells and their cones). The crossing rule is derived above.
+ICML 2020 (cells and their cones).
 """
 
 from __future__ import annotations
@@ -28,10 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from .constraints import project_cone
+from .walks import best_bias, rectify, walk
 
-#: A row counts as tight if its value is below this share of its largest possible size.
-TIGHT = 1e-9
 #: Entries of a table (samples by starts) that stays in the cache while it is passed over again and again.
 CACHE = 1 << 18
 
@@ -85,11 +75,6 @@ class Neurons:
         _, first = np.unique(keys[order], axis=0, return_index=True)
         kept = order[np.sort(first)]
         return Neurons(values[kept], directions[kept], signs[kept], masks[kept], gates[kept])
-
-
-def rectify(T: np.ndarray, slope: float | np.ndarray = 0.0) -> np.ndarray:
-    """Return ``max(t, slope * t)``, entry by entry; `slope` is at most 1, one or one for each column."""
-    return np.maximum(T, slope * T) if np.any(slope) else np.maximum(T, 0.0)
 
 
 def shares(masks: np.ndarray, slope: float = 0.0) -> np.ndarray:
@@ -207,28 +192,6 @@ def unit_rows(U: np.ndarray, free: int) -> np.ndarray:
     return U / np.where(size > 0, size, 1.0)
 
 
-def best_bias(T: np.ndarray, Z: np.ndarray) -> np.ndarray:
-    """Return the bias that maximises ``Z'(t + b)_+`` for each column of ``T``.
-
-    It maximises ``Z'phi(t + b)`` too, for every slope of phi: the linear part of phi has no b. With
-    ``sum(Z) == 0`` the maximum over b is attained at a breakpoint ``b = -t_k``.
-
-    Parameters
-    ----------
-    T : ndarray of shape (n, k)
-    Z : ndarray of shape (n, k)
-
-    Returns
-    -------
-    ndarray of shape (k,)
-    """
-    order = np.argsort(-T, axis=0, kind="stable")
-    t, z = np.take_along_axis(T, order, 0), np.take_along_axis(Z, order, 0)
-    # value at b = -t_k: sum over t_i > t_k of z_i (t_i - t_k)
-    values = np.cumsum(z * t, axis=0) - t * np.cumsum(z, axis=0)
-    return -np.take_along_axis(t, np.argmax(values, axis=0)[None], 0)[0]
-
-
 def _ascend(
     X: np.ndarray,
     Z: np.ndarray,
@@ -326,119 +289,3 @@ def _polish_best(
         np.array([row[3] for _, row in rows], dtype=bool).reshape(-1, n),
         np.array([row[4] for _, row in rows]).reshape(-1, d),
     )
-
-
-def walk(
-    X: np.ndarray,
-    z: np.ndarray,
-    mask: np.ndarray,
-    gate: np.ndarray,
-    norms: np.ndarray,
-    free: int = 0,
-    max_cells: int = 50,
-    slope: float = 0.0,
-    visited: set[bytes] | None = None,
-) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
-    """Maximise ``z'phi(Xu)`` exactly in a cell and walk to better neighbouring cells.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-    z : ndarray of shape (n,)
-    mask : bool ndarray of shape (n,)
-        The pattern to start in.
-    gate : ndarray of shape (d,)
-        A point of its open cell.
-    norms : ndarray of shape (n,)
-        Row norms of X.
-    slope : float
-        Of the activation phi on the negative side.
-    visited : set of bytes or None
-        Packed patterns that other walks for the same ``z`` have been to; this one adds its own.
-
-    Returns
-    -------
-    value, direction (d,), mask (n,), gate (d,) of the best cell visited
-    """
-    best = (float(z @ rectify(X @ gate, slope)), gate, mask, gate)
-    for _ in range(max_cells):
-        sign = np.where(mask, 1.0, -1.0)
-        G = X.T @ np.where(mask, z, slope * z)
-        r, rho = project_cone(X, sign, G, free, rounds=1, near=gate)
-        found = neuron_of(X, z, r, free, slope)
-        if found is None:
-            break
-        value, u = found
-        # The best bias may lie in another cell than the one it was found from: that is its pattern.
-        home = (X @ u > 0, u) if free else (mask, gate)
-        if value <= best[0] * (1.0 + 1e-13):
-            if value > best[0]:
-                best = (value, u, *home)
-            break
-        best = (value, u, *home)
-        if not np.array_equal(home[0], mask):
-            if _is_new(home[0], visited):
-                mask, gate = home
-                continue
-            break
-        tight = np.abs(X @ u) <= TIGHT * norms * np.linalg.norm(u)
-        # Tight rows that a price-increasing step would cross; rows through 0 have no side.
-        cross = tight & (norms > 0) & (rho + (1.0 - slope) * z > 1e-12 * np.max(np.abs(z))) & (rho > 0)
-        if not np.any(cross):
-            break
-        moved = np.where(cross, ~mask, mask)
-        inside = _inside(X, moved, u, tight & (norms > 0), norms)
-        if inside is None or not _is_new(moved, visited):
-            break  # an empty cell, or one that another walk has gone on from
-        mask, gate = moved, inside
-    return best
-
-
-def _is_new(mask: np.ndarray, visited: set[bytes] | None) -> bool:
-    """Whether no walk has been to this pattern; from now on one has."""
-    if visited is None:
-        return True
-    label = np.packbits(mask).tobytes()
-    if label in visited:
-        return False
-    visited.add(label)
-    return True
-
-
-def neuron_of(
-    X: np.ndarray, z: np.ndarray, r: np.ndarray, free: int, slope: float = 0.0
-) -> tuple[float, np.ndarray] | None:
-    """Return the value ``z'phi(Xu)`` and the unit neuron u that a cone projection ``r`` stands for."""
-    size = float(np.linalg.norm(r[: len(r) - free]))
-    # A projection that is zero but for rounding has no direction.
-    if size <= 1e-13 * float(np.abs(z) @ np.linalg.norm(X, axis=1)):
-        return None
-    u = r / size
-    if free:
-        u[-1] = 0.0
-        u[-1] = best_bias((X @ u)[:, None], z[:, None])[0]
-    return float(z @ rectify(X @ u, slope)), u
-
-
-def _inside(
-    X: np.ndarray, mask: np.ndarray, u: np.ndarray, tight: np.ndarray, norms: np.ndarray
-) -> np.ndarray | None:
-    """A point in the open cell of `mask` near its boundary point `u`; None if there is no such.
-
-    It moves off all tight rows to the side the pattern says; a pattern whose cell is empty (a flip
-    of one of two parallel rows) is recognised here and given up.
-    """
-    rows = np.flatnonzero(tight)
-    sign = np.where(mask, 1.0, -1.0)
-    scaled = X[rows] / norms[rows, None]
-    push = np.linalg.lstsq(scaled, sign[rows], rcond=None)[0]
-    if np.any(sign[rows] * (scaled @ push) < 1e-6):
-        return None
-    others = ~tight & (norms > 0)
-    room, speed = sign * (X @ u), -sign * (X @ push)
-    closing = others & (speed > 0)
-    if np.any(room[others] <= 0):
-        return None
-    step = 1.0 if not np.any(closing) else min(1.0, float(np.min(room[closing] / speed[closing])))
-    inside = u + 0.5 * step * push
-    return inside if np.all((sign * (X @ inside))[norms > 0] > 0) else None

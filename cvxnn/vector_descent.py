@@ -27,8 +27,9 @@ from scipy.optimize import minimize
 from .descent import Layer
 from .losses import Loss, VectorLoss
 from .patches import pooled, spread
-from .pricing import rectify, shares
+from .pricing import shares
 from .truncated_newton import minimise
+from .walks import rectify
 
 #: Curvature pairs that L-BFGS keeps.
 MEMORY = 10

@@ -20,9 +20,9 @@ from cvxnn.network import Affine
 from cvxnn.optimal_set import OptimalSet
 from cvxnn.oracles import CellOracle, SearchOracle
 from cvxnn.planar import PlaneOracle
-from cvxnn.pricing import rectify
 from cvxnn.program import Problem
 from cvxnn.train import get_architecture, train
+from cvxnn.walks import rectify
 
 BIAS = {"none": (None, False), "hidden_free": ("free", True)}
 KINKED = [LeakyReLU(None, slope=0.3), LeakyReLU("penalized", slope=-0.4), Absolute(None), Absolute("free")]

@@ -24,11 +24,11 @@ from cvxnn.lifted_oracles import LiftedOracle, with_bound
 from cvxnn.losses import code_classes, get_loss
 from cvxnn.network import Network
 from cvxnn.oracles import SearchOracle
-from cvxnn.pricing import rectify
 from cvxnn.program import Problem
 from cvxnn.train import train
 from cvxnn.vector_growth import Coupling
 from cvxnn.vector_oracles import VectorSearch
+from cvxnn.walks import rectify
 
 PLAIN = {"hidden_bias": None, "fit_intercept": False}
 

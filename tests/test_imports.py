@@ -24,6 +24,7 @@ FLOORS = [
         "descent",
         "polytope",
         "pricing",
+        "walks",
         "bounds",
         "interior_loss",
         "explanation",

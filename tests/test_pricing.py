@@ -11,8 +11,9 @@ from cvxnn.arrangement import Arrangement
 from cvxnn.constraints import project_cone
 from cvxnn.losses import get_loss
 from cvxnn.oracles import CellOracle, Design
-from cvxnn.pricing import Neurons, best_bias, neuron_of, search, walk
+from cvxnn.pricing import Neurons, search
 from cvxnn.program import Problem
+from cvxnn.walks import best_bias, neuron_of, walk
 
 
 def data(seed, n, d, free=0):

@@ -43,8 +43,8 @@ from ..norm_pricing import NormDesign
 from ..oracles import Design, NeuronOracle
 from ..patches import Windows, image_shape
 from ..pooled_oracles import PooledOracle
-from ..pricing import rectify
 from ..program import Problem
+from ..walks import rectify
 from .base import Architecture
 from .programs import AUTO_CELLS, GrownByPrograms
 from .two_layer import with_constants

@@ -15,8 +15,8 @@ import numpy as np
 from ..network import Affine, Conv, GatedConv, Layer, Network, Pool, ReLU
 from ..oracles import Design
 from ..patches import Windows, image_shape, pair, pooled
-from ..pricing import rectify
 from ..program import Problem
+from ..walks import rectify
 from .base import Architecture
 from .two_layer import check_hidden_bias, with_constants
 

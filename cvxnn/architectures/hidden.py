@@ -20,8 +20,8 @@ from ..layers import Layer
 from ..network import Absolute, Activation, Affine, Gated, LeakyReLU, Network, ReLU
 from ..norm_pricing import NormDesign
 from ..oracles import Design
-from ..pricing import rectify
 from ..program import Problem
+from ..walks import rectify
 from .two_layer import (
     check_count,
     check_hidden_bias,
