@@ -142,7 +142,8 @@ class Network(Exportable):
         constant = self.layers[-1].bias  # type: ignore[union-attr]
         return float(constant[0]) if len(constant) == 1 else constant
 
-    def _predictor(self) -> Predictor:
+    def predictor(self) -> Predictor:
+        """Return the layers for an exporter; outputs mean themselves."""
         return Predictor(self.layers)
 
     def __repr__(self) -> str:

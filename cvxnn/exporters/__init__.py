@@ -31,8 +31,8 @@ def get_exporter(name: str) -> Exporter:
 class Exportable:
     """What has a network that can leave the house: methods that make other libraries' objects of it."""
 
-    def _predictor(self) -> Predictor:
-        """The layers, and what their outputs mean."""
+    def predictor(self) -> Predictor:
+        """Return the layers for an exporter, and what their outputs mean."""
         raise NotImplementedError
 
     def to_onnx(self, dtype: Any = "float64", *, opset: int = 17) -> Any:
@@ -56,7 +56,7 @@ class Exportable:
         ValueError
             If dtype or opset is none that there is, or classes are neither integers nor text.
         """
-        return get_exporter("onnx").export(self._predictor(), dtype, opset=opset)
+        return get_exporter("onnx").export(self.predictor(), dtype, opset=opset)
 
     def to_torch(self, dtype: Any = "float64") -> Any:
         """Return a ``torch.nn.Sequential`` with the same outputs.
@@ -74,7 +74,7 @@ class Exportable:
         ImportError
             If torch is not installed: ``pip install 'cvxnn[torch]'``.
         """
-        return get_exporter("torch").export(self._predictor(), dtype)
+        return get_exporter("torch").export(self.predictor(), dtype)
 
     def to_sklearn(self, dtype: Any = "float64") -> Any:
         """Return a fitted ``MLPRegressor`` or ``MLPClassifier`` with the same predictions.
@@ -91,7 +91,7 @@ class Exportable:
         ValueError
             If the network has other layers; the message says which methods know them.
         """
-        return get_exporter("sklearn").export(self._predictor(), dtype)
+        return get_exporter("sklearn").export(self.predictor(), dtype)
 
     def to_c(self, dtype: Any = "float64", *, function: str = "predict") -> str:
         """Return one C99 file without dependencies.
@@ -112,7 +112,7 @@ class Exportable:
         ValueError
             If the name is none in C, or weights are beyond the precision.
         """
-        return get_exporter("c").export(self._predictor(), dtype, function=function)
+        return get_exporter("c").export(self.predictor(), dtype, function=function)
 
 
 __all__ = ["EXPORTERS", "Exportable", "Exporter", "Predictor", "get_exporter"]
