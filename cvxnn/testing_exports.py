@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from .architectures import ARCHITECTURES, VECTOR_ARCHITECTURES, Architecture
+from .architectures.absolute import Absolute
+from .architectures.batchnorm import BatchNorm
 from .architectures.cnn import CNN
 from .architectures.cnn_circular import CNNCircular
 from .architectures.cnn_gated import CNNGated
@@ -26,8 +28,11 @@ from .architectures.cnn_max import CNNMax
 from .architectures.deep_path import PathReLU
 from .architectures.deep_relu import DeepReLU
 from .architectures.gated import GatedReLU
+from .architectures.layerwise import Layerwise
+from .architectures.leaky_relu import LeakyReLU
 from .architectures.polynomial_cnn import PolynomialCNN
 from .architectures.relu import ReLU
+from .architectures.threshold import Threshold as TwoLayerThreshold
 from .exporters import Predictor, get_exporter
 from .layers import Gated, GatedConv, Threshold
 from .losses import get_loss
@@ -37,16 +42,27 @@ from .train import get_architecture, train
 
 #: Distance of gates and steps from their borders, as a share of the largest, that inputs keep.
 MARGIN = 1e-4
-#: Families whose options show more than the default's: images of 3 x 4, windows over the border.
-CHOICES: dict[str, Architecture] = {
-    "cnn": CNN(kernel=2, input_shape=(3, 4), padding=1, pooling="mean"),
-    "cnn_circular": CNNCircular(input_shape=(12,), patterns=6),
+#: Families of several outputs whose options show more than the default's: images, windows over the border.
+SEVERAL: dict[str, Architecture] = {
+    "cnn": CNN(kernel=2, input_shape=(3, 4), padding=1, pooling="sum"),
     "cnn_gated": CNNGated(kernel=(2, 3), input_shape=(3, 4), patterns=6),
     "cnn_linear": CNNLinear(kernel=2, input_shape=(3, 2, 2)),
+    "polynomial_cnn": PolynomialCNN(kernel=2, input_shape=(3, 4), pooling="mean", pool=(2, 1)),
+}
+#: Of one output; a few sampled patterns are trained in no time.
+CHOICES: dict[str, Architecture] = {
+    **SEVERAL,
+    "absolute": Absolute("penalized", 12),
+    "batchnorm": BatchNorm("penalized", 12),
+    "cnn": CNN(kernel=2, input_shape=(3, 4), padding=1, pooling="sum", patterns=12),
+    "cnn_circular": CNNCircular(input_shape=(12,), patterns=6),
     "cnn_max": CNNMax(kernel=2, input_shape=(3, 4), patterns=4),
     "deep_relu": DeepReLU("penalized", 8),
     "path_relu": PathReLU("penalized", 8),
-    "polynomial_cnn": PolynomialCNN(kernel=2, input_shape=(3, 4), pooling="sum", pool=(2, 1)),
+    "layerwise": Layerwise("penalized", 12, 2),
+    "leaky_relu": LeakyReLU("penalized", 12, 0.2),
+    "relu": ReLU("penalized", 12),
+    "threshold": TwoLayerThreshold("penalized", 12),
 }
 #: What C files compile without a word under.
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
@@ -70,12 +86,17 @@ def example(name: str, outputs: int = 1, skip: bool = False) -> tuple[Network, n
         Inputs away from where the network jumps; some of the samples it was trained on, and others.
     """
     rng = np.random.default_rng(7)
-    X = rng.normal(size=(20, 1 if name == "narrow_relu" else 12 if "cnn" in name else 4))
+    X = rng.normal(
+        size=(20 if outputs == 1 else 12, 1 if name == "narrow_relu" else 12 if "cnn" in name else 4)
+    )
     y = np.abs(X[:, 0]) - np.maximum(X[:, -1] + X[:, 0], 0.0) + 0.3 * X[:, -1] ** 2
     if skip:
-        family: Architecture = ReLU(skip=True) if name == "relu" else GatedReLU(patterns=9, skip=True)
+        family: Architecture = (
+            ReLU("penalized", 12, skip=True) if name == "relu" else GatedReLU(patterns=9, skip=True)
+        )
     else:
-        family = CHOICES.get(name) or get_architecture(name, "penalized", "auto", outputs)
+        chosen = CHOICES if outputs == 1 else SEVERAL
+        family = chosen.get(name) or get_architecture(name, "penalized", "auto", outputs)
         family = family.for_outputs(outputs)
     loss = get_loss("squared_error", outputs)
     target = y if outputs == 1 else np.column_stack([y, X[:, 0], -y * X[:, -1]][:outputs])
@@ -101,7 +122,8 @@ def away_from_jumps(network: Network, X: np.ndarray, margin: float = MARGIN) -> 
         if isinstance(layer, Threshold):
             border = value
         elif isinstance(layer, Gated):
-            border = value @ layer.gates + layer.gate_bias
+            moved = np.any(layer.gates, axis=0) | (layer.gate_bias != 0.0)  # gates of zero are always open
+            border = (value @ layer.gates + layer.gate_bias)[:, moved]
         elif isinstance(layer, GatedConv):
             border = (layer.windows.patches(value) @ layer.gates + layer.gate_bias).reshape(len(X), -1)
         else:
@@ -174,7 +196,7 @@ class compiled:
         path = Path(self.folder.name) / "network.c"
         path.write_text(source, encoding="utf-8")
         target = path.with_suffix(".so")
-        command = [compiler, *STRICT, "-O1", "-fPIC", "-shared", str(path), "-o", str(target), "-lm"]
+        command = [compiler, *STRICT, "-O0", "-fPIC", "-shared", str(path), "-o", str(target), "-lm"]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise AssertionError(f"the C file does not compile: {done.stderr}")

@@ -254,7 +254,7 @@ class _Source:
         ]
         if p.columns:
             lines += ["", "Inputs:", *(f"  x[{i}]  {column}" for i, column in enumerate(p.columns))]
-        return "/*\n" + "".join(f" * {_comment(line)}".rstrip() + "\n" for line in lines) + " */"
+        return "/*\n" + "".join(f" * {_comment(line)}".rstrip() + "\n" for line in lines) + " */\n"
 
 
 def _comment(text: str) -> str:

@@ -218,7 +218,7 @@ int main(void)
     real x[INPUTS];
     for (;;) {
         for (int i = 0; i < INPUTS; ++i)
-            if (scanf("SCAN", &x[i]) != 1) return i == 0 && feof(stdin) ? 0 : 1;
+            if (scanf("%SCAN", &x[i]) != 1) return i == 0 && feof(stdin) ? 0 : 1;
 @show
     }
 }

@@ -106,8 +106,8 @@ def _merged(predictor: Predictor) -> list[Affine]:
         if isinstance(layer, Affine):
             found.append(layer)
         elif not follows:
-            # a ReLU at the input, or after another: an identity in front of it
-            size = found[-1].weight.shape[1] if found else predictor.inputs
+            # a ReLU after another: an identity between them
+            size = found[-1].weight.shape[1]
             found.append(Affine(np.eye(size), np.zeros(size)))
         follows = isinstance(layer, Affine)
     return found
