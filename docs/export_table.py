@@ -2,8 +2,8 @@
 
     python docs/export_table.py
 
-Needs torch, onnxruntime, and `cc` and `size` for the C files. The tables stand between comments of the page,
-which is otherwise left as it is.
+Needs torch, onnxruntime, and `cc` and `size` for the C files. The tables stand between comments of the
+page, which is otherwise left as it is.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.preprocessing import StandardScaler
 
 from cvxnn import ConvexNetClassifier
-from cvxnn.testing_exports import compiled, difference, example, families
+from cvxnn.testing_exports import compiled, difference, example, families, run_exported
 
 PAGE = Path(__file__).with_name("export.md")
+#: Random inputs in which borders are counted, and the difference that rounding alone does not make.
+SAMPLES, JUMP = 1_000_000, 1e-5
 FORMATS = ("onnx", "torch", "c", "sklearn")
 
 
@@ -41,6 +43,24 @@ def differences() -> str:
         chain = " ".join(type(layer).__name__ for layer in network.layers)
         lines.append(f"| {title} | {chain} | {' | '.join(cells)} |")
         print(lines[-1])
+    return "\n".join(lines)
+
+
+def jumps() -> str:
+    """How many of many random inputs end on the other side of a border."""
+    lines = [
+        "| network | inputs | on the other side in float64 | in float32 |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for name in ("threshold", "gated_relu"):
+        network, X = example(name)
+        Z = np.random.default_rng(0).normal(size=(SAMPLES, X.shape[1]))
+        counts = []
+        for dtype in ("float64", "float32"):
+            rows = Z.astype(dtype).astype(np.float64)
+            found = run_exported("onnx", network.to_onnx(dtype), rows, dtype)[:, 0]
+            counts.append(str(int(np.sum(np.abs(found - network(rows)) > JUMP))))
+        lines.append(f"| `{name}` | {SAMPLES:,} | {' | '.join(counts)} |")
     return "\n".join(lines)
 
 
@@ -87,10 +107,12 @@ def _text_size(source: str) -> int:
 def main() -> None:
     """Measure and write."""
     page = PAGE.read_text(encoding="utf-8")
-    for name, content in (("differences", differences()), ("sizes", sizes())):
-        begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
+    parts = {"differences": differences(), "jumps": jumps(), "sizes": sizes()}
+    for name, content in parts.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
         before, _, rest = page.partition(begin)
-        page = before + begin + content + end + rest.partition(end)[2]
+        assert end in rest, f"the page lacks {end}"
+        page = before + begin + content + "\n" + end + rest.partition(end)[2]
     PAGE.write_text(page, encoding="utf-8")
 
 
