@@ -213,7 +213,9 @@ class Network(Exportable):
         if header.get("format") != "cvxnn":
             raise ValueError(f"{path} is not a cvxnn model: pass a file written by cvxnn")
         version = header.get("version", "")
-        if version.isdecimal() and int(version) > FORMAT_VERSION:
+        if not (version.isascii() and version.isdecimal()):
+            raise ValueError(f"{path} has {version!r}, no version of this format: save the model again")
+        if int(version[:9]) > FORMAT_VERSION:
             raise ValueError(f"{path} was written by a newer cvxnn: pip install -U cvxnn")
         # files of before had no digest
         if "sha256" in header and header["sha256"] != _digest(header, arrays):
@@ -230,6 +232,8 @@ def _network_of(header: dict[str, str], arrays: dict[str, np.ndarray]) -> Networ
     for i, name in enumerate(json.loads(header["layers"])):
         kind = LAYERS[name]
         layers.append(kind(*(arrays[f"{i}.{f.name}"] for f in fields(kind))))
+    if not all(array.dtype == np.float64 for array in arrays.values()):
+        raise ValueError("some arrays are not float64")
     if not all(np.all(np.isfinite(array)) for array in arrays.values()):
         raise ValueError("some numbers are not finite")
     if not layers or not isinstance(layers[-1], Affine):

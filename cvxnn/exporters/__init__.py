@@ -10,6 +10,10 @@ from typing import Any
 
 from ..registry import discover
 from .base import Exporter, Predictor
+from .c import C
+from .onnx import ONNX, OPSET
+from .sklearn import ScikitLearn
+from .torch import Torch
 
 #: Every format by its name.
 EXPORTERS: dict[str, type[Exporter]] = discover(__name__, list(__path__), Exporter)  # type: ignore[type-abstract]
@@ -35,7 +39,7 @@ class Exportable:
         """Return the layers for an exporter, and what their outputs mean."""
         raise NotImplementedError
 
-    def to_onnx(self, dtype: Any = "float64", *, opset: int = 17) -> Any:
+    def to_onnx(self, dtype: Any = "float64", *, opset: int = OPSET) -> Any:
         """Return an ``onnx.ModelProto``.
 
         Input ``X`` (n, inputs), images as flat rows. Output ``variable`` (n, outputs); of a classifier
@@ -56,7 +60,7 @@ class Exportable:
         ValueError
             If dtype or opset is none that there is, or classes are neither integers nor text.
         """
-        return get_exporter("onnx").export(self.predictor(), dtype, opset=opset)
+        return ONNX().export(self.predictor(), dtype, opset=opset)
 
     def to_torch(self, dtype: Any = "float64") -> Any:
         """Return a ``torch.nn.Sequential`` with the same outputs.
@@ -74,7 +78,7 @@ class Exportable:
         ImportError
             If torch is not installed: ``pip install 'cvxnn[torch]'``.
         """
-        return get_exporter("torch").export(self.predictor(), dtype)
+        return Torch().export(self.predictor(), dtype)
 
     def to_sklearn(self, dtype: Any = "float64") -> Any:
         """Return a fitted ``MLPRegressor`` or ``MLPClassifier`` with the same predictions.
@@ -91,7 +95,7 @@ class Exportable:
         ValueError
             If the network has other layers; the message says which methods know them.
         """
-        return get_exporter("sklearn").export(self.predictor(), dtype)
+        return ScikitLearn().export(self.predictor(), dtype)
 
     def to_c(self, dtype: Any = "float64", *, function: str = "predict") -> str:
         """Return one C99 file without dependencies.
@@ -112,7 +116,7 @@ class Exportable:
         ValueError
             If the name is none in C, or weights are beyond the precision.
         """
-        return get_exporter("c").export(self.predictor(), dtype, function=function)
+        return C().export(self.predictor(), dtype, function=function)
 
 
 __all__ = ["EXPORTERS", "Exportable", "Exporter", "Predictor", "get_exporter"]

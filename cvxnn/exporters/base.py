@@ -119,7 +119,7 @@ class Exporter(ABC):
     suffixes: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def export(self, predictor: Predictor, dtype: Any = "float64", **options: Any) -> Any:
+    def export(self, predictor: Predictor, dtype: Any = "float64") -> Any:
         """Return the predictor in this format."""
 
     @abstractmethod

@@ -55,9 +55,7 @@ class C(Exporter):
     name: ClassVar[str] = "c"
     suffixes: ClassVar[tuple[str, ...]] = (".c",)
 
-    def export(
-        self, predictor: Predictor, dtype: Any = "float64", *, function: str = "predict", **options: Any
-    ) -> str:
+    def export(self, predictor: Predictor, dtype: Any = "float64", *, function: str = "predict") -> str:
         """Return the text of one C file.
 
         Raises
@@ -120,9 +118,6 @@ class _Source:
         for k, layer in enumerate(layers):
             kernel, arguments, in_place = self._kernel(k, layer, *widths[k : k + 2])
             self.kernels.append(kernel)
-            if in_place and here == "x":  # an input may not be written to
-                calls.append(f"    for (int i = 0; i < {widths[k]}; ++i) a[i] = x[i];")
-                here, sizes["a"] = "a", widths[k]
             there = here if in_place else "y" if k + 1 == len(layers) else "b" if here == "a" else "a"
             data = [here] if in_place else [here, there]
             calls.append(f"    {self.function}_{kernel}({', '.join([*arguments, *data])});")

@@ -29,9 +29,7 @@ class ONNX(Exporter):
     name: ClassVar[str] = "onnx"
     suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
 
-    def export(
-        self, predictor: Predictor, dtype: Any = "float64", *, opset: int = OPSET, **options: Any
-    ) -> Any:
+    def export(self, predictor: Predictor, dtype: Any = "float64", *, opset: int = OPSET) -> Any:
         """Return an ``onnx.ModelProto``, checked.
 
         Raises

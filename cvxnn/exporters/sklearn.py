@@ -24,7 +24,7 @@ class ScikitLearn(Exporter):
 
     name: ClassVar[str] = "sklearn"
 
-    def export(self, predictor: Predictor, dtype: Any = "float64", **options: Any) -> Any:
+    def export(self, predictor: Predictor, dtype: Any = "float64") -> Any:
         """Return a fitted ``MLPRegressor``, or ``MLPClassifier`` for a predictor with classes.
 
         Raises

@@ -22,7 +22,7 @@ class Torch(Exporter):
     name: ClassVar[str] = "torch"
     suffixes: ClassVar[tuple[str, ...]] = (".pt", ".pth")
 
-    def export(self, predictor: Predictor, dtype: Any = "float64", **options: Any) -> Any:
+    def export(self, predictor: Predictor, dtype: Any = "float64") -> Any:
         """Return a ``torch.nn.Sequential`` in evaluation mode, on the CPU.
 
         Raises
