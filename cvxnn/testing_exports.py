@@ -144,7 +144,7 @@ def run_exported(name: str, exported: Any, X: np.ndarray, dtype: str = "float64"
         with torch.no_grad():
             found = exported(torch.from_numpy(rows)).numpy()
     elif name == "c":
-        with compiled(exported) as program:
+        with Compiled(exported) as program:
             found = program.outputs(rows)
     else:
         found = exported.predict(rows)
@@ -181,7 +181,7 @@ def onnx_session(model: Any) -> Any:
     )
 
 
-class compiled:
+class Compiled:
     """A C file as a library of this process, compiled with all warnings as errors.
 
     Parameters
@@ -205,7 +205,7 @@ class compiled:
         self.real = np.dtype("float64" if "double" in found else "float32")
         self.sizes = [int(part.split("]")[0]) for part in found.split("[")[1:]]
 
-    def __enter__(self) -> compiled:
+    def __enter__(self) -> Compiled:
         return self
 
     def __exit__(self, *_: Any) -> None:

@@ -18,7 +18,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.preprocessing import StandardScaler
 
 from cvxnn import ConvexNetClassifier, Network
-from cvxnn.testing_exports import compiled, difference, example, families, run_exported
+from cvxnn.testing_exports import Compiled, difference, example, families, run_exported
 
 PAGE = Path(__file__).with_name("export.md")
 #: Inputs at random and on borders in which jumps are counted, and a difference that is no rounding.
@@ -91,7 +91,7 @@ def sizes() -> str:
     ]
     for dtype, real, each in (("float64", "double", 8), ("float32", "float", 4)):
         source, rows = model.to_c(dtype), X.astype(dtype)
-        with compiled(source) as program:
+        with Compiled(source) as program:
             off = np.max(np.abs(program.probabilities(rows, 2) - model.predict_proba(rows)))
             wrong = int(np.sum(model.classes_[program.numbers(rows)] != model.predict(rows)))
         buffers = re.search(r"(\d+) bytes of buffers", source)

@@ -17,7 +17,7 @@ from cvxnn.cli import app
 from cvxnn.cli_export import columns_of
 from cvxnn.models import Model
 from cvxnn.tables import read_table
-from cvxnn.testing_exports import compiled, onnx_session
+from cvxnn.testing_exports import Compiled, onnx_session
 
 
 def run(*args: Any) -> Result:
@@ -125,7 +125,7 @@ def test_c(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     source = (folder / "sold.c").read_text(encoding="utf-8")
     assert " *   x[1]  'city': 1 if it is 'Bonn', else 0\n" in source and "(linear)" in source
-    with compiled(source) as program:
+    with Compiled(source) as program:
         numbers = program.numbers(inputs(folder, "sold"))
     assert [("no", "yes")[k] for k in numbers] == predictions(folder, "sold")
 

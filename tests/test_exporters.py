@@ -39,8 +39,8 @@ from cvxnn.losses import LOSSES
 from cvxnn.patches import Windows
 from cvxnn.reading import read_network
 from cvxnn.testing_exports import (
+    Compiled,
     away_from_jumps,
-    compiled,
     difference,
     example,
     families,
@@ -265,7 +265,7 @@ def test_classifiers_in_c(labels, classified, tmp_path):
     X, models = classified
     model = models[labels]
     source = model.to_c()
-    with compiled(source) as program:
+    with Compiled(source) as program:
         assert np.array_equal(model.classes_[program.numbers(X)], model.predict(X))
         if labels == "float":
             assert "predict_proba" not in source and "math.h" not in source
@@ -418,7 +418,7 @@ def test_the_breast_cancer_network_in_c_is_small():
     model = ConvexNetClassifier(alpha=0.05, max_iter=2, max_time=0.5).fit(X, y)
     for dtype, tol in (("float64", 1e-12), ("float32", 1e-6)):
         rows = X.astype(dtype)
-        with compiled(model.to_c(dtype)) as program:
+        with Compiled(model.to_c(dtype)) as program:
             proba = program.probabilities(rows, 2)
             assert np.array_equal(program.numbers(rows), model.predict(rows))
         assert np.max(np.abs(proba - model.predict_proba(rows))) <= tol

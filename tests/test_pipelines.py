@@ -127,6 +127,21 @@ def test_integers_and_old_opsets(skl2onnx, data):
         skl2onnx.to_onnx(model, X[:1], target_opset=12)
 
 
+def test_converters_of_scikit_learn_read_what_to_sklearn_returns(skl2onnx, data):
+    X, y = data
+    labels = np.array(["a", "b", "c"])[np.searchsorted(np.quantile(y, [0.4, 0.7]), y)]
+    regression = ConvexNetRegressor(0.01, patterns=12).fit(X, y)
+    found = run(skl2onnx.to_onnx(regression.to_sklearn(), X[:1], target_opset=17), X)[0]
+    assert regression.network_.width > 1
+    assert np.max(np.abs(found[:, 0] - regression.predict(X))) <= 1e-12
+    classes = ConvexNetClassifier(0.05, architecture="linear").fit(X, labels)
+    zipped = {"zipmap": False}
+    proto = skl2onnx.to_onnx(classes.to_sklearn(), X[:1], target_opset=17, options=zipped)
+    label, proba = run(proto, X)
+    assert label.tolist() == classes.predict(X).tolist()
+    assert np.max(np.abs(proba - classes.predict_proba(X))) <= 1e-12
+
+
 def test_without_skl2onnx_the_extra_is_named(monkeypatch):
     def missing(name):
         raise ImportError(name)
