@@ -14,6 +14,7 @@ from .ntk import NTKClassifier, NTKRegressor
 from .optimal_set import OptimalSet, Uniqueness
 from .path_estimator import ConvexNetPath, alpha_max, path
 from .paths import Path
+from .pipelines import register_skl2onnx
 from .selection_estimator import ConvexNetClassifierCV, ConvexNetRegressorCV
 
 __version__ = "0.1.0"
@@ -46,5 +47,6 @@ __all__ = [
     "explain",
     "max_margin",
     "path",
+    "register_skl2onnx",
     "relu_from_gated",
 ]

@@ -4,6 +4,7 @@
     cvxnn path wine.csv --target quality         a table of networks, from strong to weak weight decay
     cvxnn predict wine.safetensors new.csv       writes predictions as CSV
     cvxnn certify wine.safetensors new.csv --target quality
+    cvxnn export wine.safetensors --to onnx      the network for other programs, see :mod:`cvxnn.cli_export`
 
 Three rules hold for every command. Nothing is done to the data without saying so. Whatever goes wrong is
 one line on stderr that says what to do, with exit code 2. And results go to stdout, remarks on the way
@@ -16,10 +17,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
-import tempfile
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -31,11 +29,12 @@ from rich.console import Console
 from scipy.special import expit, softmax
 from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
-from typer.core import TyperGroup
 
 from . import __version__
 from .architectures import ARCHITECTURES, Architecture
 from .audit import certify as certify_network
+from .cli_export import export
+from .console import ModelFile, OneLine, check_out, remark
 from .encoding import Encoding, Target
 from .feature_penalties import WeightPenalty
 from .losses import LOSSES, code_classes, get_loss
@@ -48,65 +47,9 @@ from .progress import Progress, show, table_of, wait
 from .tables import count, listing, read_table
 from .train import Trained, get_architecture, train
 
-
-class _OneLine(TyperGroup):
-    """Commands whose errors are one line and whose warnings are one line each."""
-
-    def main(
-        self,
-        args: Sequence[str] | None = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,
-        windows_expand_args: bool = True,
-        **extra: Any,
-    ) -> Any:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: _remark(f"warning: {message}")
-            try:
-                code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
-            except typer.Abort:
-                code = 130
-            except (ValueError, OSError, ImportError, MemoryError, OverflowError) as error:
-                code = _fail(_explain(error))
-            except Exception as error:
-                # Usage errors: typer carries its own copy of click, or uses click, by version.
-                if not hasattr(error, "format_message"):
-                    raise
-                context = getattr(error, "ctx", None)
-                path = context.command_path if context is not None else "cvxnn"
-                message = error.format_message().rstrip(".").replace("Value error, ", "")
-                code = _fail(f"{message}: see '{path} --help'")
-        sys.exit(code)
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            _remark("stopped by Ctrl-C")
-            raise typer.Exit(130) from None
-
-
-def _explain(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'the system'}: {error.strerror}: check the path and its permissions"
-    if isinstance(error, MemoryError):
-        return f"the data do not fit into memory ({error}): pass fewer rows or columns"
-    return str(error)
-
-
-def _remark(message: str) -> None:
-    typer.echo(" ".join(message.split()), err=True)
-
-
-def _fail(message: str) -> int:
-    _remark(f"error: {message}")
-    return 2
-
-
 app = typer.Typer(
     name="cvxnn",
-    cls=_OneLine,
+    cls=OneLine,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -151,7 +94,6 @@ class HiddenBias(StrEnum):
 
 
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="CSV (with a header) or Parquet file.")]
-ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="File written by cvxnn fit.")]
 TargetName = Annotated[str, typer.Option("--target", metavar="COLUMN", help="Column to predict.")]
 Options = Annotated[
     list[str] | None,
@@ -214,7 +156,7 @@ def fit(
     check_alpha(alpha)
     bias = None if hidden_bias is HiddenBias.none else hidden_bias.value
     path = out or Path(data.stem + ".safetensors")
-    _check_out(path, data)
+    check_out(path, data)
     wanted: str | int = int(patterns) if patterns.isdecimal() else patterns
     options = _options(option)
     get_architecture(architecture, bias, wanted, options=options)  # a wrong name is told before any work
@@ -261,11 +203,9 @@ def follow_path(
         X, y, coding, chosen, 1.0, architecture, "penalized", "auto", options=_options(option)
     )
     effort = {"tol": tol, "max_time": max_time, "random_state": check_random_state(0).randint(2**31 - 1)}
-    found = follow(
-        problem, family, n_alphas=n_alphas, eps=eps, callback=lambda p: _remark(str(p)), **effort
-    )
+    found = follow(problem, family, n_alphas=n_alphas, eps=eps, callback=lambda p: remark(str(p)), **effort)
     if not found.complete:
-        _remark(f"stopped after {len(found)} of {n_alphas} alphas; their certificates hold")
+        remark(f"stopped after {len(found)} of {n_alphas} alphas; their certificates hold")
     Console(highlight=False).print(table_of(found))
 
 
@@ -277,21 +217,21 @@ def predict(
 ) -> None:
     """Predict the rows of a table: CSV with a prediction a line."""
     if out is not None:
-        _check_out(out, model, data)
+        check_out(out, model, data)
     loaded = Model.load(model)
     X, notes = loaded.encoding.apply(read_table(data))
     for note in notes:
-        _remark(f"note: {note}")
+        remark(f"note: {note}")
     output = loaded.network(X)
     loss = get_loss(loaded.settings["loss"])
     means = output if output.ndim == 2 else loss.mean(output)
     columns: dict[str, Iterable[Any]] = {"prediction": loaded.target.decode(means)}
     if len(loaded.target.classes) > 2 and loaded.settings["loss"] == "log_loss":
         columns["probability"] = np.max(softmax(output, axis=1), axis=1).tolist()
-        _remark("note: probability is that of the prediction")
+        remark("note: probability is that of the prediction")
     elif loaded.target.classes and loaded.settings["loss"] == "log_loss":
         columns["probability"] = expit(output).tolist()
-        _remark(f"note: probability is that of {loaded.target.classes[1]!r}")
+        remark(f"note: probability is that of {loaded.target.classes[1]!r}")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -324,7 +264,7 @@ def certify(
             f"the target {target!r} is {table.column(target)[0]!r} in every row: add other rows"
         )
     for note in [*notes, *more]:
-        _remark(f"note: {note}")
+        remark(f"note: {note}")
     with wait("searching the best network for these data, to compare with ..."):
         certificate = certify_network(
             loaded.network, X, y, max_time=max_time, bound=bound.value, **loaded.judged()
@@ -332,6 +272,8 @@ def certify(
     typer.echo(f"{model} on {count(len(table), 'row')} of {data}, alpha {certificate.alpha:g}:")
     Console(highlight=False).print(show(certificate))
 
+
+app.command()(export)
 
 #: What a training that did not reach `--tol` says.
 ENDINGS = {
@@ -346,7 +288,7 @@ def _report(trained: Trained, tol: float, f: np.ndarray, y: np.ndarray, coding: 
     if trained.status is not Status.optimal:
         gap = f"search gap {trained.certificate.search_gap:.1e}, --tol {tol:g}"
         ending = ENDINGS.get(trained.status, "no further progress: the best network so far is kept")
-        _remark(f"{ending} ({gap}); its certificate holds")
+        remark(f"{ending} ({gap}); its certificate holds")
     Console(highlight=False).print(show(trained.certificate))
     right = np.argmax(f, axis=1) == y if f.ndim == 2 else (f > 0) == (y > 0)
     score = f"{np.mean(right):.1%} correct" if coding.classes else f"R2 {r2_score(y, f):.3f}"
@@ -417,20 +359,6 @@ def _loss_name(loss: str | None, coding: Target) -> str:
     if get_loss(loss).classification and not coding.classes:
         raise ValueError(f"--loss {loss} is for classes: leave it out, or pass --task classification")
     return loss
-
-
-def _check_out(path: Path, *inputs: Path) -> None:
-    """Refuse a place that cannot be written, before hours of work rather than after."""
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder: pass a file name to --out")
-    if not path.parent.is_dir():
-        raise ValueError(f"the folder {path.parent} does not exist: create it or pass another --out")
-    if path.exists() and any(given.exists() and path.samefile(given) for given in inputs):
-        raise ValueError(f"{path} would be overwritten: pass another --out")
-    try:
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise ValueError(f"cannot write in {path.parent} ({error.strerror}): pass another --out") from None
 
 
 if __name__ == "__main__":

@@ -37,13 +37,14 @@ from .conv_stage import (
     stage_network,
     with_pixels,
 )
+from .exporters import Exportable, Predictor
 from .frozen_layers import depth, features
 from .network import Affine, Conv, GatedConv, Layer, Network
 from .parameters import check_alpha, check_switch
 from .patches import Windows, image_shape, pair
 
 
-class LayerwiseConvClassifier(ClassifierMixin, BaseEstimator):
+class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
     """A deep convolutional network for images, trained stage by stage by convex programs.
 
     Every stage minimises ``(1 / n) sum_i 1/2 |f(x_i) - y_i|^2 + alpha/2 * sum_p ||Z_p||_F^2`` over the
@@ -246,6 +247,11 @@ class LayerwiseConvClassifier(ClassifierMixin, BaseEstimator):
     def predict(self, X: Any) -> np.ndarray:
         """Return the class of each sample, shape (n,)."""
         return self.classes_[np.argmax(self.decision_function(X), axis=1)]
+
+    def predictor(self) -> Predictor:
+        """Return the last stage's network for an exporter, with its classes; inputs are flat images."""
+        check_is_fitted(self)
+        return Predictor(self.network_.layers, classes=self.classes_, architecture="layerwise")
 
     def staged_predict(self, X: Any) -> Iterator[np.ndarray]:
         """Yield the classes (n,) that each stage predicts, in order."""

@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .architectures import Architecture
 from .architectures.base import Stage
 from .certificate import Certificate
+from .exporters import Exportable, Predictor
 from .feature_penalties import WeightPenalty, check_penalty, is_weight_decay
 from .losses import Loss, get_loss
 from .low_rank import LowRank, TrainedLowRank, train_low_rank
@@ -38,7 +39,7 @@ from .program import Problem, Status
 from .train import Moment, get_architecture, train
 
 
-class ConvexNet(BaseEstimator):
+class ConvexNet(Exportable, BaseEstimator):
     """What the two estimators share."""
 
     network_: Network
@@ -138,6 +139,26 @@ class ConvexNet(BaseEstimator):
         X, _ = flat_samples(X)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         return self.network_(X)
+
+    def predictor(self) -> Predictor:
+        """Return the network for an exporter, with its classes and whether outputs are logits.
+
+        Raises
+        ------
+        NotFittedError
+            If there is no network yet.
+        """
+        check_is_fitted(self)
+        loss, one = get_loss(self.loss), self.network_.n_outputs == 1
+        given = self.architecture
+        return Predictor(
+            self.network_.layers,
+            loss.inverse_link if one else "identity",
+            getattr(self, "classes_", None),
+            loss.name == "log_loss",
+            given if isinstance(given, str) else given.name,
+            tuple(getattr(self, "feature_names_in_", ())),
+        )
 
     def optimal_set(self, X: Any, y: Any, sample_weight: Any = None) -> OptimalSet:
         """Return all networks that are as good as the fitted one on its training data.

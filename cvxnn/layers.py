@@ -3,14 +3,17 @@
 Architectures decode into these layers and into nothing else, so everything that reads a network (the
 certificate, saving, the exporters) knows every case. A layer is a frozen dataclass whose fields are arrays
 (or numbers), which :meth:`cvxnn.network.Network.save` writes, and whose call maps inputs (n, inputs) to
-outputs (n, units) in float64. A layer that can stand first says the number of its inputs as `inputs`.
+outputs (n, units) in float64. A layer that can stand first says the number of its inputs as `inputs`. Every
+layer says with ``units(inputs)`` how many outputs it has for so many inputs, from shapes alone, so that a
+file that lies about them is refused before anything is computed.
 
 Reference: Mishkin, Sahiner and Pilanci, ICML 2022, for the gated unit.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +21,38 @@ from .patches import Windows
 
 #: What a pooling takes of its window, by the number that stands for it in files.
 POOLINGS = ("sum", "mean", "max")
+
+
+def _fit(layer: Any, wanted: dict[str, tuple[int, ...]]) -> None:
+    """Raise ValueError unless the fields of a layer have these shapes."""
+    for name, shape in wanted.items():
+        found = np.shape(getattr(layer, name))
+        if found != shape:
+            raise ValueError(f"{type(layer).__name__} has {name} of shape {found}, and needs {shape}")
+
+
+def _matrix(layer: Any) -> tuple[int, int]:
+    """The shape of the weights of a layer, which must be a matrix."""
+    if np.ndim(layer.weight) != 2:
+        raise ValueError(f"{type(layer).__name__} has weights of shape {np.shape(layer.weight)}, no matrix")
+    return int(layer.weight.shape[0]), int(layer.weight.shape[1])
+
+
+def _takes(layer: Any, inputs: int, wanted: int) -> None:
+    """Raise ValueError unless a layer is given as many inputs as it takes."""
+    if inputs != wanted:
+        raise ValueError(f"{type(layer).__name__} takes {wanted} inputs, and is given {inputs}")
+
+
+class Pointwise:
+    """What activations share: every number is mapped by itself; parameters are single numbers."""
+
+    def units(self, inputs: int) -> int:
+        """The number of outputs for so many inputs."""
+        for part in fields(self):  # type: ignore[arg-type]
+            if np.size(getattr(self, part.name)) != 1:
+                raise ValueError(f"{type(self).__name__} has a {part.name} that is not one number")
+        return inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,12 +67,19 @@ class Affine:
         """The number of inputs."""
         return int(self.weight.shape[0])
 
+    def units(self, inputs: int) -> int:
+        """The number of outputs for so many inputs."""
+        rows, units = _matrix(self)
+        _takes(self, inputs, rows)
+        _fit(self, {"bias": (units,)})
+        return units
+
     def __call__(self, X: np.ndarray) -> np.ndarray:
         return X @ self.weight + self.bias
 
 
 @dataclass(frozen=True, eq=False)
-class ReLU:
+class ReLU(Pointwise):
     """``x -> max(x, 0)``, coordinate by coordinate."""
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
@@ -45,7 +87,7 @@ class ReLU:
 
 
 @dataclass(frozen=True, eq=False)
-class LeakyReLU:
+class LeakyReLU(Pointwise):
     """``x -> x`` where ``x > 0``, else ``slope * x``; `slope` is one number, (1,) or a float."""
 
     slope: np.ndarray | float
@@ -55,7 +97,7 @@ class LeakyReLU:
 
 
 @dataclass(frozen=True, eq=False)
-class Absolute:
+class Absolute(Pointwise):
     """``x -> |x|``, coordinate by coordinate."""
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
@@ -63,7 +105,7 @@ class Absolute:
 
 
 @dataclass(frozen=True, eq=False)
-class Threshold:
+class Threshold(Pointwise):
     """``x -> 1[x >= 0]``, coordinate by coordinate; at zero it is one."""
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
@@ -71,7 +113,7 @@ class Threshold:
 
 
 @dataclass(frozen=True, eq=False)
-class Polynomial:
+class Polynomial(Pointwise):
     """``x -> quadratic * x^2 + linear * x + constant``, coordinate by coordinate; each one number, (1,)
     or a float."""
 
@@ -86,6 +128,11 @@ class Polynomial:
 @dataclass(frozen=True, eq=False)
 class Product:
     """``x -> x_j * x_(m + j)``: the products of the first half of 2m coordinates with the second."""
+
+    def units(self, inputs: int) -> int:
+        """The number of outputs for so many inputs."""
+        _takes(self, inputs, 2 * (inputs // 2))
+        return inputs // 2
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         half = X.shape[1] // 2
@@ -105,6 +152,12 @@ class SkipReLU:
     def passed(self) -> int:
         """The number of linear coordinates."""
         return int(np.ravel(self.linear)[0])
+
+    def units(self, inputs: int) -> int:
+        """The number of outputs for so many inputs."""
+        if np.size(self.linear) != 1 or not 0 <= self.passed <= inputs:
+            raise ValueError(f"SkipReLU passes {np.ravel(self.linear)} of {inputs} coordinates")
+        return inputs
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         out, first = np.maximum(X, 0.0), X.shape[1] - self.passed
@@ -126,6 +179,13 @@ class Gated:
         """The number of inputs."""
         return int(self.weight.shape[0])
 
+    def units(self, inputs: int) -> int:
+        """The number of outputs for so many inputs."""
+        rows, units = _matrix(self)
+        _takes(self, inputs, rows)
+        _fit(self, {"gates": (rows, units), "gate_bias": (units,), "bias": (units,)})
+        return units
+
     def __call__(self, X: np.ndarray) -> np.ndarray:
         return (X @ self.gates + self.gate_bias >= 0) * (X @ self.weight + self.bias)
 
@@ -145,6 +205,20 @@ class Windowed:
         """The number of inputs."""
         return self.windows.inputs
 
+    def channels(self) -> int:
+        """The number of outputs of every window."""
+        rows, filters = _matrix(self)
+        if rows != self.windows.patch:
+            raise ValueError(
+                f"{type(self).__name__} has filters of {rows} numbers on patches of {self.windows.patch}"
+            )
+        return filters
+
+    def units(self, inputs: int) -> int:
+        """The number of outputs for so many inputs."""
+        _takes(self, inputs, self.inputs)
+        return self.windows.positions * self.channels()
+
 
 @dataclass(frozen=True, eq=False)
 class Conv(Windowed):
@@ -163,6 +237,12 @@ class Conv(Windowed):
     bias: np.ndarray
     geometry: np.ndarray
 
+    def channels(self) -> int:
+        """The number of filters."""
+        filters = super().channels()
+        _fit(self, {"bias": (filters,)})
+        return filters
+
     def __call__(self, X: np.ndarray) -> np.ndarray:
         T = self.windows.patches(X) @ self.weight + self.bias
         return T.reshape(len(X), T.shape[1] * T.shape[2])
@@ -180,6 +260,12 @@ class GatedConv(Windowed):
     weight: np.ndarray
     bias: np.ndarray
     geometry: np.ndarray
+
+    def channels(self) -> int:
+        """The number of filters."""
+        filters, shape = super().channels(), self.weight.shape
+        _fit(self, {"gates": shape, "gate_bias": (filters,), "bias": (filters,)})
+        return filters
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         P = self.windows.patches(X)
@@ -222,6 +308,12 @@ class Pool(Windowed):
     def name(self) -> str:
         """The name of the kind of pooling."""
         return POOLINGS[int(np.ravel(self.kind)[0])]
+
+    def channels(self) -> int:
+        """The number of channels, which stays."""
+        if np.size(self.kind) != 1 or float(np.ravel(self.kind)[0]) not in range(len(POOLINGS)):
+            raise ValueError(f"Pool has the kind {np.ravel(self.kind)}: 0, 1 and 2 are known")
+        return self.windows.shape[2]
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         windows = self.windows

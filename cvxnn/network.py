@@ -6,13 +6,16 @@ and a gated one is ``Gated -> Affine`` with
 
     Gated: x -> 1[G' x + h >= 0] * (W' x + b).
 
-A network is saved as safetensors: arrays and a JSON header, no code and no training data.
+A network is saved as safetensors: arrays and a JSON header, no code and no training data. A digest of it
+all goes along, so that damage is told from weights, and what a header says of shapes is checked against the
+arrays before anything is computed. Other formats are in :mod:`cvxnn.exporters`.
 
 Reference: the safetensors format; Mishkin, Sahiner and Pilanci, ICML 2022, for the gated unit.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass, fields
@@ -21,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from .exporters import Exportable, Predictor
 from .layers import (
     LAYERS,
     Absolute,
@@ -63,7 +67,7 @@ FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class Network(Exportable):
     """A feed-forward network with one or several outputs per sample.
 
     Parameters
@@ -138,6 +142,10 @@ class Network:
         constant = self.layers[-1].bias  # type: ignore[union-attr]
         return float(constant[0]) if len(constant) == 1 else constant
 
+    def predictor(self) -> Predictor:
+        """Return the layers for an exporter; outputs mean themselves."""
+        return Predictor(self.layers)
+
     def __repr__(self) -> str:
         names = " -> ".join(type(layer).__name__ for layer in self.layers)
         outputs = "" if self.n_outputs == 1 else f", {self.n_outputs} outputs"
@@ -164,6 +172,7 @@ class Network:
             "layers": json.dumps([type(layer).__name__ for layer in self.layers]),
             "metadata": json.dumps(metadata or {}),
         }
+        header["sha256"] = _digest(header, arrays)
         content = save(arrays, metadata=header)
         # Written beside the target and moved: an interrupted save leaves the old file whole.
         target = Path(path)
@@ -187,7 +196,7 @@ class Network:
         ValueError
             If the file is not a cvxnn network, is damaged, or is of a newer format.
         """
-        from safetensors import SafetensorError, safe_open
+        from safetensors import safe_open
 
         if not Path(path).is_file():
             raise FileNotFoundError(f"no model file at {path}: pass the path given to --out or save")
@@ -195,27 +204,56 @@ class Network:
             with safe_open(str(path), framework="numpy") as file:
                 header = file.metadata() or {}
                 arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
+        except OSError:
+            raise
+        except Exception as error:  # of many kinds: the header may say anything
             raise ValueError(
                 f"{path} is not a safetensors file or is damaged ({error}): save the model again"
             ) from error
         if header.get("format") != "cvxnn":
             raise ValueError(f"{path} is not a cvxnn model: pass a file written by cvxnn")
-        return cls._from_file(path, header, arrays)
-
-    @classmethod
-    def _from_file(
-        cls, path: Any, header: dict[str, str], arrays: dict[str, np.ndarray]
-    ) -> tuple[Network, dict[str, Any]]:
+        version = header.get("version", "")
+        if not (version.isascii() and version.isdecimal()):
+            raise ValueError(f"{path} has {version!r}, no version of this format: save the model again")
+        if int(version[:9]) > FORMAT_VERSION:
+            raise ValueError(f"{path} was written by a newer cvxnn: pip install -U cvxnn")
+        # files of before had no digest
+        if "sha256" in header and header["sha256"] != _digest(header, arrays):
+            raise ValueError(f"{path} is damaged (its digest does not fit): save the model again")
         try:
-            if int(header["version"]) > FORMAT_VERSION:
-                raise ValueError(f"{path} was written by a newer cvxnn: pip install -U cvxnn")
-            layers = []
-            for i, name in enumerate(json.loads(header["layers"])):
-                kind = LAYERS[name]
-                layers.append(kind(*(arrays[f"{i}.{f.name}"] for f in fields(kind))))
-            network, metadata = cls(tuple(layers)), json.loads(header["metadata"])
-            network(np.zeros((1, network.n_features)))
-        except (KeyError, AttributeError, IndexError, json.JSONDecodeError) as error:
+            return _network_of(header, arrays), dict(json.loads(header["metadata"]))
+        except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
             raise ValueError(f"{path} lacks parts of a network ({error}): save the model again") from error
-        return network, metadata
+
+
+def _network_of(header: dict[str, str], arrays: dict[str, np.ndarray]) -> Network:
+    """The network that a file describes; errors of many kinds if it describes none."""
+    layers = []
+    for i, name in enumerate(json.loads(header["layers"])):
+        kind = LAYERS[name]
+        layers.append(kind(*(arrays[f"{i}.{f.name}"] for f in fields(kind))))
+    if not all(array.dtype == np.float64 for array in arrays.values()):
+        raise ValueError("some arrays are not float64")
+    if not all(np.all(np.isfinite(array)) for array in arrays.values()):
+        raise ValueError("some numbers are not finite")
+    if not layers or not isinstance(layers[-1], Affine):
+        raise ValueError("the last layer is not affine")
+    if not hasattr(layers[0], "inputs"):
+        raise ValueError(f"a {type(layers[0]).__name__} layer stands first")
+    network = Network(tuple(layers))
+    units = network.n_features
+    for layer in network.layers:
+        units = layer.units(units)
+    return network
+
+
+def _digest(header: dict[str, str], arrays: dict[str, np.ndarray]) -> str:
+    """SHA-256 of all that a file says, in an order of its own."""
+    digest = hashlib.sha256()
+    for key in ("format", "version", "layers", "metadata"):
+        digest.update(f"{key}={header.get(key)}\n".encode())
+    for key in sorted(arrays):
+        array = np.ascontiguousarray(arrays[key])
+        digest.update(f"{key}: {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

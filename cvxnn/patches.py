@@ -15,6 +15,7 @@ Reference: Dumoulin and Visin, "A guide to convolution arithmetic for deep learn
 
 from __future__ import annotations
 
+import math
 import numbers
 from dataclasses import dataclass
 from functools import lru_cache
@@ -83,7 +84,7 @@ class Windows:
     @property
     def inputs(self) -> int:
         """The length of a flat input."""
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     @property
     def patch(self) -> int:

@@ -152,7 +152,10 @@ def _on_top(hidden: list[tuple[Any, Any]], top: Reading) -> Reading:
 
 
 def _from_torch(module: Any, X: Any, sample_weight: Any) -> Reading:
-    names = [type(child).__name__ for child in module.children()]
+    children = list(module.children())
+    if children and type(children[-1]).__name__ == "Flatten" and children[-1].start_dim == 0:
+        children.pop()  # one output as (n,), which is how networks of this package become modules
+    names = [type(child).__name__ for child in children]
     # Only a Sequential is known to compute what its children say.
     middle = names[1:-1]
     outer = [*names[:1], *names[-1:]] == ["Linear", "Linear"] and len(names) > 1
@@ -164,7 +167,6 @@ def _from_torch(module: Any, X: Any, sample_weight: Any) -> Reading:
             f"the torch module {type(module).__name__} has the layers {names}: "
             "pass Sequential(Linear, ReLU, Linear), or with BatchNorm1d before the ReLU"
         )
-    children = list(module.children())
     first, last = children[-3 if deep else 0], children[-1]
     weight = to_numpy(first.weight).T
     b1 = None if first.bias is None else to_numpy(first.bias)

@@ -11,12 +11,23 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "cvxnn"
-FOLDERS = ("losses", "architectures", "solvers", "tasks")
+FOLDERS = ("losses", "architectures", "solvers", "exporters", "tasks")
 
 #: Floors from the ground up; modules that share a floor may import each other (circles apart).
 FLOORS = [
     {"arrays", "layers", "parameters", "patches", "registry", "routing"},
-    {"losses", "network", "constraints", "decomposition", "penalties", "feature_penalties", "units"},
+    # exporters know the layers alone, so that networks and estimators can offer them as methods
+    {
+        "losses",
+        "exporters",
+        "network",
+        "torch_layers",
+        "constraints",
+        "decomposition",
+        "penalties",
+        "feature_penalties",
+        "units",
+    },
     {
         "operators",
         "arrangement",
@@ -42,6 +53,7 @@ FLOORS = [
     {"estimator_base"},
     {"estimators"},
     {"audit", "conv_layerwise", "max_margin", "path_estimator", "selection_estimator", "tables"},
+    {"pipelines"},
 ]
 #: Abstract bases of some members of an open folder, besides its base.
 FAMILIES = {
@@ -57,13 +69,28 @@ FAMILIES = {
     "architectures.two_layer",
     "architectures.vector_rectified",
     "architectures.whitened",
+    "exporters.c_kernels",
+    "exporters.onnx_graph",
 }
 #: Members that others are made of: a batch-normalised network is a plain one on whitened data.
 PLAIN = {"architectures.relu", "architectures.vector_relu"}
 #: Libraries that only some people have: imported where they are used, never on import of cvxnn.
-OPTIONAL = {"torch", "cvxpy", "matplotlib", "onnx", "onnxruntime", "pandas", "polars", "pyarrow", "dask"}
+OPTIONAL = {
+    "torch",
+    "cvxpy",
+    "matplotlib",
+    "onnx",
+    "onnxruntime",
+    "skl2onnx",
+    "pandas",
+    "polars",
+    "pyarrow",
+    "dask",
+}
+#: Modules of torch, which only `exporters.torch` imports, and only when it is called.
+ABOUT = {"torch_layers": {"torch"}}
 #: Files that are about such a library, or that a user asks for by name.
-TOP = {"cli", "demo", "plot", "display"}
+TOP = {"cli", "cli_export", "console", "demo", "plot", "display"}
 
 
 def module_name(path: Path) -> str:
@@ -207,6 +234,7 @@ def test_a_file_imports_from_floors_below_its_own():
         ("bounds", {"program", "certificate", "solvers", "architectures", "oracles"}),
         ("estimators", {"solvers", "audit"}),
         ("audit", {"solvers"}),
+        ("exporters", {"network", "losses", "program", "architectures", "estimators", "train"}),
     ],
 )
 def test_who_does_not_import_whom(folder, forbidden):
@@ -252,7 +280,16 @@ def test_optional_libraries_are_imported_where_they_are_used():
     for name in FILES:
         outside = imports(name, top_level_only=True)[1]
         if room(name) not in TOP:
-            assert not outside & OPTIONAL, f"{name} imports {outside & OPTIONAL} on import of cvxnn"
+            outside = outside & OPTIONAL - ABOUT.get(name, set())
+            assert not outside, f"{name} imports {outside} on import of cvxnn"
+
+
+def test_modules_about_a_library_are_imported_where_it_is_used():
+    for name, about in ABOUT.items():
+        assert about <= imports(name, top_level_only=True)[1]
+        users = {user for user in FILES if name in GRAPH[user]}
+        assert users == {"exporters.torch"}
+        assert name not in imports("exporters.torch", top_level_only=True)[0]
 
 
 def test_importing_the_package_loads_no_optional_library():

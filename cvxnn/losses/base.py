@@ -97,6 +97,8 @@ class Loss(ABC):
     classification: ClassVar[bool] = False
     #: Whether targets must not be negative.
     nonnegative: ClassVar[bool] = False
+    #: What :meth:`mean` computes, by a name that exporters know: "identity" or "exp".
+    inverse_link: ClassVar[str] = "identity"
     #: The largest change of a prediction over which the second derivative stays of one size; Newton
     #: steps of solvers without a line search are cut to it.
     reach: ClassVar[float] = float("inf")

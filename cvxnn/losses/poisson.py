@@ -25,6 +25,7 @@ class Poisson(Loss):
 
     name: ClassVar[str] = "poisson"
     nonnegative: ClassVar[bool] = True
+    inverse_link: ClassVar[str] = "exp"
     reach: ClassVar[float] = 1.0
 
     @np.errstate(over="ignore")  # a prediction may be absurd while a search tries it
