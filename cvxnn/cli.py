@@ -235,9 +235,10 @@ def fit(
             callback=progress,
         )
     settings = {"alpha": alpha, "loss": chosen, "architecture": architecture, "hidden_bias": bias}
-    settings = {**settings, "penalty": penalty, "options": options}
-    model = Model(trained.network, encoding, coding, {**settings, "fit_intercept": True})
-    model.save(path, trained.certificate)
+    settings = {**settings, "penalty": penalty, "options": options, "fit_intercept": True}
+    settings = {**settings, "patterns": wanted, "seed": seed, "tol": tol}
+    history = tuple(trained.history)
+    Model(trained.network, encoding, coding, settings, trained.certificate, history).save(path)
     _report(trained, tol, get_loss(chosen).mean(trained.network(X)), y, coding)
     typer.echo(f"Model written to {path}.")
 
