@@ -43,6 +43,8 @@ class Linear:
     names : tuple of str, length d
     weights : ndarray of shape (d,)
     constant : float
+    strengths : ndarray of shape (d,)
+        Each weight times the standard deviation of its value over the samples.
     kept : tuple of int
         The terms that a short form writes, the strongest first.
     short_constant : float
@@ -54,6 +56,7 @@ class Linear:
     names: tuple[str, ...]
     weights: np.ndarray
     constant: float
+    strengths: np.ndarray
     kept: tuple[int, ...]
     short_constant: float
     agreement: float

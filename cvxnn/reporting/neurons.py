@@ -210,6 +210,7 @@ def _folded(neuron: Neuron) -> Neuron:
         rule,
         weights=rule.weights * size,
         constant=rule.constant * size,
+        strengths=rule.strengths * size,
         short_constant=rule.short_constant * size,
     )
     return replace(neuron, rule=rule, outputs=neuron.outputs / size)
@@ -220,7 +221,8 @@ def _linear(columns: Columns, values: np.ndarray, weights: np.ndarray, constant:
     w, b = columns.rule(weights, constant)
     whole = values @ w + b
     mean = values.mean(axis=0)
-    strength = np.abs(w) * values.std(axis=0)
+    strengths = w * values.std(axis=0)
+    strength = np.abs(strengths)
     order = [int(k) for k in np.argsort(-strength, kind="stable") if strength[k] > 0.0]
     kept: tuple[int, ...] = ()
     short, agreement = b, 1.0
@@ -233,4 +235,4 @@ def _linear(columns: Columns, values: np.ndarray, weights: np.ndarray, constant:
         agreement = float(np.mean((sign >= 0) == (whole >= 0)))
         if agreement >= AGREEMENT or len(order) == 0:
             break
-    return Linear(tuple(columns.names), w, b, kept, short, agreement)
+    return Linear(tuple(columns.names), w, b, strengths, kept, short, agreement)
