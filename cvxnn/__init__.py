@@ -15,9 +15,9 @@ from .ntk import NTKClassifier, NTKRegressor
 from .optimal_set import OptimalSet, Uniqueness
 from .path_estimator import ConvexNetPath, alpha_max, path
 from .paths import Path
+from .reporting import report
 from .selection_estimator import ConvexNetClassifierCV, ConvexNetRegressorCV
-
-__version__ = "0.1.0"
+from .version import __version__
 
 __all__ = [
     "Arrangement",
@@ -42,6 +42,7 @@ __all__ = [
     "Path",
     "TooManyPatterns",
     "Uniqueness",
+    "__version__",
     "alpha_max",
     "certify",
     "certify_margin",
@@ -50,4 +51,5 @@ __all__ = [
     "max_margin",
     "path",
     "relu_from_gated",
+    "report",
 ]

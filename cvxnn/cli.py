@@ -4,6 +4,7 @@
     cvxnn path wine.csv --target quality         a table of networks, from strong to weak weight decay
     cvxnn predict wine.safetensors new.csv       writes predictions as CSV
     cvxnn certify wine.safetensors new.csv --target quality
+    cvxnn report wine.safetensors --data wine.csv   one HTML file that explains the model
 
 Three rules hold for every command. Nothing is done to the data without saying so. Whatever goes wrong is
 one line on stderr that says what to do, with exit code 2. And results go to stdout, remarks on the way
@@ -17,7 +18,6 @@ import csv
 import io
 import json
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -33,9 +33,11 @@ from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
 from typer.core import TyperGroup
 
-from . import __version__
 from .architectures import ARCHITECTURES, Architecture
 from .audit import certify as certify_network
+from .cli_output import check_out as _check_out
+from .cli_output import remark as _remark
+from .cli_report import report
 from .encoding import Encoding, Target
 from .feature_penalties import WeightPenalty
 from .losses import LOSSES, code_classes, get_loss
@@ -47,6 +49,7 @@ from .program import Problem, Status
 from .progress import Progress, show, table_of, wait
 from .tables import count, listing, read_table
 from .train import Trained, get_architecture, train
+from .version import __version__
 
 
 class _OneLine(TyperGroup):
@@ -93,10 +96,6 @@ def _explain(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return f"the data do not fit into memory ({error}): pass fewer rows or columns"
     return str(error)
-
-
-def _remark(message: str) -> None:
-    typer.echo(" ".join(message.split()), err=True)
 
 
 def _fail(message: str) -> int:
@@ -334,6 +333,9 @@ def certify(
     Console(highlight=False).print(show(certificate))
 
 
+app.command()(report)
+
+
 #: What a training that did not reach `--tol` says.
 ENDINGS = {
     Status.interrupted: "stopped by Ctrl-C: the best network so far is kept",
@@ -418,20 +420,6 @@ def _loss_name(loss: str | None, coding: Target) -> str:
     if get_loss(loss).classification and not coding.classes:
         raise ValueError(f"--loss {loss} is for classes: leave it out, or pass --task classification")
     return loss
-
-
-def _check_out(path: Path, *inputs: Path) -> None:
-    """Refuse a place that cannot be written, before hours of work rather than after."""
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder: pass a file name to --out")
-    if not path.parent.is_dir():
-        raise ValueError(f"the folder {path.parent} does not exist: create it or pass another --out")
-    if path.exists() and any(given.exists() and path.samefile(given) for given in inputs):
-        raise ValueError(f"{path} would be overwritten: pass another --out")
-    try:
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise ValueError(f"cannot write in {path.parent} ({error.strerror}): pass another --out") from None
 
 
 if __name__ == "__main__":

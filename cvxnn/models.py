@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import __version__
 from .certificate import Certificate
 from .encoding import Encoding, Target
 from .network import Network
 from .penalty_options import penalty_of
 from .train import Moment, get_architecture
+from .version import __version__
 
 #: Version of the history in a file; a history of another version is left unread, the model is not.
 HISTORY_VERSION = 1

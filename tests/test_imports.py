@@ -15,7 +15,7 @@ FOLDERS = ("losses", "architectures", "solvers", "tasks")
 
 #: Floors from the ground up; modules that share a floor may import each other (circles apart).
 FLOORS = [
-    {"arrays", "layers", "parameters", "patches", "registry", "routing"},
+    {"arrays", "layers", "parameters", "patches", "registry", "routing", "version"},
     {"losses", "network", "constraints", "decomposition", "penalties", "feature_penalties", "units"},
     {
         "operators",
@@ -42,6 +42,8 @@ FLOORS = [
     {"estimator_base"},
     {"estimators"},
     {"audit", "conv_layerwise", "max_margin", "path_estimator", "selection_estimator", "tables"},
+    {"encoding", "penalty_options", "models"},
+    {"reporting"},
 ]
 #: Abstract bases of some members of an open folder, besides its base.
 FAMILIES = {
@@ -63,7 +65,7 @@ PLAIN = {"architectures.relu", "architectures.vector_relu"}
 #: Libraries that only some people have: imported where they are used, never on import of cvxnn.
 OPTIONAL = {"torch", "cvxpy", "matplotlib", "onnx", "onnxruntime", "pandas", "polars", "pyarrow", "dask"}
 #: Files that are about such a library, or that a user asks for by name.
-TOP = {"cli", "demo", "plot", "display"}
+TOP = {"cli", "cli_output", "cli_report", "demo", "plot", "display"}
 
 
 def module_name(path: Path) -> str:

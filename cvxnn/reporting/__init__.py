@@ -4,8 +4,8 @@
     report(clf, X, y, "report.html")
 
 What it says is data first (:mod:`cvxnn.reporting.content`), gathered from a subject
-(:mod:`cvxnn.reporting.subject`), and written as a page at the end (:mod:`cvxnn.reporting.page`). The file holds
-its own style, script and pictures, and asks nobody for anything.
+(:mod:`cvxnn.reporting.subject`), and written as a page at the end (:mod:`cvxnn.reporting.page`). The
+file holds its own style, script and pictures, and asks nobody for anything.
 
 Reference: Mitchell et al., "Model cards for model reporting", 2019 (what a reader needs to know).
 """
@@ -45,9 +45,9 @@ def report(
 ) -> Report:
     """Write a report on a trained network: one HTML file that opens without a network connection.
 
-    It says what the certificate proves and what it does not, how training went, how the network changes with
-    alpha, what each neuron does in the names and units of the data, how single predictions come about, and
-    what is odd about the data.
+    It says what the certificate proves and what it does not, how training went, how the network changes
+    with alpha, what each neuron does in the names and units of the data, how single predictions come
+    about, and what is odd about the data.
 
     Parameters
     ----------
@@ -95,7 +95,8 @@ def report(
     >>> from cvxnn import ConvexNetRegressor, report
     >>> X = np.linspace(-1, 1, 20)[:, None]
     >>> y = np.abs(X[:, 0])
-    >>> content = report(ConvexNetRegressor(alpha=1e-3).fit(X, y), X, y, path=None, feature_names=["position"])
+    >>> model = ConvexNetRegressor(alpha=1e-3).fit(X, y)
+    >>> content = report(model, X, y, path=None, feature_names=["position"])
     >>> [neuron.rule.names for neuron in content.neurons]
     [('position',), ('position',)]
     """

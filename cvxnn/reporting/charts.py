@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -36,6 +37,8 @@ class Axis:
     start, end : float
         In the drawing.
     log : bool
+    whole : bool
+        Whether only whole numbers make sense.
     """
 
     low: float
@@ -43,6 +46,7 @@ class Axis:
     start: float
     end: float
     log: bool = False
+    whole: bool = False
 
     def __call__(self, x: float) -> float:
         low, high, x = (math.log(v) if self.log else v for v in (self.low, self.high, max(x, self._least)))
@@ -63,6 +67,7 @@ class Axis:
             return [low]
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(m * power for m in (1.0, 2.0, 2.5, 5.0, 10.0) if m * power >= rough * (1.0 - 1e-9))
+        step = max(math.ceil(step), 1.0) if self.whole else step
         first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
         return [k * step for k in range(first, last + 1)]
 
@@ -97,7 +102,9 @@ def _range(values: Iterable[float], log: bool) -> tuple[float, float]:
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     if high > low:
         return low, high
-    return (low / 2.0, high * 2.0) if log else (low - 0.5 * (abs(low) or 1.0), high + 0.5 * (abs(high) or 1.0))
+    return (
+        (low / 2.0, high * 2.0) if log else (low - 0.5 * (abs(low) or 1.0), high + 0.5 * (abs(high) or 1.0))
+    )
 
 
 def place(x: float) -> str:
@@ -118,7 +125,7 @@ def line(x: Axis, y: Axis, xs: Sequence[float], ys: Sequence[float], kind: str, 
     if step:
         points = [
             points[0],
-            *(p for (_, b), (c, d) in zip(points[:-1], points[1:], strict=True) for p in ((c, b), (c, d))),
+            *(p for (_, b), (c, d) in pairwise(points) for p in ((c, b), (c, d))),
         ]
     return el("path", d=trace(points), class_=f"line {kind}")
 
@@ -159,7 +166,9 @@ def frame(x: Axis, y: Axis, across_name: str, upwards_name: str) -> Html:
     floor = HEIGHT - BOTTOM
     parts.append(el("line", x1=LEFT, x2=WIDTH - RIGHT, y1=floor, y2=floor, class_="axis"))
     middle = place(0.5 * (LEFT + WIDTH - RIGHT))
-    parts.append(el("text", shorten(across_name, 52), x=middle, y=HEIGHT - 8, text_anchor="middle", class_="name"))
+    parts.append(
+        el("text", shorten(across_name, 52), x=middle, y=HEIGHT - 8, text_anchor="middle", class_="name")
+    )
     parts.append(el("text", shorten(upwards_name, 56), x=4, y=14, class_="name"))
     return el("g", *parts, class_="frame")
 

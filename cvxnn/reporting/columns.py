@@ -4,9 +4,9 @@ A network sees inputs z; a person knows values x. Between them stand steps that 
 
     z = (x - shift) / scale,
 
-and steps that make several 0/1 columns of one text. Where all steps are of these kinds a rule of the network
-``w'z + b >= 0`` is a rule about x with weights ``w / scale``. Where one is not (principal components, say)
-the columns keep the name that the step gives them, and its units.
+and steps that make several 0/1 columns of one text. Where all steps are of these kinds a rule of the
+network ``w'z + b >= 0`` is a rule about x with weights ``w / scale``. Where one is not (principal
+components, say) the columns keep the name that the step gives them, and its units.
 
 Reference: scikit-learn's ``get_feature_names_out``.
 """
@@ -174,9 +174,7 @@ def _marked(encoder: OneHotEncoder, columns: Columns) -> Columns:
     for name, levels, dropped in zip(
         asked, encoder.categories_, _dropped(encoder, len(asked)), strict=True
     ):
-        made += [
-            Column(f"{name} = {level}", flag=True) for k, level in enumerate(levels) if k != dropped
-        ]
+        made += [Column(f"{name} = {level}", flag=True) for k, level in enumerate(levels) if k != dropped]
     return replace(columns, entries=tuple(made))
 
 
@@ -192,14 +190,11 @@ def _assembled(transformer: ColumnTransformer, columns: Columns) -> Columns:
         span = transformer.output_indices_.get(name)
         if span is None or span.start == span.stop or part == "drop":
             continue
-        whole = np.arange(len(columns.entries))
-        keys = [chosen] if isinstance(chosen, str | int) else chosen
-        picked = (
-            whole[keys]
-            if isinstance(keys, slice) or not all(isinstance(k, str) for k in keys)
-            else [place[k] for k in keys]
-        )
-        entering = replace(columns, entries=tuple(columns.entries[k] for k in picked))
+        keys: Any = [chosen] if isinstance(chosen, str | int) else chosen
+        if not isinstance(keys, slice) and all(isinstance(key, str) for key in keys):
+            keys = [place[key] for key in keys]
+        picked = np.array(columns.entries, dtype=object)[keys]
+        entering = replace(columns, entries=tuple(picked))
         parts.append((span.start, through(part, entering)))
     parts.sort(key=lambda item: item[0])
     entries = tuple(entry for _, made in parts for entry in made.entries)

@@ -1,9 +1,10 @@
 """What a careful colleague would say about data and training before looking at results.
 
 Columns that say nothing, or the same twice; equal samples with different targets; columns of very different
-sizes (the penalty then decides by units); values far outside; classes that are rare or missing; fewer samples
-than columns; a penalty so strong that nothing is left; a training that was not finished; and a network that
-knows its training data much better than others. Each with what to do about it. Data are left as they are.
+sizes (the penalty then decides by units); values far outside; classes that are rare or missing; fewer
+samples than columns; a penalty so strong that nothing is left; a training that was not finished; and a
+network that knows its training data much better than others. Each with what to do about it. Data are
+left as they are.
 
 Reference: Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, sections 2 and 7.
 """
@@ -70,7 +71,8 @@ def _of_training(subject: Subject, score: float, test_score: float) -> Iterator[
         yield Concern(
             True,
             "Much better on training data than on new data.",
-            f"{subject.score_name} is {number(score, 3)} on the training data and {number(test_score, 3)} on "
+            f"{subject.score_name} is {number(score, 3)} on the training data and "
+            f"{number(test_score, 3)} on "
             "the held-out data: the network has learned particulars. Choose a larger alpha, by "
             "cross-validation say.",
         )
@@ -101,7 +103,8 @@ def _of_samples(subject: Subject) -> Iterator[Concern]:
         yield Concern(
             False,
             "Classes with very few samples.",
-            f"{listing(names[rare].tolist())}: fewer than {RARE} samples. Scores of these classes are chance.",
+            f"{listing(names[rare].tolist())}: fewer than {RARE} samples. Scores of these classes are "
+            "chance.",
         )
     if np.any(counts == 0):
         yield Concern(True, "Classes without samples.", f"None of {listing(names[counts == 0].tolist())}.")
@@ -109,7 +112,8 @@ def _of_samples(subject: Subject) -> Iterator[Concern]:
         yield Concern(
             False,
             "One class is most of the data.",
-            f"{part(counts.max() / n)} of the samples are {names[counts.argmax()]!r}: always saying that would "
+            f"{part(counts.max() / n)} of the samples are {names[counts.argmax()]!r}: always saying "
+            "that would "
             "score as much. Compare with it, or pass class_weight='balanced'.",
         )
     if subject.held_out is not None:
@@ -145,7 +149,8 @@ def _contradictions(subject: Subject) -> Iterator[Concern]:
         yield Concern(
             False,
             "Repeated samples.",
-            f"{things(repeated, 'sample')} repeat another one exactly and count twice. Where that is a slip of "
+            f"{things(repeated, 'sample')} repeat another one exactly and count twice. Where that is a "
+            "slip of "
             "the data collection, leave them out; held-out data must not hold them either.",
         )
 
@@ -170,7 +175,8 @@ def _of_columns(subject: Subject) -> Iterator[Concern]:
         yield Concern(
             True,
             "Columns of very different sizes.",
-            f"{wide!r} varies {number(vary.max() / vary.min(), 2)} times as much as {narrow!r} as the network "
+            f"{wide!r} varies {number(vary.max() / vary.min(), 2)} times as much as {narrow!r} as the "
+            "network "
             "sees them, so the penalty prefers it for its units alone. Put a StandardScaler in front.",
         )
     yield from _far_outside(subject, names)
@@ -189,7 +195,8 @@ def _twins(X: np.ndarray, names: list[str], constant: np.ndarray) -> Iterator[Co
         yield Concern(
             False,
             "Columns that say the same.",
-            f"{listing(pairs, 3)}: one is the other in another unit. How a weight is shared between them means "
+            f"{listing(pairs, 3)}: one is the other in another unit. How a weight is shared between "
+            "them means "
             "nothing; leave one out.",
         )
 
@@ -209,9 +216,9 @@ def _far_outside(subject: Subject, names: list[str]) -> Iterator[Concern]:
     yield Concern(
         False,
         "Values far outside.",
-        f"{listing([names[j] for j in found])} hold values beyond {number(FAR)} times the range of their middle "
-        f"half, such as {number(values[row, k])} in {names[k]!r} ({subject.data.place(int(row))}; half of the "
+        f"{listing([names[j] for j in found])} hold values beyond {number(FAR)} times the range of "
+        "their middle "
+        f"half, such as {number(values[row, k])} in {names[k]!r} ({subject.data.place(int(row))}; half "
+        "of the "
         f"values are from {number(low[k])} to {number(high[k])}). Check whether they are errors.",
     )
-
-

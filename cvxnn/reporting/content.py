@@ -1,7 +1,7 @@
 """What a report says, as data; :mod:`cvxnn.reporting.page` writes it down.
 
-Everything a reader sees is here first, in full precision and in the reader's own names and units, so that it
-can be checked, compared and used without the page. Rounding is the page's.
+Everything a reader sees is here first, in full precision and in the reader's own names and units, so
+that it can be checked, compared and used without the page. Rounding is the page's.
 
 Reference: the separation of statistic and geometry in the grammar of graphics (Wilkinson, 2005).
 """
@@ -224,6 +224,8 @@ class Explanation:
     place : str
         What it is called: "sample 3", "line 17".
     truth, prediction : str
+    sure : float
+        The probability of the prediction; nan where there is none.
     right : bool or None
         Whether the class is right; None for numbers.
     loss : float
@@ -245,6 +247,7 @@ class Explanation:
     place: str
     truth: str
     prediction: str
+    sure: float
     right: bool | None
     loss: float
     outputs: np.ndarray

@@ -1,7 +1,7 @@
 """The figures of a report: certificate, convergence, path, and the network itself.
 
-Each takes a report and returns SVG. What moves with the slider (the cursor in the charts of the path, curves
-and maps of the network) has a class by which the page's script finds it.
+Each takes a report and returns SVG. What moves with the slider (the cursor in the charts of the path,
+curves and maps of the network) has a class by which the page's script finds it.
 
 Reference: Tufte, The Visual Display of Quantitative Information, 2001.
 """
@@ -9,6 +9,7 @@ Reference: Tufte, The Visual Display of Quantitative Information, 2001.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -49,7 +50,16 @@ def gauge(report: Report) -> Html:
     bar, tall = 44.0, 22.0
     here, bound, null = x(c.objective), x(c.lower_bound), x(report.null)
     side = "start" if here < 0.3 * WIDTH else "end" if here > 0.7 * WIDTH else "middle"
+    stripes = el(
+        "pattern",
+        el("path", d="M0 6L6 0M-1 1L1 -1M5 7L7 5", class_="stripe"),
+        id="stripes",
+        width=6,
+        height=6,
+        patternUnits="userSpaceOnUse",
+    )
     parts = [
+        el("defs", stripes),
         el("rect", x=x(0.0), y=bar, width=place(max(bound - x(0.0), 0)), height=tall, class_="impossible"),
         el("rect", x=place(bound), y=bar, width=place(max(here - bound, 1.5)), height=tall, class_="open"),
         el("rect", x=place(here), y=bar, width=place(max(null - here, 0)), height=tall, class_="saved"),
@@ -99,12 +109,16 @@ def convergence(report: Report) -> tuple[Html, Html]:
         # a bound that is proven at the end holds for all of the training
         level = y(c.lower_bound)
         marks.append(el("path", d=trace([(LEFT, level), (WIDTH - RIGHT, level)]), class_="line bound"))
-    marks += [line(x, y, seconds, objective, "objective", step=True), dots(x, y, seconds, objective, "objective")]
+    marks += [
+        line(x, y, seconds, objective, "objective", step=True),
+        dots(x, y, seconds, objective, "objective"),
+    ]
     first = drawing(
         "convergence",
         "Objective and proven bound over time",
         f"The objective fell from {number(objective[0], 5)} to {number(c.objective, 5)} in "
-        f"{duration(seconds[-1])}; the bound {number(c.lower_bound, 5)} was proven after {duration(start)}.",
+        f"{duration(seconds[-1])}; the bound {number(c.lower_bound, 5)} was proven after "
+        f"{duration(start)}.",
         *marks,
     )
     return first, _gaps(report, seconds, x)
@@ -181,7 +195,7 @@ def _scores(report: Report, x: Axis, name: str, cursor: float) -> Html:
 def _widths(report: Report, x: Axis, name: str, cursor: float) -> Html:
     alphas = [point.certificate.alpha for point in report.points]
     widths = [float(point.certificate.width) for point in report.points]
-    y = upwards(widths, zero=True)
+    y = replace(upwards(widths, zero=True), whole=True)
     floor = y(0.0)
     stems = [
         el("line", x1=place(x(a)), x2=place(x(a)), y1=place(floor), y2=place(y(w)))
@@ -227,7 +241,9 @@ def curves_of(report: Report, picture: Picture) -> list[str]:
     assert report.canvas is not None
     x, y = picture_axes(report)
     grid = report.canvas.grid.tolist()
-    return [trace((x(a), y(b)) for a, b in zip(grid, curve.tolist(), strict=True)) for curve in picture.curves]
+    return [
+        trace((x(a), y(b)) for a, b in zip(grid, curve.tolist(), strict=True)) for curve in picture.curves
+    ]
 
 
 def portrait(report: Report, name: str, picture: Picture) -> Html:
@@ -239,13 +255,19 @@ def portrait(report: Report, name: str, picture: Picture) -> Html:
         return _map(report, canvas, name, picture, x, y)
     several = len(picture.curves) > 1
     curves = [
-        el("path", d=d, class_="line function", style=f"stroke:{PALETTE[k % len(PALETTE)]}" if several else None)
+        el(
+            "path",
+            d=d,
+            class_="line function",
+            style=f"stroke:{PALETTE[k % len(PALETTE)]}" if several else None,
+        )
         for k, d in enumerate(curves_of(report, picture))
     ]
     return drawing(
         name,
         f"The network as a function of {canvas.names[0]}",
-        f"{canvas.axis} over {canvas.names[0]} from {number(canvas.low[0], 3)} to {number(canvas.high[0], 3)}, "
+        f"{canvas.axis} over {canvas.names[0]} from {number(canvas.low[0], 3)} to "
+        f"{number(canvas.high[0], 3)}, "
         f"with {things(len(canvas.samples), 'sample')}.",
         frame(x, y, canvas.names[0], canvas.axis),
         _samples_below(report, canvas, x, y),

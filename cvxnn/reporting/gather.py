@@ -84,6 +84,8 @@ def unit_of(subject: Subject) -> str:
 
 def _title(subject: Subject) -> str:
     if subject.classes:
-        what = " or ".join(subject.classes) if len(subject.classes) == 2 else f"{len(subject.classes)} classes"
+        what = (
+            " or ".join(subject.classes) if len(subject.classes) == 2 else f"{len(subject.classes)} classes"
+        )
         return f"A network that tells {what} apart" if len(subject.classes) > 2 else f"{what}?".capitalize()
     return "A network that predicts " + ", ".join(subject.targets[:3])

@@ -1,8 +1,9 @@
 """HTML and SVG from data, with every text escaped unless it was made here.
 
 Names of columns and classes are written by strangers. An element escapes whatever is put into it, texts and
-attributes alike; only what another element returned is taken as it is, since it has its own type. Forgetting
-to escape is therefore not possible, only forgetting that something was HTML, which one sees at once.
+attributes alike; only what another element returned is taken as it is, since it has its own type.
+Forgetting to escape is therefore not possible, only forgetting that something was HTML, which one sees
+at once.
 
 Reference: the HTML standard, section 13.1.2 (elements and their text); OWASP's rules for JSON in HTML.
 """
@@ -67,10 +68,7 @@ def table(caption: Any, head: list[Any], rows: Iterable[list[Any]], **attributes
     top = el("thead", el("tr", *(el("th", cell, scope="col") for cell in head)))
     body = el(
         "tbody",
-        *(
-            el("tr", el("th", row[0], scope="row"), *(el("td", cell) for cell in row[1:]))
-            for row in rows
-        ),
+        *(el("tr", el("th", row[0], scope="row"), *(el("td", cell) for cell in row[1:])) for row in rows),
     )
     whole = el("table", el("caption", caption), top if any(head) else None, body, **attributes)
     return el("div", whole, class_="scroll", tabindex="0", role="group", aria_label=caption)

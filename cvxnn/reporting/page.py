@@ -1,9 +1,9 @@
 """A report as one HTML file.
 
 A skeleton (``assets/page.html``), a style and a script stand beside this module; the sections are made in
-:mod:`cvxnn.reporting.sections`. The page has a content security policy: nothing may be fetched, and no script
-may run but the one whose fingerprint it names, so that even a name that slipped through as HTML could do
-nothing.
+:mod:`cvxnn.reporting.sections`. The page has a content security policy: nothing may be fetched, and no
+script may run but the one whose fingerprint it names, so that even a name that slipped through as HTML
+could do nothing.
 
 Reference: W3C, Content Security Policy Level 3; the HTML standard.
 """
@@ -15,6 +15,7 @@ import hashlib
 from importlib.resources import files
 from string import Template
 
+from ..version import __version__
 from . import sections
 from .content import Report
 from .markup import Html, el, embedded, join, text
@@ -39,8 +40,6 @@ def asset(name: str) -> str:
 
 def render(report: Report) -> str:
     """Return a report as an HTML page that needs no other file."""
-    from .. import __version__
-
     script = asset("script.js")
     fingerprint = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     body = join(
@@ -61,7 +60,8 @@ def render(report: Report) -> str:
         "model": text(report.model),
         "version": text(__version__),
         "policy": text(
-            f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{fingerprint}'"
+            f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src "
+            f"'sha256-{fingerprint}'"
         ),
         "style": Html(asset("style.css")),
         "script": Html(script),

@@ -1,14 +1,15 @@
 """What the page's script needs: texts for every place of the slider and every sample.
 
-Numbers are written here, in Python, and the script only puts texts in their places: what a reader sees after a
-click has been formatted by the same functions as everything else. Columns and neurons that add least are left
-out and counted, which keeps files small.
+Numbers are written here, in Python, and the script only puts texts in their places: what a reader sees
+after a click has been formatted by the same functions as everything else. Columns and neurons that add
+least are left out and counted, which keeps files small.
 
 Reference: :mod:`cvxnn.reporting.markup`, for how it is embedded.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -71,29 +72,30 @@ def _sample(report: Report, sample: Explanation) -> dict[str, Any]:
         outputs_ = list(outputs)
     first = int(np.argmax(sample.outputs)) if report.classes and len(report.outputs) > 1 else 0
     return {
-        "verdict": _verdict(report, sample),
+        "verdict": _verdict(sample),
         "right": sample.right,
         "first": first,
-        "fired": _fired(report, sample),
+        "fired": _fired(sample),
         "by": {str(k): _by_output(report, sample, k) for k in outputs_},
     }
 
 
-def _verdict(report: Report, sample: Explanation) -> str:
+def _verdict(sample: Explanation) -> str:
     where = sample.place[0].upper() + sample.place[1:]
-    if report.classes:
-        if sample.right:
-            return f"{where}: the network says {sample.prediction}, and that is right."
-        return f"{where}: the network says {sample.prediction}; the truth is {sample.truth}."
-    return f"{where}: the network says {sample.prediction}; the truth is {sample.truth}."
+    sure = "" if math.isnan(sample.sure) else f" (probability {part(sample.sure)})"
+    if sample.right:
+        return f"{where}: the network says {sample.prediction}{sure}, and that is right."
+    return f"{where}: the network says {sample.prediction}{sure}; the truth is {sample.truth}."
 
 
-def _fired(report: Report, sample: Explanation) -> str:
+def _fired(sample: Explanation) -> str:
     width = sample.adds.shape[0]
     if not width:
         return "The network has no neurons."
     numbers = ", ".join(map(str, sample.active[:20])) + (", …" if len(sample.active) > 20 else "")
-    return f"{len(sample.active)} of {things(width, 'neuron')} active" + (f": {numbers}." if numbers else ".")
+    return f"{len(sample.active)} of {things(width, 'neuron')} active" + (
+        f": {numbers}." if numbers else "."
+    )
 
 
 def _by_output(report: Report, sample: Explanation, k: int) -> dict[str, Any]:
@@ -106,23 +108,33 @@ def _by_output(report: Report, sample: Explanation, k: int) -> dict[str, Any]:
     found: dict[str, Any] = {"what": f"{what}: {total}"}
     if sample.contributions is not None and sample.base is not None and sample.slopes is not None:
         terms = sample.contributions[:, k]
-        order = np.argsort(-np.abs(terms), kind="stable")
-        order = [int(j) for j in order if terms[j] != 0.0]
+        order = [int(j) for j in np.argsort(-np.abs(terms), kind="stable") if terms[j] != 0.0]
         named = order[:NAMED]
         size = float(np.max(np.abs(terms), initial=0.0))
         rows = [
-            [_valued(report, sample, j), signed(terms[j]), _share(terms[j], size), number(sample.slopes[j, k], 3)]
+            [
+                _valued(report, sample, j),
+                signed(terms[j]),
+                _share(terms[j], size),
+                number(sample.slopes[j, k], 3),
+            ]
             for j in named
         ]
         if len(order) > len(named):
             rest = float(np.sum(terms[order[NAMED:]]))
-            rows.append([f"{things(len(order) - len(named), 'other column')}", signed(rest), _share(rest, size), ""])
+            rows.append(
+                [f"{things(len(order) - len(named), 'other column')}", signed(rest), _share(rest, size), ""]
+            )
         found["base"] = f"An average sample on this piece of the network: {number(sample.base[k])}"
         found["terms"] = rows
     adds = sample.adds[:, k]
     strongest = [int(j) for j in np.argsort(-np.abs(adds), kind="stable") if adds[j] != 0.0]
     size = float(np.max(np.abs(adds), initial=0.0))
-    parts = [[f"neuron {j + 1}", signed(adds[j]), _share(adds[j], size)] for j in strongest[:NAMED]]
+    described = len(report.neurons)
+    parts = [
+        [f"neuron {j + 1}", signed(adds[j]), _share(adds[j], size), "", j + 1 if j < described else 0]
+        for j in strongest[:NAMED]
+    ]
     if len(strongest) > NAMED:
         rest = float(np.sum(adds[strongest[NAMED:]]))
         parts.append([things(len(strongest) - NAMED, "other neuron"), signed(rest), _share(rest, size)])

@@ -1,9 +1,9 @@
 """Networks with one or two inputs as pictures, and images as text that a page can hold.
 
-One input: curves over a grid. Two: a map, coloured in steps, so that its bands are level lines and files stay
-small. Colours are those of Okabe and Ito, which people with any colour vision tell apart; between two of them
-a map goes through a light grey. Images are PNG files written here (a header, rows of pixels, zlib) and stand
-in the page as data, so that nothing is ever fetched.
+One input: curves over a grid. Two: a map, coloured in steps, so that its bands are level lines and files
+stay small. Colours are those of Okabe and Ito, which people with any colour vision tell apart; between
+two of them a map goes through a light grey. Images are PNG files written here (a header, rows of pixels,
+zlib) and stand in the page as data, so that nothing is ever fetched.
 
 References: the PNG specification (ISO/IEC 15948); Okabe and Ito, "Color universal design", 2008.
 """

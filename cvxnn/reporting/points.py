@@ -1,7 +1,7 @@
 """The networks that a report's slider moves through: from strong to weak weight decay.
 
-The network of the report is one of them, as it is. The others are trained and certified here, within a budget
-of seconds, from the largest alpha on; a path that is cut short ends at a larger alpha and says so.
+The network of the report is one of them, as it is. The others are trained and certified here, within a
+budget of seconds, from the largest alpha on; a path that is cut short ends at a larger alpha and says so.
 
 Reference: :mod:`cvxnn.paths`.
 """
@@ -32,7 +32,7 @@ BEYOND = 2
 #: The last alpha as a share of the first where the network's own is above alpha_max.
 FAR = 1e-2
 #: At how many alphas a loose bound is tightened.
-BOUNDS = 4
+BOUNDS = 3
 #: Rounds of growing at each alpha.
 ROUNDS = 30
 #: Neurons that a point shows.

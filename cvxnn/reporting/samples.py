@@ -4,8 +4,9 @@ Between its kinks a network is linear, so around a sample x with slopes g
 
 .. math:: f(x) = f_x(\bar x) + \sum_k g_k (x_k - \bar x_k),
 
-where f_x is the linear piece that x lies on and the reference is the mean of the training data. The terms add
-up to the output exactly, whatever the units. The same output is also the sum over neurons of what each adds.
+where f_x is the linear piece that x lies on and the reference is the mean of the training data. The
+terms add up to the output exactly, whatever the units. The same output is also the sum over neurons of
+what each adds.
 
 Which samples: those with the largest losses, and others evenly through the data.
 
@@ -15,6 +16,7 @@ Reference: :mod:`cvxnn.local_linear`.
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import expit, softmax
 
 from ..local_linear import local_linear
 from ..network import Polynomial, Product, Threshold
@@ -45,7 +47,8 @@ def explanations_of(subject: Subject, order: np.ndarray) -> tuple[tuple[Explanat
     if len(chosen) < len(subject.data):
         note = f"{things(len(chosen), 'sample')} of {number(len(subject.data), 12)}"
     note += f": the {worst} with the largest losses first, then "
-    note += "the others in their order." if len(chosen) == len(subject.data) else "some evenly in between."
+    rest = "the others" if len(chosen) == len(subject.data) else "others, spread evenly"
+    note += f"{rest}, in their order."
     return found, worst, f"{note} {_kind(subject)}".strip()
 
 
@@ -90,6 +93,7 @@ def _explain(subject: Subject, rows: np.ndarray, order: np.ndarray) -> tuple[Exp
     X, columns, step = subject.data.X[rows], subject.columns, subject.step
     d, outputs = X.shape[1], subject.network.n_outputs
     f = subject.output(X)
+    sure = _sure(subject, f)
     said = subject.predict(f)
     # the output in the unit of predictions, where a prediction is nothing else
     shift = 0.0 if subject.classes or subject.linked else subject.shift
@@ -109,6 +113,7 @@ def _explain(subject: Subject, rows: np.ndarray, order: np.ndarray) -> tuple[Exp
                 place=subject.data.place(row),
                 truth=_named(subject, truth),
                 prediction=_named(subject, said[i]),
+                sure=float(sure[i]),
                 right=bool(said[i] == truth) if subject.classes else None,
                 loss=float(losses[i]),
                 outputs=shown[i],
@@ -121,6 +126,13 @@ def _explain(subject: Subject, rows: np.ndarray, order: np.ndarray) -> tuple[Exp
             )
         )
     return tuple(found)
+
+
+def _sure(subject: Subject, f: np.ndarray) -> np.ndarray:
+    """The probability of the class that outputs (n, outputs) say; nan where there are no probabilities."""
+    if not subject.classes or subject.loss.name != "log_loss":
+        return np.full(len(f), np.nan)
+    return expit(np.abs(f[:, 0])) if f.shape[1] == 1 else softmax(f, axis=1).max(axis=1)
 
 
 def _named(subject: Subject, y: np.ndarray) -> str:

@@ -72,13 +72,8 @@ def verdict(report: Report) -> Html:
     return section(
         "certificate",
         "How good this network is",
-        el("p", sentence(report, 7), " This one is at ", number(c.objective, 7), ".", class_="lead"),
+        el("p", sentence(report, 7), f" This one is at {number(c.objective, 7)}.", class_="lead"),
         cards,
-        figure(
-            figures.gauge(report),
-            "The objective on a line from zero. Left of the mark: what no network can reach (hatched) and what is "
-            "not known. Right of it: what the neurons gain over the best constant.",
-        ),
         _says(report),
     )
 
@@ -87,7 +82,10 @@ def _says(report: Report) -> Html:
     """What the certificate says and what it does not."""
     c = report.certificate
     says = [
-        el("p", f"Training made one number small, the objective. This network's is {number(c.objective, 6)}."),
+        el(
+            "p",
+            f"Training made one number small, the objective. This network's is {number(c.objective, 6)}.",
+        ),
         el("p", f"It is proven that {_lower(sentence(report, 6))} {scope_words(report)}"),
         el("p", f"So the best possible network is better than this one by at most {percent(c.gap, 3)}."),
         el(
@@ -99,15 +97,23 @@ def _says(report: Report) -> Html:
     silent = [
         "Nothing about new data: that is what held-out data are for"
         + ("." if math.isnan(report.test_score) else " (the test score above)."),
-        f"Nothing about whether alpha = {number(c.alpha, 3)}, the loss or this family of networks suit the question.",
+        f"Nothing about whether alpha = {number(c.alpha, 3)}, the loss or this family of networks suit "
+        "the question.",
         "Nothing about causes: a column that predicts need not be one that matters.",
         "Not that these are the only weights: other networks may reach the same objective.",
     ]
+    drawn = figure(
+        figures.gauge(report),
+        "The objective on a line from zero. Left of the mark: what no network can reach (hatched) and "
+        "what is not "
+        "known (plain). Right of it: what the neurons gain over the best constant.",
+    )
     return el(
         "div",
+        drawn,
         el("div", el("h3", "What the certificate says"), *says),
         el("div", el("h3", "What it does not say"), el("ul", *(el("li", words) for words in silent))),
-        class_="two",
+        class_="two says",
     )
 
 
@@ -121,8 +127,12 @@ def remarks(report: Report) -> Html:
         return section(
             "data",
             "What is odd about the data",
-            el("p", "Nothing was found: columns vary, are of similar sizes and differ from each other; equal samples "
-            "have equal targets; no value is far outside."),
+            el(
+                "p",
+                "Nothing was found: columns vary, are of similar sizes and differ from each other; "
+                "equal samples "
+                "have equal targets; no value is far outside.",
+            ),
         )
     entries = [
         el(
@@ -142,14 +152,16 @@ def training(report: Report) -> Html:
     if not report.history:
         text = el(
             "p",
-            "How training went was not kept with this model: it was written by an earlier version. The certificate "
+            "How training went was not kept with this model: it was written by an earlier version. "
+            "The certificate "
             "is about the network, not about how it was found, and holds all the same.",
         )
         return section("training", "How training went", text)
     last = report.history[-1]
     first, gaps = figures.convergence(report)
     said = (
-        f"{things(len(report.history), 'network')} in {duration(last.seconds)}, each the best so far. The dashed line "
+        f"{things(len(report.history), 'network')} in {duration(last.seconds)}, each the best so far. "
+        "The dashed line "
         f"is the bound that was proven at the end; it holds for all of them."
     )
     pair = el(
@@ -176,8 +188,16 @@ def path(report: Report) -> Html:
         return section("path", heading, el("p", report.path_note))
     mine = next(k for k, point in enumerate(report.points) if point.mine)
     charts = [
-        (0, "Objective and proven bound. Between the two: not known.", [("objective", "objective"), ("bound", "bound")]),
-        (1, f"{report.score_name} on the samples.", _score_legend(report)),
+        (
+            0,
+            "Objective and proven bound. Between the two: not known.",
+            [("objective", "objective"), ("bound", "bound")],
+        ),
+        (
+            1,
+            f"{report.score_name[0].upper()}{report.score_name[1:]}: how well it predicts.",
+            _score_legend(report),
+        ),
         (2, "Neurons of the best network found.", []),
     ]
     drawn = figures.path_charts(report)
@@ -189,16 +209,25 @@ def path(report: Report) -> Html:
         heading,
         el(
             "p",
-            "Alpha is how much every unit of weight costs. With a large alpha few neurons pay and the network is "
-            "simple; with a small one there are many. Each network below was trained and certified on its own.",
+            "Alpha is how much every unit of weight costs. With a large alpha few neurons pay and the "
+            "network is "
+            "simple; with a small one there are many. Each network below was trained and certified on "
+            "its own.",
         ),
         el("p", report.path_note, class_="caution") if report.path_note else None,
         _slider(report, mine),
         el("div", *panels, class_="figures three"),
-        _portrait(report, mine),
-        el("div", el("h3", "Its neurons", id="path-neurons-title"), el("ol", id="path-neurons"), class_="pathneurons"),
+        _beside(_portrait(report, mine)),
         _all_points(report),
     )
+
+
+def _beside(portrait: Html | None) -> Html:
+    """The neurons at the chosen alpha, beside the picture of the network where there is one."""
+    listed = (el("h3", "Its neurons"), el("ol", id="path-neurons"))
+    if portrait is None:
+        return el("div", *listed, class_="pathneurons alone")
+    return el("div", portrait, el("div", *listed, class_="pathneurons"), class_="two")
 
 
 def _score_legend(report: Report) -> list[tuple[str, str]]:
@@ -259,7 +288,9 @@ def _portrait(report: Report, mine: int) -> Html | None:
     picture = report.points[mine].picture
     if report.canvas is None or picture is None:
         return None
-    return _framed(report, figures.portrait(report, "path-picture", picture), "The network at the chosen alpha")
+    return _framed(
+        report, figures.portrait(report, "path-picture", picture), "The network at the chosen alpha"
+    )
 
 
 def _framed(report: Report, drawn: Html, words: str) -> Html:
@@ -272,19 +303,29 @@ def _framed(report: Report, drawn: Html, words: str) -> Html:
         if report.classes
     ]
     if not report.classes and len(report.outputs) > 1:
-        entries = [el("li", _swatch(0, PALETTE[k % len(PALETTE)]), name) for k, name in enumerate(report.outputs)]
+        entries = [
+            el("li", _swatch(0, PALETTE[k % len(PALETTE)]), name) for k, name in enumerate(report.outputs)
+        ]
     if not report.classes and flat:
-        words += ": the prediction in steps, light is low, dark is high; circles are samples in their target's colour"
+        words += ": the prediction in steps, from light (low) to dark (high); circles are samples, likewise"
     note = f"{words}."
     if report.classes and not flat:
         note = f"{words}. Marks are samples at their value" + (
-            f": at the top {report.classes[1]}, at the bottom {report.classes[0]}." if len(report.classes) == 2 else "."
+            f": at the top {report.classes[1]}, at the bottom {report.classes[0]}."
+            if len(report.classes) == 2
+            else "."
         )
-    return el("div", figure(drawn, note, el("ul", *entries, class_="legend") if entries else None), class_="portrait")
+    return el(
+        "div",
+        figure(drawn, note, el("ul", *entries, class_="legend") if entries else None),
+        class_="portrait",
+    )
 
 
 def _swatch(k: int, colour: str) -> Html:
-    return el("svg", figures.shape(k, 6, 6, colour, 4), viewBox="0 0 12 12", class_="swatch", aria_hidden="true")
+    return el(
+        "svg", figures.shape(k, 6, 6, colour, 4), viewBox="0 0 12 12", class_="swatch", aria_hidden="true"
+    )
 
 
 def _all_points(report: Report) -> Html:
@@ -295,7 +336,9 @@ def _all_points(report: Report) -> Html:
     rows = []
     for point in report.points:
         words = point_words(point, report)
-        rows.append([words["alpha"] + (" (this network)" if point.mine else ""), *(words[key] for key in keys)])
+        rows.append(
+            [words["alpha"] + (" (this network)" if point.mine else ""), *(words[key] for key in keys)]
+        )
     whole = table("All networks, from strong to weak weight decay", head, rows, class_="numbers")
     return el("details", el("summary", "All networks in a table"), whole)
 
@@ -314,14 +357,18 @@ def neurons(report: Report) -> Html:
             f"{things(width, 'neuron')} adds. Sorted by how much that varies over the samples.",
         ),
         _flags(report),
-        el("p", f"Values are in the units of what {', '.join(report.opaque)} makes of the data.") if report.opaque else None,
+        el("p", f"Values are in the units of what {', '.join(report.opaque)} makes of the data.")
+        if report.opaque
+        else None,
     ]
     shown = [card(report, neuron) for neuron in report.neurons]
     first, rest = shown[:OPEN], shown[OPEN:]
     more = None
     if rest:
         left = width - len(report.neurons)
-        words = f"The other {things(len(rest), 'neuron')}" + (f" (and {left} weaker ones not described)" if left > 0 else "")
+        words = f"The other {things(len(rest), 'neuron')}" + (
+            f" (and {left} weaker ones not described)" if left > 0 else ""
+        )
         more = el("details", el("summary", words), el("div", *rest, class_="cards"))
     portrait = None
     if report.canvas is not None and report.picture is not None and not report.points:
@@ -363,7 +410,12 @@ def card(report: Report, neuron: Neuron) -> Html:
     return el(
         "article",
         el("h3", f"{'Filter' if neuron.kind == 'filter' else 'Neuron'} {neuron.number}"),
-        el("p", figures.bar(neuron.importance), f"{part(neuron.importance)} of what moves the output", class_="share"),
+        el(
+            "p",
+            figures.bar(neuron.importance),
+            f"{part(neuron.importance)} of what moves the output",
+            class_="share",
+        ),
         el("p", firing(neuron), f" {then}" if then != "; " else then, el("b", effect(neuron, report)), "."),
         *rules,
         image,
@@ -390,19 +442,26 @@ def _weights(neuron: Neuron, letter: str, rule: Linear) -> Html | None:
     ]
     rows.append(["constant", number(rule.constant), ""])
     left = len(order) - ROWS
-    caption = f"{letter} of neuron {neuron.number}, in full" + (f", without {left} weaker terms" if left > 0 else "")
+    caption = f"{letter} of neuron {neuron.number}, in full" + (
+        f", without {left} weaker terms" if left > 0 else ""
+    )
     head = ["column", "weight", "per standard deviation"]
     return el(
-        "details", el("summary", f"All {things(len(order), 'weight')}"), table(caption, head, rows, class_="weights")
+        "details",
+        el("summary", f"All {things(len(order), 'weight')}"),
+        table(caption, head, rows, class_="weights"),
     )
 
 
 def samples(report: Report) -> Html:
     """Single samples, chosen in a list."""
+
     def option(k: int) -> Html:
         sample = report.samples[k]
         wrong = " ✗" if sample.right is False else ""
-        return el("option", f"{sample.place}: {sample.truth}, predicted {sample.prediction}{wrong}", value=k)
+        return el(
+            "option", f"{sample.place}: {sample.truth}, predicted {sample.prediction}{wrong}", value=k
+        )
 
     groups = [
         el("optgroup", *map(option, range(report.worst)), label="Largest losses"),
@@ -448,18 +507,37 @@ def samples(report: Report) -> Html:
 def settings(report: Report) -> Html:
     """How it was trained, and what the words mean."""
     words = [
-        ("neuron", "A unit of the network. It sums up its inputs with weights and passes on what is above zero."),
-        ("objective", "What training makes small: the mean loss over the samples plus alpha times the weight decay."),
+        (
+            "neuron",
+            "A unit of the network. It sums up its inputs with weights and passes on what is above zero.",
+        ),
+        (
+            "objective",
+            "What training makes small: the mean loss over the samples plus alpha times the weight decay.",
+        ),
         ("loss", "How bad a prediction is."),
         ("weight decay", "Half the sum of all squared weights, after the best rescaling of each neuron."),
-        ("bound", "A number that no network in the scope can be below. It is computed from a dual problem."),
-        ("scope", "Which networks the bound is about: global and bounded, all of the family; patterns, some."),
+        (
+            "bound",
+            "A number that no network in the scope can be below. It is computed from a dual problem.",
+        ),
+        (
+            "scope",
+            "Which networks the bound is about: global and bounded, all of the family; patterns, some.",
+        ),
     ]
     rows = [[name, value] for name, value in report.settings]
     return section(
         "settings",
         "How it was trained, and words",
-        table(f"{report.model}: settings", ["", ""], rows, class_="settings"),
-        el("h3", "Words"),
-        el("dl", *(join([el("dt", name), el("dd", words_)]) for name, words_ in words), class_="words"),
+        el(
+            "div",
+            el("div", table(f"Settings of {report.model}", ["", ""], rows, class_="settings")),
+            el(
+                "dl",
+                *(join([el("dt", name), el("dd", words_)]) for name, words_ in words),
+                class_="words",
+            ),
+            class_="two",
+        ),
     )

@@ -1,8 +1,9 @@
 """What a report is about, whoever brought it: a network, its certificate, and data with names.
 
 An estimator, a pipeline that ends in one, and a model file of the command line all become one
-:class:`Subject`. The problem it was trained on is posed again from the data, and the objective of the network
-on these data has to be the one that was certified: a certificate is about its own data and no others.
+:class:`Subject`. The problem it was trained on is posed again from the data, and the objective of the
+network on these data has to be the one that was certified: a certificate is about its own data and no
+others.
 """
 
 from __future__ import annotations
@@ -151,9 +152,7 @@ class Subject:
         return float(r2_score(sheet.y, found[:, 0] if sheet.y.ndim == 1 else found))
 
 
-def check_data(
-    problem: Problem, family: Architecture, network: Network, certificate: Certificate
-) -> None:
+def check_data(problem: Problem, family: Architecture, network: Network, certificate: Certificate) -> None:
     """Raise ValueError if a certificate is not about these data: the network's objective tells.
 
     Parameters

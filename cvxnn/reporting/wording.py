@@ -17,6 +17,8 @@ from .numerals import MINUS, number, part, percent, signed, things
 
 #: Digits of weights in rules.
 DIGITS = 3
+#: Share of the samples from which on a short rule stands for the whole one.
+AGREES = 0.95
 #: Outputs that the effect of a neuron names.
 NAMED = 4
 
@@ -46,10 +48,16 @@ def shortness(rule: Linear) -> str:
     """Say what a short rule leaves out, or nothing where it leaves out nothing."""
     if not rule.left_out:
         return ""
-    exactly = "decides as the whole rule on every sample"
-    if rule.agreement < 1.0:
-        exactly = f"decides as the whole rule on {part(rule.agreement)} of the samples"
-    return f"{things(rule.left_out, 'weaker term')} taken at their mean; this short form {exactly}."
+    left = (
+        f"{things(rule.left_out, 'weaker term')} taken at {'its' if rule.left_out == 1 else 'their'} mean"
+    )
+    if rule.agreement >= AGREES:
+        where = "on every sample" if rule.agreement == 1.0 else f"on {part(rule.agreement)} of the samples"
+        return f"{left}; this short form has the sign of the whole sum {where}."
+    return (
+        f"Only a rough guide: {left}, and this short form has the sign of the whole sum on "
+        f"{part(rule.agreement)} of the samples."
+    )
 
 
 def firing(neuron: Neuron) -> str:
@@ -75,7 +83,9 @@ def strength_of(neuron: Neuron) -> str:
     if neuron.kind == "polynomial":
         phi = neuron.activation
         q, w, c = (float(np.ravel(v)[0]) for v in (phi.quadratic, phi.linear, phi.constant))  # type: ignore[union-attr]
-        return f"{number(q, 3)}·S² {MINUS if w < 0 else '+'} {number(abs(w), 3)}·S {MINUS if c < 0 else '+'} {number(abs(c), 3)}"
+        first = _signed_part("", q, f"{number(abs(q), DIGITS)}·S²")
+        second = _signed_part(first, w, f"{number(abs(w), DIGITS)}·S")
+        return first + second + _signed_part(first, c, number(abs(c), DIGITS))
     return {"absolute": "|S|", "product": "S·T", "filter": "what it finds", "deep": "its value"}.get(
         neuron.kind, "S"
     )
@@ -93,7 +103,9 @@ def effect(neuron: Neuron, report: Report) -> str:
         amount = number(abs(a[0]), DIGITS)
     else:
         amount = what if abs(abs(a[0]) - 1.0) < 1e-9 else f"{number(abs(a[0]), DIGITS)} × ({what})"
-        amount = amount if neuron.kind not in ("filter", "deep") else f"{number(abs(a[0]), DIGITS)} × {what}"
+        amount = (
+            amount if neuron.kind not in ("filter", "deep") else f"{number(abs(a[0]), DIGITS)} × {what}"
+        )
     # what a neuron computes may be negative: then it pushes the other way
     if len(report.classes) == 2 and neuron.kind in ("relu", "threshold", "absolute"):
         return f"pushes towards {report.classes[int(a[0] > 0)]} by {amount}"
@@ -132,15 +144,19 @@ def scope_words(report: Report) -> str:
     layers = "frozen hidden layer" if c.frozen == 1 else f"{c.frozen} frozen hidden layers"
     if c.frozen:
         return (
-            f"It holds against every last stage on the same {layers}. It says nothing about deep networks with "
+            f"It holds against every last stage on the same {layers}. It says nothing about deep "
+            "networks with "
             "other layers."
         )
     return {
-        "global": "It holds against every network of this family, with any number of neurons and any weights, "
+        "global": "It holds against every network of this family, with any number of neurons and any "
+        "weights, "
         "and it was computed exactly.",
-        "bounded": "It holds against every network of this family, with any number of neurons and any weights. "
+        "bounded": "It holds against every network of this family, with any number of neurons and any "
+        "weights. "
         "It may be loose: the best possible network is somewhere between the two numbers.",
-        "patterns": "It holds against networks with the same activation patterns or gates only. Networks with "
+        "patterns": "It holds against networks with the same activation patterns or gates only. "
+        "Networks with "
         "others may be better.",
     }[c.scope]
 

@@ -45,10 +45,15 @@
     const first = make("thead");
     first.append(top);
     const body = make("tbody");
-    for (const [name, amount, share, slope] of rows) {
+    for (const [name, amount, share, slope, neuron] of rows) {
       const row = make("tr");
-      const header = make("th", name);
+      const header = make("th", neuron ? undefined : name);
       header.scope = "row";
+      if (neuron) {
+        const link = make("a", name);
+        link.href = "#neuron-" + neuron;
+        header.append(link);
+      }
       const cell = make("td");
       cell.append(balance(share), make("span", amount));
       row.append(header, cell);
@@ -117,6 +122,16 @@
     if (output) output.addEventListener("change", () => showSample(false));
     showSample(true);
   }
+
+  /* A link to a neuron behind a button opens it. */
+  window.addEventListener("hashchange", () => {
+    const target = byId(decodeURIComponent(location.hash.slice(1)));
+    const hidden = target && target.closest("details:not([open])");
+    if (hidden) {
+      hidden.open = true;
+      target.scrollIntoView();
+    }
+  });
 
   /* On paper everything is open. */
   const opened = [];
