@@ -44,7 +44,7 @@ def report(
     n_alphas: Annotated[int, typer.Option(min=2, help="Number of networks on the path.")] = 12,
     max_time: Annotated[
         float, typer.Option(min=0.0, metavar="SECONDS", help="Stop the path after this.")
-    ] = 30.0,
+    ] = 60.0,
     title: Annotated[str | None, typer.Option(metavar="TEXT", help="Of the report.")] = None,
 ) -> None:
     """Write a report on a model: one HTML file that opens in any browser."""

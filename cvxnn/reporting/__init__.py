@@ -37,7 +37,7 @@ def report(
     sample_weight: Any = None,
     path: Any = "auto",
     n_alphas: int = 12,
-    max_time: float = 30.0,
+    max_time: float = 60.0,
     feature_names: Any = None,
     target_names: Any = None,
     title: str | None = None,
@@ -67,7 +67,7 @@ def report(
         The networks that the slider over alpha moves through. "auto" trains them, None leaves them out.
     n_alphas : int, default=12
         How many networks "auto" has, with the estimator's own.
-    max_time : float, default=30.0
+    max_time : float, default=60.0
         Seconds that "auto" may take; it then has fewer networks, and the report says so.
     feature_names : sequence of str, default=None
         Names of the columns of X; None takes those of a data frame.

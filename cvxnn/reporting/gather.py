@@ -28,7 +28,7 @@ def gather(
     *,
     path: Any = "auto",
     n_alphas: int = 12,
-    max_time: float = 30.0,
+    max_time: float = 60.0,
     title: str | None = None,
     callback: Callable[[Point], None] | None = None,
 ) -> Report:

@@ -74,6 +74,16 @@ def table(caption: Any, head: list[Any], rows: Iterable[list[Any]], **attributes
     return el("div", whole, class_="scroll", tabindex="0", role="group", aria_label=caption)
 
 
+def section(name: str, heading: str, *content: Html | str | None) -> Html:
+    """Return a section with a heading that links can reach."""
+    return el("section", el("h2", heading, id=name), *content, aria_labelledby=name)
+
+
+def figure(drawn: Html, caption: Html | str, *more: Html | None) -> Html:
+    """Return a figure with its caption."""
+    return el("figure", drawn, *more, el("figcaption", caption))
+
+
 def embedded(data: Any) -> Html:
     """Return data as JSON that can stand inside a script element.
 

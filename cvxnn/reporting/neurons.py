@@ -83,11 +83,16 @@ def take_apart(network: Network, X: np.ndarray, unit: float = 1.0) -> Parts:
 
 def units_of(network: Network) -> int:
     """The number of hidden units; of a convolution straight in front of the output, its filters."""
-    first = network.layers[0]
-    affine = sum(isinstance(layer, Affine) for layer in network.layers)
-    if isinstance(first, Conv | GatedConv) and affine == 1:
-        return int(first.weight.shape[1])
+    if pooled_filters(network):
+        return int(network.layers[0].weight.shape[1])  # type: ignore[union-attr]
     return int(network.layers[-1].weight.shape[0])  # type: ignore[union-attr]
+
+
+def pooled_filters(network: Network) -> bool:
+    """Whether the units in front of the output are the filters of one convolution."""
+    affine = sum(isinstance(layer, Affine) for layer in network.layers)
+    convolved = sum(isinstance(layer, Conv | GatedConv) for layer in network.layers)
+    return isinstance(network.layers[0], Conv | GatedConv) and affine == convolved == 1
 
 
 def _firing(network: Network, X: np.ndarray, m: int) -> np.ndarray:
@@ -191,7 +196,7 @@ def _filter(neuron: Neuron, network: Network, j: int) -> Neuron:
     """A filter of windows, with its weights as a patch."""
     first = network.layers[0]
     assert isinstance(first, Conv | GatedConv)
-    if units_of(network) != first.weight.shape[1]:
+    if not pooled_filters(network):
         return replace(neuron, note="It sees what filters found, not the data themselves.")
     height, width = first.windows.kernel
     patch = first.weight[:, j].reshape(height, width, first.windows.shape[2])
@@ -224,7 +229,9 @@ def _linear(columns: Columns, values: np.ndarray, weights: np.ndarray, constant:
     order = [int(k) for k in np.argsort(-strength, kind="stable") if strength[k] > 0.0]
     kept: tuple[int, ...] = ()
     short, agreement = b, 1.0
-    for terms in range(1, max(1, min(TERMS, len(order))) + 1):
+    # what is short already is written in full
+    first = len(order) if 0 < len(order) <= TERMS else 1
+    for terms in range(first, max(first, min(TERMS, len(order))) + 1):
         kept = tuple(order[:terms])
         # a constant column has no strength, and is at its mean everywhere
         rest = np.setdiff1d(np.arange(len(w)), kept)

@@ -1,8 +1,8 @@
 """How numbers are written for people.
 
 Four significant digits unless more are asked for, no exponent between 0.0001 and a million, a true minus
-sign, powers of ten as superscripts (1.2×10⁻⁶), thin spaces between thousands. The same number is always
-written in the same way, in text, tables and pictures.
+sign, powers of ten as superscripts (1.2×10⁻⁶), thin spaces between thousands from five figures on. The
+same number is always written in the same way, in text, tables and pictures.
 
 Reference: the SI brochure, section 5.4 (formatting the value of a quantity).
 """
@@ -36,7 +36,9 @@ def number(x: float, digits: int = 4) -> str:
     sign = MINUS if x < 0 else ""
     if SMALL <= abs(x) < LARGE:
         places = max(0, digits - 1 - int(power))
-        plain = f"{abs(x):,.{places}f}"
+        # four figures need no help, and are often years
+        grouping = "," if abs(x) >= 9999.5 else ""
+        plain = f"{abs(x):{grouping}.{places}f}"
         return sign + (_trimmed(plain) if places else plain).replace(",", THIN)
     times = "" if _trimmed(mantissa) == "1" else f"{_trimmed(mantissa)}×"
     return f"{sign}{times}10{str(int(power)).translate(_SUPERSCRIPTS)}"

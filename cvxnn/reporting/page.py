@@ -16,7 +16,7 @@ from importlib.resources import files
 from string import Template
 
 from ..version import __version__
-from . import sections
+from . import neuron_section, path_section, sections
 from .content import Report
 from .markup import Html, el, embedded, join, text
 from .payload import payload
@@ -47,8 +47,8 @@ def render(report: Report) -> str:
             sections.verdict(report),
             sections.remarks(report),
             sections.training(report),
-            sections.path(report),
-            sections.neurons(report),
+            path_section.path(report),
+            neuron_section.neurons(report),
             sections.samples(report),
             sections.settings(report),
         ],

@@ -16,9 +16,10 @@ import numpy as np
 
 from .charts import place
 from .content import Explanation, Report
-from .figures import curves_of, path_axis
+from .figures import path_axis
 from .numerals import number, part, signed, things
-from .sections import said
+from .path_section import said
+from .portraits import curves_of
 from .wording import line_of, point_words
 
 #: Columns and neurons that an explanation names.
