@@ -277,6 +277,8 @@ class Report:
         Classes of a classification; what the network's outputs are.
     unit : str
         What a neuron adds to: "the prediction", "the score of malignant".
+    scale : str
+        In which units the objective is, where they are not those of the target; or "".
     constant : ndarray of shape (outputs,)
         The output without any neuron.
     columns : tuple of str
@@ -313,6 +315,7 @@ class Report:
     classes: tuple[str, ...]
     outputs: tuple[str, ...]
     unit: str
+    scale: str
     constant: np.ndarray
     columns: tuple[str, ...]
     opaque: tuple[str, ...]

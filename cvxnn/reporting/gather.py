@@ -14,6 +14,7 @@ from ..paths import Point
 from .concerns import concerns_of
 from .content import Report
 from .neurons import describe
+from .numerals import number
 from .pictures import canvas_of, picture_of
 from .points import points_of, trail_of
 from .samples import explanations_of
@@ -55,6 +56,7 @@ def gather(
         classes=subject.classes,
         outputs=subject.targets,
         unit=unit_of(subject),
+        scale=_scale(subject),
         constant=np.atleast_1d(subject.network.intercept) * subject.step + shift,
         columns=tuple(column.name for column in subject.columns.entries),
         opaque=subject.columns.opaque,
@@ -80,6 +82,13 @@ def unit_of(subject: Subject) -> str:
     if subject.linked:
         return "the logarithm of the prediction"
     return "the prediction" if len(subject.targets) == 1 else "the predictions"
+
+
+def _scale(subject: Subject) -> str:
+    """In which units the objective is, where the target was standardised."""
+    if subject.unit == 1.0:
+        return ""
+    return f" It counts errors in units of {number(subject.unit)}, the standard deviation of the target."
 
 
 def _title(subject: Subject) -> str:

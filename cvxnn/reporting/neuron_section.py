@@ -55,10 +55,10 @@ def neurons(report: Report) -> Html:
             f" (and {left} weaker ones not described)" if left > 0 else ""
         )
         more = el("details", el("summary", words), el("div", *rest, class_="cards"))
-    portrait = None
+    drawn = None
     if report.canvas is not None and report.picture is not None and not report.points:
-        portrait = framed(report, portrait(report, "picture", report.picture), "The network")
-    return section("neurons", heading, *intro, portrait, el("div", *first, class_="cards"), more)
+        drawn = framed(report, portrait(report, "picture", report.picture), "The network")
+    return section("neurons", heading, *intro, drawn, el("div", *first, class_="cards"), more)
 
 
 def _flags(report: Report) -> Html | None:

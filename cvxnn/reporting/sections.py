@@ -63,6 +63,7 @@ def _says(report: Report) -> Html:
         el(
             "p",
             f"Training made one number small, the objective. This network's is {number(c.objective, 6)}.",
+            report.scale,
         ),
         el("p", f"It is proven that {_lower(sentence(report, 6))} {scope_words(report)}"),
         el("p", f"So the best possible network is better than this one by at most {percent(c.gap, 3)}."),

@@ -75,7 +75,8 @@ def from_estimator(
     problem = Problem.from_alpha(
         Z, _coded(data.y, loss, labels), weights, loss, certificate.alpha, bool(model.fit_intercept)
     )
-    check_data(problem, family, network, certificate)
+    others = "X_test and y_test (sample_weight belongs to the training)"
+    check_data(problem, family, network, certificate, others)
     name = type(model).__name__ if front is None else f"{type(model).__name__} in a pipeline"
     return Subject(
         model=name,
@@ -121,7 +122,7 @@ def from_model(name: str, model: Model, table: Table, test: Table | None = None)
     if outputs > 1:
         y = code_classes(y.astype(int), loss, outputs)
     problem = Problem.from_alpha(data.X, y, None, loss, settings["alpha"], bool(settings["fit_intercept"]))
-    check_data(problem, family, network, model.certificate)
+    check_data(problem, family, network, model.certificate, "--test")
     listed = {**settings, **settings["options"], "target": target.name}
     hidden = ("options", "seed", "tol")
     return Subject(

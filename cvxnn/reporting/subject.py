@@ -152,7 +152,9 @@ class Subject:
         return float(r2_score(sheet.y, found[:, 0] if sheet.y.ndim == 1 else found))
 
 
-def check_data(problem: Problem, family: Architecture, network: Network, certificate: Certificate) -> None:
+def check_data(
+    problem: Problem, family: Architecture, network: Network, certificate: Certificate, others: str
+) -> None:
     """Raise ValueError if a certificate is not about these data: the network's objective tells.
 
     Parameters
@@ -161,6 +163,8 @@ def check_data(problem: Problem, family: Architecture, network: Network, certifi
         Posed from the data, at the certificate's alpha.
     family : Architecture
         Of the training.
+    others : str
+        Where other data than these go, for the message.
     """
     judge = family.like(network) if family.reads(network) else family
     cost = judge.on(problem).cost(network)
@@ -169,7 +173,7 @@ def check_data(problem: Problem, family: Architecture, network: Network, certifi
     if abs(value - objective) > SAME * max(abs(objective), 1e-12):
         raise ValueError(
             f"the network's objective on these data is {value:.8g}, and {objective:.8g} was certified: "
-            "pass the data of the training (and their sample_weight); others go to X_test and y_test"
+            f"pass the data of the training; others go to {others}"
         )
 
 
