@@ -317,7 +317,7 @@ def active_after(layer: Layer, X: np.ndarray, on: np.ndarray) -> np.ndarray:
         windows = layer.windows
         size, channels = windows.kernel[0] * windows.kernel[1], windows.shape[2]
         parts = windows.patches(on.astype(np.int8)).reshape(len(X), windows.positions, size, channels)
-        return _flat(parts.any(axis=2))
+        return _flat(np.asarray(parts.any(axis=2)))
     if isinstance(layer, Polynomial):
         return on
     return np.ones((len(X), layer(X[:1]).shape[1]), dtype=bool)

@@ -12,7 +12,7 @@ from .content import Linear, Neuron, Report
 from .markup import Html, el, join, section, table
 from .numerals import number, part, signed, things
 from .pictures import patch_image
-from .portraits import framed
+from .portraits import framed, portrait
 from .wording import (
     effect,
     firing,

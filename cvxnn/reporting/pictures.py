@@ -82,6 +82,7 @@ def canvas_of(subject: Subject) -> Canvas | None:
     room = np.where(high > low, MARGIN * (high - low), 0.5)
     low, high = low - room, high + room
     n = len(values)
+    first = subject.data.y if subject.data.y.ndim == 1 else subject.data.y[:, 0]
     chosen = np.unique(np.linspace(0, n - 1, min(n, DRAWN)).round().astype(int))
     return Canvas(
         names=tuple(column.name for column in subject.columns.entries),
@@ -89,7 +90,8 @@ def canvas_of(subject: Subject) -> Canvas | None:
         high=high,
         grid=np.linspace(low[0], high[0], POINTS) if d == 1 else np.zeros(0),
         samples=values[chosen],
-        targets=subject.data.y[chosen],
+        # a map has room for one target
+        targets=first[chosen] if d == 2 else subject.data.y[chosen],
         axis=_axis(subject),
         levels=_levels(subject),
     )

@@ -193,12 +193,12 @@ def framed(report: Report, drawn: Html, words: str) -> Html:
         for k, (colour, name) in enumerate(canvas.levels)
         if report.classes
     ]
-    if not report.classes and len(report.outputs) > 1:
+    if not report.classes and len(report.outputs) > 1 and not flat:
         entries = [
             el("li", swatch(0, PALETTE[k % len(PALETTE)]), name) for k, name in enumerate(report.outputs)
         ]
     if not report.classes and flat:
-        words += ": the prediction in steps, from light (low) to dark (high); circles are samples, likewise"
+        words += f": {report.outputs[0]} in steps, light is low and dark is high; circles are samples"
     note = f"{words}."
     if report.classes and not flat:
         note = f"{words}. Marks are samples at their value" + (

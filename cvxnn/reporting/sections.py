@@ -66,7 +66,7 @@ def _says(report: Report) -> Html:
             report.scale,
         ),
         el("p", f"It is proven that {_lower(sentence(report, 6))} {scope_words(report)}"),
-        el("p", f"So the best possible network is better than this one by at most {percent(c.gap, 3)}."),
+        el("p", f"So the best of these networks is better than this one by at most {percent(c.gap, 3)}."),
         el(
             "p",
             "A thorough search for a neuron that would improve this network found that at most "
