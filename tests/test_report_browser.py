@@ -225,7 +225,7 @@ def test_an_injected_script_would_not_run(driver: Any, curve: tuple[Path, Report
     visit(driver, curve[0])
     driver.execute_script(
         "const node = document.createElement('div'); node.innerHTML = '<img src=\"data:,\" "
-        "onerror=\"window.broken=1\">';"
+        'onerror="window.broken=1">\';'
         "document.body.append(node)"
     )
     time.sleep(0.3)
