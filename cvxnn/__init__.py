@@ -8,6 +8,7 @@ from .decomposition import Decomposition, relu_from_gated
 from .estimators import ConvexNetClassifier, ConvexNetRegressor
 from .explanation import Kink, explain
 from .feature_penalties import Elastic, Groups
+from .local_linear import LocalLinear, local_linear
 from .max_margin import MarginCertificate, MaxMargin, certify_margin, max_margin
 from .network import Network
 from .ntk import NTKClassifier, NTKRegressor
@@ -15,9 +16,9 @@ from .optimal_set import OptimalSet, Uniqueness
 from .path_estimator import ConvexNetPath, alpha_max, path
 from .paths import Path
 from .pipelines import register_skl2onnx
+from .reporting import report
 from .selection_estimator import ConvexNetClassifierCV, ConvexNetRegressorCV
-
-__version__ = "0.1.0"
+from .version import __version__
 
 __all__ = [
     "Arrangement",
@@ -32,6 +33,7 @@ __all__ = [
     "Groups",
     "Kink",
     "LayerwiseConvClassifier",
+    "LocalLinear",
     "MarginCertificate",
     "MaxMargin",
     "NTKClassifier",
@@ -41,12 +43,15 @@ __all__ = [
     "Path",
     "TooManyPatterns",
     "Uniqueness",
+    "__version__",
     "alpha_max",
     "certify",
     "certify_margin",
     "explain",
+    "local_linear",
     "max_margin",
     "path",
     "register_skl2onnx",
     "relu_from_gated",
+    "report",
 ]

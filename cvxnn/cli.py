@@ -5,6 +5,7 @@
     cvxnn predict wine.safetensors new.csv       writes predictions as CSV
     cvxnn certify wine.safetensors new.csv --target quality
     cvxnn export wine.safetensors --to onnx      the network for other programs, see :mod:`cvxnn.cli_export`
+    cvxnn report wine.safetensors --data wine.csv   one HTML file that explains the model
 
 Three rules hold for every command. Nothing is done to the data without saying so. Whatever goes wrong is
 one line on stderr that says what to do, with exit code 2. And results go to stdout, remarks on the way
@@ -30,10 +31,10 @@ from scipy.special import expit, softmax
 from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
 
-from . import __version__
 from .architectures import ARCHITECTURES, Architecture
 from .audit import certify as certify_network
 from .cli_export import export
+from .cli_report import report
 from .console import ModelFile, OneLine, check_out, remark
 from .encoding import Encoding, Target
 from .feature_penalties import WeightPenalty
@@ -46,6 +47,7 @@ from .program import Problem, Status
 from .progress import Progress, show, table_of, wait
 from .tables import count, listing, read_table
 from .train import Trained, get_architecture, train
+from .version import __version__
 
 app = typer.Typer(
     name="cvxnn",
@@ -177,9 +179,10 @@ def fit(
             callback=progress,
         )
     settings = {"alpha": alpha, "loss": chosen, "architecture": architecture, "hidden_bias": bias}
-    settings = {**settings, "penalty": penalty, "options": options}
-    model = Model(trained.network, encoding, coding, {**settings, "fit_intercept": True})
-    model.save(path, trained.certificate)
+    settings = {**settings, "penalty": penalty, "options": options, "fit_intercept": True}
+    settings = {**settings, "patterns": wanted, "seed": seed, "tol": tol}
+    history = tuple(trained.history)
+    Model(trained.network, encoding, coding, settings, trained.certificate, history).save(path)
     _report(trained, tol, get_loss(chosen).mean(trained.network(X)), y, coding)
     typer.echo(f"Model written to {path}.")
 
@@ -274,6 +277,8 @@ def certify(
 
 
 app.command()(export)
+app.command()(report)
+
 
 #: What a training that did not reach `--tol` says.
 ENDINGS = {

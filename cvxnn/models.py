@@ -8,16 +8,26 @@ Reference: the safetensors format.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import __version__
 from .certificate import Certificate
 from .encoding import Encoding, Target
 from .network import Network
 from .penalty_options import penalty_of
-from .train import get_architecture
+from .train import Moment, get_architecture
+from .version import __version__
+
+#: Version of the history in a file; a history of another version is left unread, the model is not.
+HISTORY_VERSION = 1
+#: What a history tells of each moment.
+TOLD = ("seconds", "objective", "bound", "search_gap", "width", "patterns")
+#: Settings that files did not always have, and what they were then.
+LATER: dict[str, Any] = {"penalty": "l2", "options": {}, "patterns": "auto", "seed": 0, "tol": 1e-5}
+#: Settings that a certificate asks for.
+ASKED = ("alpha", "loss", "architecture", "hidden_bias", "fit_intercept", "penalty")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,17 +41,24 @@ class Model:
     target : Target
     settings : dict
         `alpha`, `loss`, `architecture` (a name), `options` of the architecture, `hidden_bias`, `penalty`
-        (as text, :mod:`cvxnn.penalty_options`) and `fit_intercept` of the training.
+        (as text, :mod:`cvxnn.penalty_options`), `fit_intercept`, `patterns`, `seed` and `tol` of the
+        training.
+    certificate : Certificate or None
+        Of the training; None in files that somebody has stripped of it.
+    history : tuple of Moment
+        How training went; empty in files that were written before histories were kept.
     """
 
     network: Network
     encoding: Encoding
     target: Target
     settings: dict[str, Any]
+    certificate: Certificate | None = None
+    history: tuple[Moment, ...] = ()
 
     def judged(self) -> dict[str, Any]:
         """Return the keywords of :func:`cvxnn.certify` that ask about the training's own problem."""
-        keywords = {key: value for key, value in self.settings.items() if key != "options"}
+        keywords = {key: self.settings[key] for key in ASKED}
         keywords["penalty"] = penalty = penalty_of(self.settings["penalty"], self.encoding)
         if self.settings["options"]:
             bias = self.settings["hidden_bias"]
@@ -51,14 +68,15 @@ class Model:
             keywords["architecture"] = family
         return keywords
 
-    def save(self, path: Path, certificate: Certificate) -> None:
-        """Write a safetensors file; the certificate of training goes along."""
+    def save(self, path: Path) -> None:
+        """Write a safetensors file; certificate and history of the training go along."""
         header = {
             "cvxnn": __version__,
             "encoding": self.encoding.to_dict(),
             "target": self.target.to_dict(),
             "settings": self.settings,
-            "certificate": certificate.to_dict(),
+            "certificate": self.certificate.to_dict() if self.certificate else None,
+            "history": {"version": HISTORY_VERSION, **_columns(self.history)},
         }
         self.network.save(path, header)
 
@@ -70,13 +88,30 @@ class Model:
             encoding = Encoding.from_dict(header["encoding"])
             target, settings = Target.from_dict(header["target"]), dict(header["settings"])
             keys = ("alpha", "loss", "architecture", "hidden_bias", "fit_intercept")
-            # files of before had no other penalty and no options
-            later = {"penalty": settings.get("penalty", "l2"), "options": settings.get("options", {})}
-            settings = {**later, **{key: settings[key] for key in keys}}
+            # files of before do not say these, and were trained with the defaults
+            settings = {
+                **{key: settings.get(key, value) for key, value in LATER.items()},
+                **{key: settings[key] for key in keys},
+            }
+            certificate = Certificate(**header["certificate"]) if header.get("certificate") else None
+            history = _moments(header.get("history", {}))
         except (KeyError, TypeError, ValueError):
             raise ValueError(
                 f"{path} does not say how to read a table: use a file written by cvxnn fit"
             ) from None
         if encoding.width != network.n_features:
             raise ValueError(f"{path} is damaged (its encoding and weights do not fit): fit again")
-        return cls(network, encoding, target, settings)
+        return cls(network, encoding, target, settings, certificate, history)
+
+
+def _columns(history: Sequence[Moment]) -> dict[str, list[float]]:
+    """The moments of a training as a list for each of their numbers, which is short in a file."""
+    return {name: [getattr(moment, name) for moment in history] for name in TOLD}
+
+
+def _moments(columns: dict[str, Any]) -> tuple[Moment, ...]:
+    """Read what :func:`_columns` wrote; nothing where it was written by a newer version."""
+    if columns.get("version") != HISTORY_VERSION:
+        return ()
+    rows = zip(*(columns[name] for name in TOLD), strict=True)
+    return tuple(Moment(**dict(zip(TOLD, row, strict=True))) for row in rows)

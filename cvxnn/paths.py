@@ -161,7 +161,7 @@ def grid(alpha_max: float, n_alphas: int, eps: float) -> np.ndarray:
 def follow(
     problem: Problem,
     architecture: Architecture,
-    alphas: np.ndarray | None = None,
+    alphas: np.ndarray | Callable[[float], np.ndarray] | None = None,
     *,
     n_alphas: int = 50,
     eps: float = 1e-3,
@@ -179,8 +179,9 @@ def follow(
     problem : Problem
         Its own beta does not matter.
     architecture : Architecture
-    alphas : ndarray of shape (k,), or None
-        None takes `n_alphas` values from alpha_max down to `eps` times it.
+    alphas : ndarray of shape (k,), callable, or None
+        None takes `n_alphas` values from alpha_max down to `eps` times it; a function returns alphas for
+        an alpha_max.
     n_alphas, eps : int, float
     tol, max_iter, random_state
         As for :func:`cvxnn.train.train`, for each alpha.
@@ -208,7 +209,8 @@ def follow(
         problem = ground.oracle.problem
         architecture = architecture.on(problem)
         found, proven = threshold(architecture, ground, random_state=random_state)
-        asked = grid(found, n_alphas, eps) if alphas is None else np.sort(alphas)[::-1]
+        wanted = alphas(found or 1.0) if callable(alphas) else alphas
+        asked = grid(found, n_alphas, eps) if wanted is None else np.sort(wanted)[::-1]
         n_bounds = len(asked) if n_bounds is None else n_bounds
         tightened = set(np.linspace(len(asked) - 1, 0, n_bounds).round().astype(int).tolist())
         walk = _Walk(problem, architecture, ground, found, tol, max_iter, random_state)

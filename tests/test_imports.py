@@ -15,7 +15,7 @@ FOLDERS = ("losses", "architectures", "solvers", "exporters", "tasks")
 
 #: Floors from the ground up; modules that share a floor may import each other (circles apart).
 FLOORS = [
-    {"arrays", "layers", "parameters", "patches", "registry", "routing"},
+    {"arrays", "layers", "parameters", "patches", "registry", "routing", "version"},
     # exporters know the layers alone, so that networks and estimators can offer them as methods
     {
         "losses",
@@ -39,6 +39,7 @@ FLOORS = [
         "bounds",
         "interior_loss",
         "explanation",
+        "local_linear",
     },
     {"geometric", "vector_operators", "vector_descent", "vector_pricing", "vector_bounds"},
     {"program"},
@@ -53,7 +54,8 @@ FLOORS = [
     {"estimator_base"},
     {"estimators"},
     {"audit", "conv_layerwise", "max_margin", "path_estimator", "selection_estimator", "tables"},
-    {"pipelines"},
+    {"encoding", "penalty_options", "models", "pipelines"},
+    {"reporting"},
 ]
 #: Abstract bases of some members of an open folder, besides its base.
 FAMILIES = {
@@ -90,7 +92,7 @@ OPTIONAL = {
 #: Modules of torch, which only `exporters.torch` imports, and only when it is called.
 ABOUT = {"torch_layers": {"torch"}}
 #: Files that are about such a library, or that a user asks for by name.
-TOP = {"cli", "cli_export", "console", "demo", "plot", "display"}
+TOP = {"cli", "cli_export", "cli_report", "console", "demo", "plot", "display"}
 
 
 def module_name(path: Path) -> str:

@@ -159,14 +159,6 @@ def library(name: str, extra: str) -> Any:
         raise ImportError(f"{name} is missing: pip install 'cvxnn[{extra}]'") from error
 
 
-def version() -> str:
-    """The version of this package, as installed."""
-    try:
-        return importlib.metadata.version("cvxnn")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
-
-
 def labels_of(classes: np.ndarray) -> np.ndarray:
     """Classes as int64 or text, the labels that other formats have.
 

@@ -33,7 +33,8 @@ from ..layers import (
     SkipReLU,
     Threshold,
 )
-from .base import Exporter, Predictor, labels_of, precision, version
+from ..version import __version__
+from .base import Exporter, Predictor, labels_of, precision
 from .c_kernels import BEFORE, CHOICE, KERNELS, MAIN, PROBABILITIES
 
 #: Words of C99 that no function can be called.
@@ -239,7 +240,7 @@ class _Source:
         if p.probabilities:
             said.append(f"{name}_proba: the probability of each class.")
         lines = [
-            f"A neural network{family}: {p.chain}. Written by cvxnn {version()}.",
+            f"A neural network{family}: {p.chain}. Written by cvxnn {__version__}.",
             "",
             *said,
             "",

@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .base import Exporter, Predictor, library, precision, version
+from ..version import __version__
+from .base import Exporter, Predictor, library, precision
 from .onnx_graph import ELEMENTS, OLDEST_OPSET, Graph, record_classes, record_regression
 
 #: The opset that graphs state if nothing else is asked for: read by runtimes since 2022.
@@ -86,7 +87,7 @@ def _model(onnx: Any, predictor: Predictor, dtype: np.dtype[Any], opset: int) ->
         opset_imports=imports,
         ir_version=helper.find_min_ir_version_for(imports),
         producer_name="cvxnn",
-        producer_version=version(),
+        producer_version=__version__,
     )
     helper.set_model_props(model, metadata_of(predictor))
     return model
@@ -96,7 +97,7 @@ def metadata_of(predictor: Predictor) -> dict[str, str]:
     """What a model says about itself: library, version, architecture, layers and columns."""
     said = {
         "library": "cvxnn",
-        "version": version(),
+        "version": __version__,
         "architecture": predictor.architecture or predictor.chain,
         "layers": predictor.chain,
     }
