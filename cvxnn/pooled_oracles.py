@@ -15,6 +15,7 @@ Reference: Ergen and Pilanci, "Implicit convex regularizers of CNN architectures
 
 from __future__ import annotations
 
+import time
 from typing import Self
 
 import numpy as np
@@ -22,9 +23,13 @@ import numpy as np
 from .certificate import Price, Proof
 from .network import Network
 from .oracles import NeuronOracle
+from .patches import folded, pooled, unfolded
 from .pricing import Neurons
 from .program import Problem
-from .vector_oracles import VectorOracle
+from .unfolding import Unfolded
+from .vector_bounds import improve
+from .vector_growth import Coupling
+from .vector_oracles import PRODUCTS, VectorOracle
 from .vector_pricing import VectorNeurons
 
 __all__ = ["PooledOracle", "PooledVectorOracle"]
@@ -88,18 +93,21 @@ class PooledOracle(NeuronOracle):
 
 
 class PooledVectorOracle(VectorOracle):
-    """As :class:`PooledOracle`, with several outputs; a proof only scales the dual variable.
+    """As :class:`PooledOracle`, with several outputs, or with output weights for every window.
 
     Parameters
     ----------
     problem : Problem
+        Of one output or of several.
     rows : VectorOracle
-        On the design of the stacked patches.
+        On the design of the stacked patches, window after window.
+    windows : int
+        Of each sample; an output weight for each of them and every output, see :mod:`cvxnn.unfolding`.
     """
 
-    def __init__(self, problem: Problem, rows: VectorOracle) -> None:
+    def __init__(self, problem: Problem, rows: VectorOracle, windows: int = 1) -> None:
         super().__init__(problem, rows.design, rows.coupling)
-        self.rows = rows
+        self.rows, self.windows = rows, windows
 
     @property
     def large(self) -> bool:
@@ -111,6 +119,14 @@ class PooledVectorOracle(VectorOracle):
         other.rows = self.rows.at(beta)
         return other
 
+    def spread(self, Z: np.ndarray) -> np.ndarray:
+        """What the rows of patches see of a dual variable, (rows, windows * outputs)."""
+        return self.design.spread(unfolded(Z[:, None] if Z.ndim == 1 else Z, self.windows))
+
+    def gather(self, S: np.ndarray) -> np.ndarray:
+        """The adjoint of :meth:`spread`, of shape (n, outputs)."""
+        return folded(pooled(S, self.design.pool), self.windows)
+
     def neurons(
         self,
         Z: np.ndarray,
@@ -120,13 +136,38 @@ class PooledVectorOracle(VectorOracle):
         *,
         exact: bool = True,
     ) -> VectorNeurons:
-        return self.rows.neurons(self.design.spread(Z), starts, random_state, effort, exact=exact)
+        return self.rows.neurons(self.spread(Z), starts, random_state, effort, exact=exact)
 
     def thorough(self, Z: np.ndarray, network: Network) -> VectorNeurons:
-        return self.rows.thorough(self.design.spread(Z), network)
+        return self.rows.thorough(self.spread(Z), network)
 
     def found(self, Z: np.ndarray, network: Network) -> float:
-        return self.rows.found(self.design.spread(Z), network)
+        return self.rows.found(self.spread(Z), network)
 
     def price(self, Z: np.ndarray) -> Price:
-        return self.rows.price(self.design.spread(Z))
+        return self.rows.price(self.spread(Z))
+
+    def prove(self, Z: np.ndarray, *, max_iter: int, max_time: float) -> Proof:
+        end = time.perf_counter() + max_time
+        proof = super().prove(Z, max_iter=max_iter, max_time=max_time)
+        problem = self.problem
+        if proof.scope != "bounded" or self.free or self.coupling is Coupling.separate:
+            return proof
+        loss = Unfolded(problem.loss, 1)
+        y = loss.unfold(problem.y)
+        work = 2.0 * len(self.X) * (self.X.shape[1] + self.windows * y.shape[1]) ** 2
+        moved, better = improve(
+            self.X,
+            y,
+            problem.weights,
+            loss,
+            problem.beta,
+            np.zeros_like(y),
+            intercept=problem.intercept,
+            slope=self.slope,
+            spread=self.spread,
+            gather=self.gather,
+            max_iter=min(max_iter, int(PRODUCTS / (2.0 * work))),
+            max_time=end - time.perf_counter(),
+        )
+        return Proof(loss.first(moved), better, "bounded") if better > proof.bound else proof
