@@ -55,6 +55,8 @@ REFINE: Plan = ((1e-3, 80), (1e-4, 120))
 FINE: Plan = ((1e-4, 200),)
 #: Search gap below which kinks are held, and products with the Hessian then.
 CLOSE, SLIDE = 1e-2, 300
+#: Distances below which neurons are tried as one.
+FUSED = (0.01, 0.05, 0.2)
 #: Newton's paths, from wide to fine: first and last mu, steps; taken between two search gaps (below, the
 #: kinks are known and held), and finer ones once a round has paid less than a share.
 PATHS, NEAR, FINER = ((1e-3, 3e-5, 15), (1e-3, 1e-5, 20), (1e-3, 1e-6, 40)), (1e-3, 0.2), 1e-3
@@ -319,7 +321,14 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
             rows = anneal(problem, design, coupling, rows, mu, steps * longer)
             yield rows
         if gap <= CLOSE:
-            yield slide(problem, design, coupling, rows, plan[-1][0], SLIDE * longer)
+            rows = slide(problem, design, coupling, rows, plan[-1][0], SLIDE * longer)
+            yield rows
+            # without Newton's method neurons that become one do so slowly
+            for tol in () if kind else FUSED:
+                fewer = merge(rows, design, coupling, tol)
+                if len(fewer) < len(rows):
+                    fewer = anneal(problem, design, coupling, fewer, plan[-1][0], plan[-1][1] * longer)
+                    yield slide(problem, design, coupling, fewer, plan[-1][0], SLIDE * longer)
 
     def _price(
         self,
