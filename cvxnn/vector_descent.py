@@ -143,6 +143,7 @@ def settle(
     slope: float = 0.0,
     support: np.ndarray | None = None,
     pool: int = 1,
+    on: np.ndarray | None = None,
     max_products: int = 500,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Converge on the subspace of given faces by Newton's method.
@@ -152,6 +153,8 @@ def settle(
     faces : list of m ndarrays of shape (d, k_j)
         Orthonormal columns that span the samples at the kink of each neuron; u_j is kept orthogonal to
         them.
+    on : bool ndarray of shape (rows, m), or None
+        Which rows of X pass to each neuron, whatever their sign; None for those of a positive one.
     max_products : int
         Products with the Hessian.
     X, y, s, U, V, free, slope, support, pool
@@ -162,11 +165,11 @@ def settle(
     U : ndarray of shape (m, d)
     V : ndarray of shape (m, outputs)
     """
-    function = _OnFaces(X, y, s, loss, beta, U.shape, faces, intercept, free, slope, support, pool)
+    function = _OnFaces(X, y, s, loss, beta, U.shape, faces, intercept, free, slope, support, pool, on)
     c = np.zeros(y.shape[1])
     U = function.hold(U)
     if intercept:
-        c = np.asarray(loss.intercept(pooled(rectify(X @ U.T, slope), pool) @ V, y, s))
+        c = np.asarray(loss.intercept(pooled(function.rows(X @ U.T)[0], pool) @ V, y, s))
     x = np.concatenate([U.ravel(), V.ravel(), c])
     found = minimise(function, x, max_products=max_products)
     U, V, _ = function.parts(found)
@@ -195,9 +198,10 @@ class _OnFaces:
         slope: float,
         support: np.ndarray | None,
         pool: int = 1,
+        on: np.ndarray | None = None,
     ) -> None:
         self.X, self.y, self.s, self.loss, self.intercept = X, y, s, loss, intercept
-        self.pool = pool
+        self.pool, self.fixed = pool, on
         self.shape, self.support, self.hold = shape, support, _Faces(faces, X.shape[1])
         self.decay = np.full(X.shape[1], beta)
         self.decay[X.shape[1] - free :] = 0.0
@@ -208,6 +212,13 @@ class _OnFaces:
         (m, d), k = self.shape, self.y.shape[1]
         return x[: m * d].reshape(m, d), x[m * d : m * (d + k)].reshape(m, k), x[m * (d + k) :]
 
+    def rows(self, T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What neurons compute on the rows, and the slopes, both (n, m)."""
+        if self.fixed is not None:
+            return T * self.fixed, self.fixed.astype(np.float64)
+        rows = rectify(T, self.slope)
+        return rows, shares(T > 0, self.slope) if self.slope else (rows > 0).astype(np.float64)
+
     def _join(self, gU: np.ndarray, gV: np.ndarray, gc: np.ndarray) -> np.ndarray:
         gV = gV if self.support is None else gV * self.support
         gc = gc if self.intercept else np.zeros_like(gc)
@@ -216,9 +227,7 @@ class _OnFaces:
     def at(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         U, V, c = self.parts(x)
         self.U, self.V = U, V
-        T = self.X @ U.T
-        rows = rectify(T, self.slope)
-        self.on = shares(T > 0, self.slope) if self.slope else (rows > 0).astype(np.float64)
+        rows, self.on = self.rows(self.X @ U.T)
         self.H = pooled(rows, self.pool)
         self.f = self.H @ V + c
         self.G = self.loss.gradient(self.f, self.y, self.s)

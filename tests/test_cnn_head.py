@@ -121,7 +121,9 @@ def test_no_rival_is_below_the_bound(kernel, outputs):
     assert certificate.search_gap <= 1e-6
     assert certificate.scope == ("bounded" if kernel == 4 else "global")
     # moving the dual variable proves more than scaling it
-    scaled = family.oracle(problem, None).prove(problem.residual(trained.network(X)), max_iter=0, max_time=9)
+    scaled = family.oracle(problem, None).prove(
+        problem.residual(trained.network(X)), max_iter=0, max_time=9
+    )
     assert 0.0 < scaled.bound <= bound * (1 + 1e-9 if kernel < 4 else 0.97)
 
 
@@ -225,7 +227,16 @@ def test_command_line(tmp_path):
     table = tmp_path / "signals.csv"
     table.write_text("\n".join(["a,b,c,d,y", *rows]) + "\n")
     out = tmp_path / "model.safetensors"
-    options = ["--architecture", "cnn", "--option", "kernel=2", "--option", "pool=flatten", "--alpha", "0.1"]
+    options = [
+        "--architecture",
+        "cnn",
+        "--option",
+        "kernel=2",
+        "--option",
+        "pool=flatten",
+        "--alpha",
+        "0.1",
+    ]
     done = CliRunner().invoke(app, ["fit", str(table), "--target", "y", "--out", str(out), *options])
     assert done.exit_code == 0, done.output
     network, _ = Network.load(out)

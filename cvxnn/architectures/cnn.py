@@ -264,8 +264,10 @@ class VectorCNN(SumPooled, VectorRectified):
         assert isinstance(last, Affine)
         if not network.width:
             return np.zeros((0, last.weight.shape[1]))
-        return last.weight.reshape(-1, network.width, last.weight.shape[1]).swapaxes(0, 1).reshape(
-            network.width, -1
+        return (
+            last.weight.reshape(-1, network.width, last.weight.shape[1])
+            .swapaxes(0, 1)
+            .reshape(network.width, -1)
         )
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
