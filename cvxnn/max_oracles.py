@@ -10,10 +10,11 @@ eigenvalue problem (scope ``global``).
 
 *Bounded.* For real a, and b_1 ... b_K, ``a max_k (b_k)_+ <= sum_k max(0, a b_k)``: where a is negative the
 left side is, and otherwise the largest term is one of the sum. The bound of :mod:`cvxnn.vector_bounds` for
-neurons that *add up* the rows is derived from the right side, and so holds here too, K times as loose where
-all positions matter (scope ``bounded``). Moving the dual variable is the same for both.
+neurons that *add up* the rows is derived from the right side, and so holds here too, up to K times as loose
+(scope ``bounded``). Moving the dual variable is the same for both.
 
-References: Ergen and Pilanci, ICLR 2021 (max pooling); Sahiner, Ergen, Pauly and Pilanci, ICLR 2021 (faces).
+References: Ergen and Pilanci, ICLR 2021 (max pooling); Sahiner, Ergen, Pauly and Pilanci, ICLR 2021
+(faces).
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ class MaxSearchOracle(PooledVectorOracle):
     design: MaxDesign
 
     def __init__(self, problem: Problem, design: MaxDesign) -> None:
-        super().__init__(problem, VectorSearch(problem, design, Coupling.joint))
+        self.summed = VectorSearch(problem, design, Coupling.joint)
+        super().__init__(problem, self.summed)
 
     def neurons(
         self,
@@ -79,7 +81,7 @@ class MaxSearchOracle(PooledVectorOracle):
         return self.thorough(Z, network).best
 
     def price(self, Z: np.ndarray) -> Price:
-        value = self.rows.bound(self.spread(Z))
+        value = self.summed.bound(self.spread(Z))
         found = self.neurons(Z, self.X[:0], np.random.default_rng(SEED), 0).best
         return Price(value, "bounded", min(found, value))
 

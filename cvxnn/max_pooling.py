@@ -1,7 +1,7 @@
 r"""Neurons that take the largest output of all rows of a sample: what they compute, and how they are moved.
 
-A neuron u computes ``h_i(u) = max_k (x_ik'u)_+``. Near a generic u it is linear, ``h = S(u) u`` with the rows
-of the largest positions (zero where that is negative): *selected* rows. It has *kinks* where a sample has
+A neuron u computes ``h_i(u) = max_k (x_ik'u)_+``. Near a generic u it is linear, ``h = S(u) u`` with the
+rows of the largest positions (zero where that is negative): *selected* rows. It has *kinks* where a sample has
 two positions with the largest value, or its largest value is zero; on the subspace where they stay, S is
 constant near u and the training objective is smooth.
 
@@ -49,7 +49,7 @@ class MaxDesign(Design):
         return (self.X @ U.T).reshape(self.samples, self.pool, len(U))
 
     def chosen(self, U: np.ndarray) -> np.ndarray:
-        """Which rows neurons take, a bool array (rows, k): of every sample one, or none where all are off."""
+        """Which rows neurons take, a bool array (rows, k): of a sample one, or none where all are off."""
         T = self._values(U)
         first = np.argmax(T, axis=1)[:, None, :] == np.arange(self.pool)[None, :, None]
         return (first & (T > 0)).reshape(len(self.X), len(U))

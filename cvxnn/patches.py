@@ -256,7 +256,7 @@ def spread(samples: np.ndarray, pool: int) -> np.ndarray:
 
 
 def unfolded(samples: np.ndarray, windows: int) -> np.ndarray:
-    """Give every window of a sample outputs of its own, shape (n, outputs) to (n * windows, windows * outputs).
+    """Give windows outputs of their own, shape (n, outputs) to (n * windows, windows * outputs).
 
     Row p of a sample has its entries in the columns of window p, and zeros elsewhere.
     """

@@ -33,7 +33,7 @@ from .program import Problem
 
 
 class Unfolded(VectorLoss):
-    """The loss of what the windows of a sample add up to; with one window, a loss as one of several outputs.
+    """The loss of what windows add up to; with one window, a loss as one of several outputs.
 
     Predictions and targets have shape (n * windows, windows * outputs), weights (n * windows,): those of
     :func:`unfolded` samples.
@@ -57,8 +57,8 @@ class Unfolded(VectorLoss):
     def __init__(self, inner: Loss, windows: int) -> None:
         if not inner.smooth:
             raise ValueError(
-                f"loss={inner.name!r} has kinks, and networks with a weight for every window are trained by "
-                "descent: pass a smooth one ('squared_hinge', 'log_loss', 'huber', ...), or pool='all'"
+                f"loss={inner.name!r} has kinks, and networks with a weight for every window are trained "
+                "by descent: pass a smooth one ('squared_hinge', 'log_loss', 'huber', ...), or pool='all'"
             )
         self.inner, self.windows = inner, windows
         self.name = inner.name  # type: ignore[misc]

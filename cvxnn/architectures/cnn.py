@@ -45,11 +45,12 @@ for a dual variable Z a filter u has its best output weights along ``sum_i Z_i h
 
     M(Z) = max over |u| <= 1 of ( sum_p | sum_i Z_i sum_{k in p} (x_ik'u)_+ |^2 )^1/2  <=  beta,
 
-which is the price of a neuron with ``windows * outputs`` outputs on the stacked patches, whose dual variable
-has Z_i in the columns of window p on the patches of that window (:mod:`cvxnn.unfolding`). So such a
-network, also of one output, is trained and judged as one of several outputs: it grows, and its scope is
-``global`` where the faces of the arrangement can be listed and ``bounded`` otherwise. With one pixel a patch
-and no bias there are two cells, u > 0 and u < 0, and the program is a group lasso with two groups.
+which is the price of a neuron with ``windows * outputs`` outputs on the stacked patches, for a dual
+variable that has Z_i in the columns of window p on the patches of that window (:mod:`cvxnn.unfolding`). So
+such a network, also of one output, is trained and judged as one of several outputs: it grows, and its
+scope is ``global`` where the faces of the arrangement can be listed and ``bounded`` otherwise. With one
+pixel a patch and no bias there are two cells, u > 0 and u < 0, and the program is a group lasso with two
+groups.
 
 References: Ergen and Pilanci, "Implicit convex regularizers of CNN architectures", ICLR 2021, sections 2
 and 3; Pilanci and Ergen, ICML 2020; Sahiner, Ergen, Ozturkler, Pauly, Mardani and
@@ -153,10 +154,14 @@ class CNN(SumPooled, Rectified):
         return self.rank_one().arrange(problem, random_state)
 
     def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
-        return (super() if self.whole else self.rank_one()).lift(problem, arrangement)
+        if self.whole:
+            return super().lift(problem, arrangement)
+        return self.rank_one().lift(problem, arrangement)
 
     def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
-        return (super() if self.whole else self.rank_one()).decode(problem, arrangement, solution)
+        if self.whole:
+            return super().decode(problem, arrangement, solution)
+        return self.rank_one().decode(problem, arrangement, solution)
 
     def cost(self, network: Network) -> float:
         """``sum_j |(u_j, b_j)| |a_j|``, the penalty after the best rescaling of each filter."""
@@ -254,8 +259,8 @@ class VectorCNN(SumPooled, VectorRectified):
         outputs = 1 if problem.y.ndim == 1 else problem.y.shape[1]
         if len(problem.X) * windows**2 * outputs > LARGEST:
             raise ValueError(
-                f"{windows} windows of {len(problem.X)} samples with {outputs} outputs are too many: pass a "
-                "larger pool, such as pool=2, or a stride"
+                f"{windows} windows of {len(problem.X)} samples with {outputs} outputs are too many: pass "
+                "a larger pool, such as pool=2, or a stride"
             )
         return unfold_problem(problem, windows)
 

@@ -160,7 +160,7 @@ def is_pooled(network: Network, kinds: tuple[str, ...]) -> bool:
 
 
 class WindowPooled(Convolutional):
-    """Positions that are added up or averaged in windows side by side, whose results the output layer sees."""
+    """Positions added up or averaged in windows side by side, whose results the output layer sees."""
 
     pool: PoolSize
     pooling: str
@@ -275,7 +275,8 @@ class SumPooled(WindowPooled):
         Of the output weights (m, windows * outputs) those of one window are next to each other.
         """
         pool = self.pools_of(problem.X.shape[1], len(U))
-        layers = (self.conv_layer(problem, U), ReLU(), *([] if pool is None else [pool]))
+        layers: tuple[Layer, ...] = (self.conv_layer(problem, U), ReLU())
+        layers = layers if pool is None else (*layers, pool)
         windows = len(self.members(problem.X.shape[1]))
         weight = V.reshape(len(V), windows, V.shape[1] // windows).transpose(1, 0, 2)
         return self.of_layers(problem, layers, weight.reshape(windows * len(V), weight.shape[2]))

@@ -23,7 +23,7 @@ Burer-Monteiro factorization", equations 25 and 26; Ergen and Pilanci, ICLR 2021
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
