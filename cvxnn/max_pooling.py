@@ -1,9 +1,9 @@
 r"""Neurons that take the largest output of all rows of a sample: what they compute, and how they are moved.
 
 A neuron u computes ``h_i(u) = max_k (x_ik'u)_+``. Near a generic u it is linear, ``h = S(u) u`` with the
-rows of the largest positions (zero where that is negative): *selected* rows. It has *kinks* where a sample has
-two positions with the largest value, or its largest value is zero; on the subspace where they stay, S is
-constant near u and the training objective is smooth.
+rows of the largest positions (zero where that is negative): *selected* rows. It has *kinks* where a sample
+has two positions with the largest value, or its largest value is zero; on the subspace where they stay, S
+is constant near u and the training objective is smooth.
 
 *Descent* runs L-BFGS on the network as it is, which ends near kinks; *holding* guesses which they are, from
 wide to narrow, and converges on their subspace by Newton's method. *Search* ascends ``|Z'h(u)|`` from many

@@ -165,7 +165,7 @@ def settle(
     U : ndarray of shape (m, d)
     V : ndarray of shape (m, outputs)
     """
-    function = _OnFaces(X, y, s, loss, beta, U.shape, faces, intercept, free, slope, support, pool, on)
+    function = OnFaces(X, y, s, loss, beta, U.shape, faces, intercept, free, slope, support, pool, on)
     c = np.zeros(y.shape[1])
     U = function.hold(U)
     if intercept:
@@ -176,7 +176,7 @@ def settle(
     return U.copy(), V.copy()
 
 
-class _OnFaces:
+class OnFaces:
     """The objective where every neuron keeps its kinks, with second derivatives.
 
     With the patterns D_j of a point, ``H_j = D_j X u_j``, the slope G of the loss and its change dG along a
@@ -219,6 +219,14 @@ class _OnFaces:
         rows = rectify(T, self.slope)
         return rows, shares(T > 0, self.slope) if self.slope else (rows > 0).astype(np.float64)
 
+    def penalty(self, U: np.ndarray) -> tuple[float, np.ndarray]:
+        """What the hidden weights pay, and its gradient."""
+        return 0.5 * float(np.sum(self.decay * U * U)), self.decay * U
+
+    def bend(self, dU: np.ndarray) -> np.ndarray:
+        """The Hessian of :meth:`penalty` at the current point times ``dU``."""
+        return self.decay * dU
+
     def _join(self, gU: np.ndarray, gV: np.ndarray, gc: np.ndarray) -> np.ndarray:
         gV = gV if self.support is None else gV * self.support
         gc = gc if self.intercept else np.zeros_like(gc)
@@ -231,9 +239,9 @@ class _OnFaces:
         self.H = pooled(rows, self.pool)
         self.f = self.H @ V + c
         self.G = self.loss.gradient(self.f, self.y, self.s)
-        value = self.loss.value(self.f, self.y, self.s)
-        value += 0.5 * float(np.sum(self.decay * U * U) + self.beta * np.sum(V * V))
-        gU = (self.on * spread(self.G @ V.T, self.pool)).T @ self.X + self.decay * U
+        paid, pull = self.penalty(U)
+        value = self.loss.value(self.f, self.y, self.s) + paid + 0.5 * self.beta * float(np.sum(V * V))
+        gU = (self.on * spread(self.G @ V.T, self.pool)).T @ self.X + pull
         return value, self._join(gU, self.H.T @ self.G + self.beta * V, np.sum(self.G, axis=0))
 
     def curve(self, p: np.ndarray) -> np.ndarray:
@@ -246,7 +254,7 @@ class _OnFaces:
         back += self.G @ dV.T
         back = spread(back, self.pool) * self.on
         hV = self.H.T @ dG + dH.T @ self.G + self.beta * dV
-        return self._join(back.T @ self.X + self.decay * dU, hV, np.sum(dG, axis=0))
+        return self._join(back.T @ self.X + self.bend(dU), hV, np.sum(dG, axis=0))
 
     def metric(self) -> np.ndarray:
         """A number for each neuron and layer, so that it goes with the projections."""
