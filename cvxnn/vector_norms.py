@@ -8,9 +8,9 @@ A network with rows u_j of hidden weights and output weights v_j has the objecti
 t_G q_G``, ``Omega(u) = min 1/2 sum_G (t_G^2 + |q_G|^2)``, so that L-BFGS descends on t, q and v, with the
 ReLU smoothed as in :mod:`cvxnn.vector_descent`. *Holding.* Where it is known which groups are zero and
 which samples are at a kink the objective is smooth on the subspace where they stay, and Newton's method
-converges; both are guessed from wide to narrow. *Search.* For a fixed direction g of the outputs the price of a neuron
-is that of one output with the dual variable Z g (:mod:`cvxnn.norm_pricing`); the best g for a neuron is
-along ``Z'(Xu)_+``; in turn they only rise. *Bounds* over all patterns, both valid:
+converges; both are guessed from wide to narrow. *Search.* For a fixed direction g of the outputs the price
+of a neuron is that of one output with the dual variable Z g (:mod:`cvxnn.norm_pricing`); the best g for a
+neuron is along ``Z'(Xu)_+``; in turn they only rise. *Bounds* over all patterns, both valid:
 
 - ``Omega(u) >= |u|``, so that the bound for weight decay holds (:mod:`cvxnn.vector_bounds`);
 - ``|Z'h|^2 = sum_k (z_k'h)^2`` for the columns z_k of Z in any orthonormal basis of the outputs, so that
@@ -31,7 +31,7 @@ from scipy.optimize import minimize
 from .certificate import Price, Proof
 from .descent import Layer
 from .network import Network
-from .norm_pricing import NormDesign, search_neurons, worth
+from .norm_pricing import NormDesign, search_neurons, walk
 from .oracles import ROUNDING, SEED, NeuronOracle
 from .program import Problem
 from .truncated_newton import minimise
@@ -208,12 +208,12 @@ class VectorNormOracle(VectorOracle):
         found = VectorNeurons.of(self.X, Z, np.concatenate(ends))
         if exact:
             best_of = found.directions[: TURNED * (1 + effort)]
-            turned = [self._turned(Z, u, random_state) for u in best_of]
+            turned = [self._turned(Z, u) for u in best_of]
             found = VectorNeurons.of(self.X, Z, np.concatenate([np.reshape(turned, best_of.shape), *ends]))
         return VectorNeurons(found.values[:200], found.directions[:200], found.outputs[:200])
 
-    def _turned(self, Z: np.ndarray, u: np.ndarray, random_state: np.random.Generator) -> np.ndarray:
-        """Turn the direction of outputs and search around the neuron, as long as the price rises."""
+    def _turned(self, Z: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """Walk from cell to cell and turn the direction of outputs, as long as the price rises."""
         u = self.design.unit(u[None])[0]
         value = 0.0
         for _ in range(TURNS):
@@ -222,11 +222,8 @@ class VectorNormOracle(VectorOracle):
             if now <= value * (1.0 + 1e-12) or now == 0.0:
                 break
             value, z = now, Z @ (C / now)
-            moved = search_neurons(
-                self.design, z, u[None], n_random=0, n_polish=2, random_state=random_state
-            )
-            up = [worth(self.design, z, row)[1] for row in moved.directions[:1]]
-            u = up[0] if up and worth(self.design, z, up[0])[0] > value else u
+            best, moved, _ = walk(self.design, z, value, u, self.X @ u > 0, seen=set(), side=1.0)
+            u = moved if best > value else u
         return u
 
     def found(self, Z: np.ndarray, network: Network) -> float:

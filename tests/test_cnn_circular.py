@@ -110,7 +110,7 @@ def rivals(problem, filters=8, runs=10):
 
     With ``z = U w`` the penalty is ``|v| |u| |w|``, here ``1/3 (|u|^3 + |w|^3 + |v|^3)``, never less.
     """
-    n, d = problem.X.shape
+    d = problem.X.shape[1]
     outputs = problem.y.shape[1]
     cuts = np.cumsum([filters * d, filters * d])
     circulant = (np.arange(d)[:, None] + np.arange(d)[None, :]) % d
