@@ -11,7 +11,9 @@ eigenvalue problem (scope ``global``).
 *Bounded.* For real a, and b_1 ... b_K, ``a max_k (b_k)_+ <= sum_k max(0, a b_k)``: where a is negative the
 left side is, and otherwise the largest term is one of the sum. The bound of :mod:`cvxnn.vector_bounds` for
 neurons that *add up* the rows is derived from the right side, and so holds here too, up to K times as loose
-(scope ``bounded``). Moving the dual variable is the same for both.
+(scope ``bounded``). Moving the dual variable is the same for both. Where the cells can be listed, though
+their faces cannot, prices of one output are exact, and ``M(Z)^2 <= sum_c M(z_c)^2`` for the columns of Z in
+an orthonormal basis of the outputs.
 
 References: Ergen and Pilanci, ICLR 2021 (max pooling); Sahiner, Ergen, Pauly and Pilanci, ICLR 2021
 (faces).
@@ -28,7 +30,7 @@ from .certificate import Price
 from .max_pooling import MaxDesign, priced, search_max
 from .network import Network
 from .oracles import ROUNDING, SEED
-from .pooled_oracles import PooledVectorOracle
+from .pooled_oracles import PooledVectorOracle, Single
 from .program import Problem
 from .vector_growth import Coupling
 from .vector_oracles import VectorOracle, VectorSearch, list_flats
@@ -54,13 +56,15 @@ class MaxSearchOracle(PooledVectorOracle):
         Of several outputs.
     design : MaxDesign
         Without a free bias.
+    singles : tuple of at most one callable
+        A bound of neurons of one output, see :class:`PooledVectorOracle`.
     """
 
     design: MaxDesign
 
-    def __init__(self, problem: Problem, design: MaxDesign) -> None:
+    def __init__(self, problem: Problem, design: MaxDesign, singles: tuple[Single, ...] = ()) -> None:
         self.summed = VectorSearch(problem, design, Coupling.joint)
-        super().__init__(problem, self.summed)
+        super().__init__(problem, self.summed, singles=singles)
 
     def neurons(
         self,
@@ -83,7 +87,7 @@ class MaxSearchOracle(PooledVectorOracle):
     def price(self, Z: np.ndarray) -> Price:
         value = self.summed.bound(self.spread(Z))
         found = self.neurons(Z, self.X[:0], np.random.default_rng(SEED), 0).best
-        return Price(value, "bounded", min(found, value))
+        return self.tightened(Z, Price(value, "bounded", min(found, value)))
 
 
 class MaxFaceOracle(VectorOracle):

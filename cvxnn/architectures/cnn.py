@@ -70,11 +70,11 @@ from ..certificate import Oracle
 from ..growth import Rows
 from ..network import Affine, Network
 from ..oracles import Design, NeuronOracle
-from ..pooled_oracles import PooledOracle, PooledVectorOracle
+from ..pooled_oracles import PooledOracle, PooledVectorOracle, window_bounds
 from ..program import Problem, Program, Solution
 from ..unfolding import unfold_problem
 from ..vector_growth import Coupling
-from ..vector_oracles import VectorOracle
+from ..vector_oracles import FaceOracle, VectorOracle
 from .base import Architecture, Effort, Training
 from .convolutional import WHOLE, PoolSize, Size, SumPooled
 from .rectified import AUTO_PATTERNS, Rectified
@@ -286,5 +286,7 @@ class VectorCNN(SumPooled, VectorRectified):
 
     def _oracle_of(self, problem: Problem, design: Design, limit: float) -> VectorOracle:
         self.rows_problem(problem)  # refuses what training would
-        rows = super()._oracle_of(problem, design, limit)
-        return PooledVectorOracle(problem, rows, len(self.members(problem.X.shape[1])))
+        rows, windows = super()._oracle_of(problem, design, limit), len(self.members(problem.X.shape[1]))
+        exact = isinstance(rows, FaceOracle) or self.coupling == "separate"
+        singles = () if exact else window_bounds(problem, design, windows)
+        return PooledVectorOracle(problem, rows, windows, singles)

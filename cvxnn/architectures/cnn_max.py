@@ -43,12 +43,14 @@ from ..arrangement import Arrangement, TooManyPatterns, count_bound, pack
 from ..certificate import Oracle, Price
 from ..constraints import ReLUCones, project_cone
 from ..growth import Rows, merge
+from ..losses.squared_error import SquaredError
 from ..max_oracles import MaxFaceOracle, MaxSearchOracle
 from ..max_pooling import NEAR, MaxDesign, descend_max, hold
 from ..network import Network, ReLU
 from ..operators import Masked, Pooled
 from ..oracles import Cell, CellOracle, Design, price_cells
 from ..penalties import GroupL2
+from ..pooled_oracles import Single
 from ..pricing import Neurons
 from ..program import Master, Problem, Program, Solution
 from ..vector_growth import Coupling, drop
@@ -337,7 +339,23 @@ class VectorCNNMax(MaxPooled, VectorRectified):
         try:
             return MaxFaceOracle(problem, design, limit)
         except TooManyFaces:
-            return MaxSearchOracle(problem, design)
+            return MaxSearchOracle(problem, design, self._singles(problem))
+
+    def _singles(self, problem: Problem) -> tuple[Single, ...]:
+        """The exact price of neurons of one output, if their cells can be listed."""
+        one = replace(problem, y=np.zeros(len(problem.X)), loss=SquaredError())
+        family = CNNMax(**{part.name: getattr(self, part.name) for part in fields(self)})
+        X = family.design(one).X
+        try:
+            if count_bound(len(X), X.shape[1]) > 20 * ALL_CELLS:
+                return ()
+            drawn = Arrangement.enumerate(X, limit=ALL_CELLS)
+        except TooManyPatterns:
+            return ()
+        if not drawn.complete:
+            return ()
+        oracle = family.oracle(one, drawn)
+        return (lambda z: oracle.price(z).value,)
 
     def _moves(
         self,
