@@ -254,3 +254,24 @@ def pooled(rows: np.ndarray, pool: int) -> np.ndarray:
 def spread(samples: np.ndarray, pool: int) -> np.ndarray:
     """Repeat every entry `pool` times, shape (n, ...) to (n * pool, ...): the adjoint of :func:`pooled`."""
     return np.repeat(samples, pool, axis=0) if pool > 1 else samples
+
+
+def unfolded(samples: np.ndarray, windows: int) -> np.ndarray:
+    """Give windows outputs of their own, shape (n, outputs) to (n * windows, windows * outputs).
+
+    Row p of a sample has its entries in the columns of window p, and zeros elsewhere.
+    """
+    n, outputs = samples.shape
+    if windows == 1:
+        return samples
+    out, at = np.zeros((n, windows, windows, outputs), dtype=samples.dtype), np.arange(windows)
+    out[:, at, at] = samples[:, None, :]
+    return out.reshape(n * windows, windows * outputs)
+
+
+def folded(rows: np.ndarray, windows: int) -> np.ndarray:
+    """Add up what every window has in its own columns: the adjoint of :func:`unfolded`."""
+    if windows == 1:
+        return rows
+    parts = rows.reshape(len(rows) // windows, windows, windows, rows.shape[1] // windows)
+    return np.asarray(np.einsum("ippc->ic", parts))

@@ -44,6 +44,7 @@ from .losses import VectorLoss
 _EPS = float(np.finfo(np.float64).eps)
 #: Powers of the eigenvalues whose sum stands for the largest one, in rounds of a descent.
 POWERS = (4.0, 16.0, 64.0)
+Map = Callable[[np.ndarray], np.ndarray]
 
 
 def bound(X: np.ndarray, Z: np.ndarray, logs: np.ndarray, slope: float = 0.0) -> float:
@@ -201,6 +202,8 @@ def improve(
     *,
     intercept: bool = False,
     slope: float = 0.0,
+    spread: Map | None = None,
+    gather: Map | None = None,
     max_iter: int = 40,
     max_time: float = float("inf"),
 ) -> tuple[np.ndarray, float]:
@@ -219,6 +222,9 @@ def improve(
         Whether columns of the dual point have to sum to zero.
     slope : float
         Of the activation on the negative side, in [-1, 1).
+    spread, gather : callables, or None
+        A linear map from dual points to what the rows of X see of them, and its adjoint, where a sample has
+        several rows of X; None where rows are samples.
     max_iter : int
         Rounds of descent, ten steps each; the result is valid after any number.
     max_time : float
@@ -238,15 +244,16 @@ def improve(
         t = loss.best_scale(Z, y, s, float("inf"))
         return t * Z, loss.dual(t * Z, y, s)
     X, price = X / reach, beta / reach
+    spread, gather = spread or _same, gather or _same
     best: tuple[np.ndarray, float] = (np.zeros_like(y), loss.dual(np.zeros_like(y), y, s))
-    logs = start(X, _dual_point(loss, y, s, f, intercept))
+    logs = start(X, spread(_dual_point(loss, y, s, f, intercept)))
 
     def look(f: np.ndarray, logs: np.ndarray) -> None:
         nonlocal best
         Z = _dual_point(loss, y, s, f, intercept)
         if not np.all(np.isfinite(Z)):
             return
-        value = bound(X, Z, logs, slope)
+        value = bound(X, spread(Z), logs, slope)
         t = loss.best_scale(Z, y, s, price / value if value > 0 else float("inf"))
         proven = loss.dual(t * Z, y, s)
         if np.isfinite(t) and proven > best[1]:
@@ -259,7 +266,9 @@ def improve(
         if time.perf_counter() > end:
             break
         power = POWERS[min(k // 4, len(POWERS) - 1)]
-        lagrangian = _lagrangian(X, y, s, loss, price, intercept, kappa, rho, power, shape, slope)
+        lagrangian = _lagrangian(
+            X, y, s, loss, price, intercept, kappa, rho, power, shape, slope, spread, gather
+        )
         first = np.concatenate([f.ravel(), logs])
         found = _minimised(lagrangian, first, 10, end)
         if not np.all(np.isfinite(found)):
@@ -267,11 +276,16 @@ def improve(
         f, logs = found[:cut].reshape(shape), found[cut:]
         look(f, logs)
         point = _dual_point(loss, y, s, f, intercept)
-        excess = 0.5 * _smooth_top(X, point, logs, power, slope)[0] / price - 1.0
+        excess = 0.5 * _smooth_top(X, spread(point), logs, power, slope)[0] / price - 1.0
         kappa = max(0.0, kappa + rho * excess)
         if k % 4 == 3:
             rho *= 2.0
     return best
+
+
+def _same(Z: np.ndarray) -> np.ndarray:
+    """The map of a sample that is one row of X."""
+    return Z
 
 
 def _dual_point(
@@ -294,6 +308,8 @@ def _lagrangian(
     power: float,
     shape: tuple[int, ...],
     slope: float,
+    spread: Map,
+    gather: Map,
 ) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
     """``-D(Z(f)) + (max(0, kappa + rho (M / beta - 1))^2 - kappa^2) / (2 rho)`` with its gradient."""
     cut = int(np.prod(shape))
@@ -305,13 +321,13 @@ def _lagrangian(
             f = f + loss.intercept(f, y, s)
         Z = -loss.gradient(f, y, s)
         dual = loss.value(f, y, s) + float(np.sum(f * Z))
-        top, slope_Z, slope_logs = _smooth_top(X, Z, logs, power, slope)
+        top, slope_Z, slope_logs = _smooth_top(X, spread(Z), logs, power, slope)
         if not np.isfinite(top):
             return float("inf"), np.zeros_like(v)
         force = max(0.0, kappa + rho * (0.5 * top / price - 1.0))
         total = -dual + (force * force - kappa * kappa) / (2.0 * rho)
         # the derivative in Z; that in f follows through Z = -grad L(f), and through the intercept
-        G = force * 0.5 / price * slope_Z - f
+        G = force * 0.5 / price * gather(slope_Z) - f
         if intercept:
             H = np.array([np.sum(loss.curve(f, y, s, np.tile(e, (shape[0], 1))), axis=0) for e in unit])
             right: Any = np.sum(loss.curve(f, y, s, G), axis=0)

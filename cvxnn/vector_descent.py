@@ -144,6 +144,7 @@ def settle(
     slope: float = 0.0,
     support: np.ndarray | None = None,
     pool: int = 1,
+    on: np.ndarray | None = None,
     max_products: int = 500,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Converge on the subspace of given faces by Newton's method.
@@ -153,6 +154,8 @@ def settle(
     faces : list of m ndarrays of shape (d, k_j)
         Orthonormal columns that span the samples at the kink of each neuron; u_j is kept orthogonal to
         them.
+    on : bool ndarray of shape (rows, m), or None
+        Which rows of X pass to each neuron, whatever their sign; None for those of a positive one.
     max_products : int
         Products with the Hessian.
     X, y, s, U, V, free, slope, support, pool
@@ -163,18 +166,18 @@ def settle(
     U : ndarray of shape (m, d)
     V : ndarray of shape (m, outputs)
     """
-    function = _OnFaces(X, y, s, loss, beta, U.shape, faces, intercept, free, slope, support, pool)
+    function = OnFaces(X, y, s, loss, beta, U.shape, faces, intercept, free, slope, support, pool, on)
     c = np.zeros(y.shape[1])
     U = function.hold(U)
     if intercept:
-        c = np.asarray(loss.intercept(pooled(rectify(X @ U.T, slope), pool) @ V, y, s))
+        c = np.asarray(loss.intercept(pooled(function.rows(X @ U.T)[0], pool) @ V, y, s))
     x = np.concatenate([U.ravel(), V.ravel(), c])
     found = minimise(function, x, max_products=max_products)
     U, V, _ = function.parts(found)
     return U.copy(), V.copy()
 
 
-class _OnFaces:
+class OnFaces:
     """The objective where every neuron keeps its kinks, with second derivatives.
 
     With the patterns D_j of a point, ``H_j = D_j X u_j``, the slope G of the loss and its change dG along a
@@ -196,9 +199,10 @@ class _OnFaces:
         slope: float,
         support: np.ndarray | None,
         pool: int = 1,
+        on: np.ndarray | None = None,
     ) -> None:
         self.X, self.y, self.s, self.loss, self.intercept = X, y, s, loss, intercept
-        self.pool = pool
+        self.pool, self.fixed = pool, on
         self.shape, self.support, self.hold = shape, support, _Faces(faces, X.shape[1])
         self.decay = np.full(X.shape[1], beta)
         self.decay[X.shape[1] - free :] = 0.0
@@ -209,6 +213,21 @@ class _OnFaces:
         (m, d), k = self.shape, self.y.shape[1]
         return x[: m * d].reshape(m, d), x[m * d : m * (d + k)].reshape(m, k), x[m * (d + k) :]
 
+    def rows(self, T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What neurons compute on the rows, and the slopes, both (n, m)."""
+        if self.fixed is not None:
+            return T * self.fixed, self.fixed.astype(np.float64)
+        rows = rectify(T, self.slope)
+        return rows, shares(T > 0, self.slope) if self.slope else (rows > 0).astype(np.float64)
+
+    def penalty(self, U: np.ndarray) -> tuple[float, np.ndarray]:
+        """What the hidden weights pay, and its gradient."""
+        return 0.5 * float(np.sum(self.decay * U * U)), self.decay * U
+
+    def bend(self, dU: np.ndarray) -> np.ndarray:
+        """The Hessian of :meth:`penalty` at the current point times ``dU``."""
+        return self.decay * dU
+
     def _join(self, gU: np.ndarray, gV: np.ndarray, gc: np.ndarray) -> np.ndarray:
         gV = gV if self.support is None else gV * self.support
         gc = gc if self.intercept else np.zeros_like(gc)
@@ -217,15 +236,13 @@ class _OnFaces:
     def at(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         U, V, c = self.parts(x)
         self.U, self.V = U, V
-        T = self.X @ U.T
-        rows = rectify(T, self.slope)
-        self.on = shares(T > 0, self.slope) if self.slope else (rows > 0).astype(np.float64)
+        rows, self.on = self.rows(self.X @ U.T)
         self.H = pooled(rows, self.pool)
         self.f = self.H @ V + c
         self.G = self.loss.gradient(self.f, self.y, self.s)
-        value = self.loss.value(self.f, self.y, self.s)
-        value += 0.5 * float(np.sum(self.decay * U * U) + self.beta * np.sum(V * V))
-        gU = (self.on * spread(self.G @ V.T, self.pool)).T @ self.X + self.decay * U
+        paid, pull = self.penalty(U)
+        value = self.loss.value(self.f, self.y, self.s) + paid + 0.5 * self.beta * float(np.sum(V * V))
+        gU = (self.on * spread(self.G @ V.T, self.pool)).T @ self.X + pull
         return value, self._join(gU, self.H.T @ self.G + self.beta * V, np.sum(self.G, axis=0))
 
     def curve(self, p: np.ndarray) -> np.ndarray:
@@ -238,7 +255,7 @@ class _OnFaces:
         back += self.G @ dV.T
         back = spread(back, self.pool) * self.on
         hV = self.H.T @ dG + dH.T @ self.G + self.beta * dV
-        return self._join(back.T @ self.X + self.decay * dU, hV, np.sum(dG, axis=0))
+        return self._join(back.T @ self.X + self.bend(dU), hV, np.sum(dG, axis=0))
 
     def metric(self) -> np.ndarray:
         """A number for each neuron and layer, so that it goes with the projections."""

@@ -265,7 +265,7 @@ def slide(
         problem.beta,
         rows.U / root,
         rows.G * root,
-        faces=[_span(design.X[kinks]) for kinks in inside.T],
+        faces=[span(design.X[kinks]) for kinks in inside.T],
         intercept=problem.intercept,
         free=design.free,
         slope=design.slope,
@@ -276,7 +276,7 @@ def slide(
     return drop(Rows.of(U, V, design, coupling), design, ZERO)
 
 
-def _span(rows: np.ndarray) -> np.ndarray:
+def span(rows: np.ndarray) -> np.ndarray:
     """Orthonormal columns that span rows of X, shape (d, rank)."""
     norms = np.linalg.norm(rows, axis=1)
     rows = rows[norms > 0] / norms[norms > 0, None]

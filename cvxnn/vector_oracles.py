@@ -137,7 +137,8 @@ class VectorSearch(VectorOracle):
     def found(self, Z: np.ndarray, network: Network) -> float:
         return self.thorough(Z, network).best
 
-    def _bound(self, Z: np.ndarray, max_time: float = float("inf")) -> float:
+    def bound(self, Z: np.ndarray, max_time: float = float("inf")) -> float:
+        """Bound ``M(Z)`` over all patterns."""
         if self.coupling is Coupling.separate:
             return max(
                 oracle_bound(self.X, column, free=self.free, slope=self.slope, max_iter=20)
@@ -151,14 +152,14 @@ class VectorSearch(VectorOracle):
         return 2.0 * len(self.X) * (self.X.shape[1] + Z.shape[1]) ** 2
 
     def price(self, Z: np.ndarray) -> Price:
-        value = self._bound(Z)
+        value = self.bound(Z)
         found = self.neurons(Z, self.X[:0], np.random.default_rng(SEED), 0).best
         return Price(value, "bounded", min(found, value))
 
     def prove(self, Z: np.ndarray, *, max_iter: int, max_time: float) -> Proof:
         problem, loss = self.problem, self.problem.loss
         end = time.perf_counter() + max_time
-        scaled, value = scale(problem, Z, self._bound(Z, 0.5 * max_time) * (1.0 + ROUNDING))
+        scaled, value = scale(problem, Z, self.bound(Z, 0.5 * max_time) * (1.0 + ROUNDING))
         proof = Proof(scaled, value, "bounded")
         # every round takes ten steps, and not all of them fit on large data
         max_iter = min(max_iter, int(PRODUCTS / (2.0 * self._work(Z))))
@@ -188,14 +189,74 @@ class Flat:
     basis : ndarray of shape (r, k)
         Orthonormal columns that span the flat.
     masks : bool ndarray of shape (cells, n)
+    gates : ndarray of shape (cells, k)
+        A vector of every cell, in the coordinates of the flat.
     """
 
     basis: np.ndarray
     masks: np.ndarray
+    gates: np.ndarray
 
 
 class TooManyFaces(ValueError):
     """There are more faces than are worth listing."""
+
+
+def list_flats(X: np.ndarray, deadline: float = float("inf")) -> tuple[list[Flat], float]:
+    """List the flats that the rows of a matrix draw, the whole space first, with all their cells.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, r)
+    deadline : float
+        Of :func:`time.perf_counter`.
+
+    Returns
+    -------
+    flats : list of Flat
+    resolution : float
+        What merging nearly parallel rows may have hidden, see :class:`Arrangement`.
+
+    Raises
+    ------
+    TooManyFaces
+        If there are too many, listing them takes too long, or rounding leaves in doubt which there are.
+    """
+    r = X.shape[1]
+    norms = np.linalg.norm(X, axis=1)
+    rows = np.flatnonzero(norms > 0)
+    orders = range(min(r, len(rows) + 1))
+    flats = faces = 0
+    for k in orders:
+        here = comb(len(rows), k)
+        flats += here
+        # more than 20 dimensions, or samples, are too many anyway; counting theirs takes seconds
+        faces += here * count_bound(len(rows) - k, min(r - k, 20)) if flats <= FLATS else 0
+        if flats > FLATS or faces > FACES:
+            raise TooManyFaces("too many faces to list")
+    found, resolution = [], 0.0
+    for k in orders:
+        for chosen in combinations(rows, k):
+            if time.perf_counter() > deadline:
+                raise TooManyFaces("listing the faces takes too long")
+            basis = np.eye(r)
+            if k:
+                _, size, Vt = np.linalg.svd(X[list(chosen)] / norms[list(chosen), None])
+                if size[-1] < 1e-8:
+                    continue  # parallel rows: the flat comes with fewer of them
+                basis = Vt[k:].T
+            inner = X @ basis
+            # samples that vanish on the flat draw nothing on it
+            inner[np.linalg.norm(inner, axis=1) <= 1e-10 * norms] = 0.0
+            try:
+                drawn = Arrangement.enumerate(inner, limit=FACES)
+            except TooManyPatterns as error:
+                raise TooManyFaces(str(error)) from error
+            if not drawn.complete:
+                raise TooManyFaces("rounding leaves the arrangement in doubt")
+            resolution = max(resolution, drawn.resolution)
+            found.append(Flat(basis, drawn.masks(), drawn.gates))
+    return found, resolution
 
 
 class FaceOracle(VectorOracle):
@@ -219,47 +280,8 @@ class FaceOracle(VectorOracle):
         super().__init__(problem, design, coupling)
         if design.free:
             raise TooManyFaces("a free hidden bias has no list of faces")
-        self.resolution = 0.0
-        self.flats = list(self._flats(time.perf_counter() + max_time))
+        self.flats, self.resolution = list_flats(self.X, time.perf_counter() + max_time)
         self._priced: tuple[np.ndarray, VectorNeurons] | None = None
-
-    def _flats(self, deadline: float) -> list[Flat]:
-        X = self.X
-        r = X.shape[1]
-        norms = np.linalg.norm(X, axis=1)
-        rows = np.flatnonzero(norms > 0)
-        orders = range(min(r, len(rows) + 1))
-        flats = faces = 0
-        for k in orders:
-            here = comb(len(rows), k)
-            flats += here
-            # more than 20 dimensions, or samples, are too many anyway; counting theirs takes seconds
-            faces += here * count_bound(len(rows) - k, min(r - k, 20)) if flats <= FLATS else 0
-            if flats > FLATS or faces > FACES:
-                raise TooManyFaces("too many faces to list")
-        found = []
-        for k in orders:
-            for chosen in combinations(rows, k):
-                if time.perf_counter() > deadline:
-                    raise TooManyFaces("listing the faces takes too long")
-                basis = np.eye(r)
-                if k:
-                    _, size, Vt = np.linalg.svd(X[list(chosen)] / norms[list(chosen), None])
-                    if size[-1] < 1e-8:
-                        continue  # parallel rows: the flat comes with fewer of them
-                    basis = Vt[k:].T
-                inner = X @ basis
-                # samples that vanish on the flat draw nothing on it
-                inner[np.linalg.norm(inner, axis=1) <= 1e-10 * norms] = 0.0
-                try:
-                    drawn = Arrangement.enumerate(inner, limit=FACES)
-                except TooManyPatterns as error:
-                    raise TooManyFaces(str(error)) from error
-                if not drawn.complete:
-                    raise TooManyFaces("rounding leaves the arrangement in doubt")
-                self.resolution = max(self.resolution, drawn.resolution)
-                found.append(Flat(basis, drawn.masks()))
-        return found
 
     def neurons(
         self,

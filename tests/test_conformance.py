@@ -97,6 +97,8 @@ VARIANTS = [
     CNN(kernel=1, patterns="all"),
     CNN(kernel=2, padding=1, hidden_bias=None),
     CNN(kernel=1, padding="circular", patterns=6),
+    CNN(kernel=1, hidden_bias=None, pool="flatten"),
+    CNN(kernel=1, pool="flatten"),
     CNNLinear(kernel=1, hidden_bias=None, pool="all"),
     CNNGated(kernel=1, patterns=6, pool="flatten"),
     CNNMax(kernel=1, hidden_bias=None),
@@ -111,6 +113,7 @@ VARIANTS = [
 #: Variants that need more than two features, with their number.
 WIDER = [
     (BatchNorm(), 9),
+    (CNN(kernel=2, padding=1, pooling="sum", hidden_bias=None, pool=2), 3),
     (PolynomialCNN(2, (2, 3), pooling="none"), 6),
     (PolynomialCNN(2, (3, 3), pooling="sum", pool=(2, 1), hidden_bias=None), 9),
     (PolynomialCNN(2, (2, 3), pooling="none", hidden_bias=None, method="semidefinite"), 6),

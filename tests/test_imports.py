@@ -60,6 +60,7 @@ FLOORS = [
 #: Abstract bases of some members of an open folder, besides its base.
 FAMILIES = {
     "losses.piecewise",
+    "architectures.circular",
     "architectures.convolutional",
     "architectures.convolutional_head",
     "architectures.hidden",

@@ -1,4 +1,4 @@
-r"""Convolutional networks of two layers with global pooling and one output.
+r"""Convolutional networks of two layers: ReLUs, and a linear pooling of all positions or of windows.
 
 A filter u slides over the input, a ReLU follows, and the results at all K positions are added up (or
 averaged). With the patches ``X_k`` (n, patch) of all samples at position k the network is
@@ -28,9 +28,34 @@ dual constraint is ``max_u |sum_i Z_i sum_k (x_ik'u)_+| <= beta`` with rows Z_i,
 the stacked patches again. The scope is ``global`` where the faces of their arrangement are few enough to
 list, and ``bounded`` otherwise.
 
+*An output weight for every window.* With ``pool="flatten"`` or a size the output layer sees the positions,
+or the sums or means of windows of them side by side: a fully connected layer after a linear pooling. With
+the positions ``k in p`` of window p (over the size of a window, where it is averaged),
+
+    f = sum_j sum_p a_jp sum_{k in p} (X_k u_j)_+ + c,      R = 1/2 sum_j (||u_j||^2 + ||a_j||^2),
+
+``a_j`` all output weights of a filter, of all windows and outputs. In a cell of the arrangement of ``X_c``
+the network is linear in ``u_j a_j'``, and weight decay, minimised over all ways to write ``Z_i = sum_j u_j
+a_j'`` with every u_j in the cone of the cell, a norm of the matrix Z_i (patch, windows * outputs):
+
+    minimise   L( sum_i sum_p sum_{k in p} D_ik X_k (Z_i)_p + c ) + beta * sum_i ||Z_i||_{cone i, *},
+
+the nuclear norm but for its cone, and hard to evaluate because of it. Its dual constraint is on neurons:
+for a dual variable Z a filter u has its best output weights along ``sum_i Z_i h_ip(u)``, so that
+
+    M(Z) = max over |u| <= 1 of ( sum_p | sum_i Z_i sum_{k in p} (x_ik'u)_+ |^2 )^1/2  <=  beta,
+
+which is the price of a neuron with ``windows * outputs`` outputs on the stacked patches, for a dual
+variable that has Z_i in the columns of window p on the patches of that window (:mod:`cvxnn.unfolding`). So
+such a network, also of one output, is trained and judged as one of several outputs: it grows, and its
+scope is ``global`` where the faces of the arrangement can be listed and ``bounded`` otherwise. With one
+pixel a patch and no bias there are two cells, u > 0 and u < 0, and the program is a group lasso with two
+groups.
+
 References: Ergen and Pilanci, "Implicit convex regularizers of CNN architectures", ICLR 2021, sections 2
 and 3; Pilanci and Ergen, ICML 2020; Sahiner, Ergen, Ozturkler, Pauly, Mardani and
-Pilanci, "Scaling convex neural networks with Burer-Monteiro factorization" (several outputs).
+Pilanci, "Scaling convex neural networks with Burer-Monteiro factorization" (several outputs; equations 25
+and 26: windows).
 """
 
 from __future__ import annotations
@@ -41,21 +66,27 @@ from typing import ClassVar
 import numpy as np
 
 from ..arrangement import Arrangement
+from ..certificate import Oracle
 from ..growth import Rows
-from ..network import Network
+from ..network import Affine, Network
 from ..oracles import Design, NeuronOracle
-from ..pooled_oracles import PooledOracle, PooledVectorOracle
-from ..program import Problem
-from ..vector_oracles import VectorOracle
-from .base import Architecture
-from .convolutional import Size, SumPooled
+from ..pooled_oracles import PooledOracle, PooledVectorOracle, window_bounds
+from ..program import Problem, Program, Solution
+from ..unfolding import unfold_problem
+from ..vector_growth import Coupling
+from ..vector_oracles import FaceOracle, VectorOracle
+from .base import Architecture, Effort, Training
+from .convolutional import WHOLE, PoolSize, Size, SumPooled
 from .rectified import AUTO_PATTERNS, Rectified
 from .vector_rectified import VectorRectified
+
+#: Numbers in the predictions of all windows, with a column for every window and output, at most.
+LARGEST = 2e7
 
 
 @dataclass(frozen=True)
 class CNN(SumPooled, Rectified):
-    """Convolutional networks of two layers with global sum or average pooling and one output.
+    """Convolutional networks of two layers with a linear pooling and one output.
 
     Parameters
     ----------
@@ -73,7 +104,11 @@ class CNN(SumPooled, Rectified):
         constant), or none.
     patterns : {"auto", "all"} or int, default="auto"
         Of all patches together: listed where there are few and grown otherwise; "all" insists on listing; a
-        number trains on that many sampled patterns, with scope ``patterns``.
+        number trains on that many sampled patterns, with scope ``patterns``. With a weight for every window
+        patterns grow: "auto" only.
+    pool : int, (int, int), "all" or "flatten", default="all"
+        The windows that are pooled, side by side: their size, all positions, or none. The output layer has
+        a weight for every window.
     """
 
     name: ClassVar[str] = "cnn"
@@ -85,6 +120,7 @@ class CNN(SumPooled, Rectified):
     pooling: str = "mean"
     hidden_bias: str | None = "penalized"
     patterns: str | int = "auto"
+    pool: PoolSize = WHOLE
 
     @property
     def leak(self) -> float:
@@ -104,19 +140,62 @@ class CNN(SumPooled, Rectified):
     def _cell_oracle(self, problem: Problem, design: Design, arrangement: Arrangement) -> NeuronOracle:
         return PooledOracle(problem, super()._cell_oracle(problem, design, arrangement))
 
-    def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
-        return self.unit_outputs(problem, U)
-
     def for_outputs(self, outputs: int) -> Architecture:
-        if outputs == 1:
-            return self
-        # patterns of several outputs grow; others are refused there
+        return self if outputs == 1 else self.rank_one()
+
+    def rank_one(self) -> VectorCNN:
+        """Return the family with output vectors: of several outputs, or with weights for every window."""
+        # patterns grow there; others are refused
         return VectorCNN(**{part.name: getattr(self, part.name) for part in fields(self)})
+
+    def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
+        if self.whole:
+            return super().arrange(problem, random_state)
+        return self.rank_one().arrange(problem, random_state)
+
+    def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
+        if self.whole:
+            return super().lift(problem, arrangement)
+        return self.rank_one().lift(problem, arrangement)
+
+    def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
+        if self.whole:
+            return super().decode(problem, arrangement, solution)
+        return self.rank_one().decode(problem, arrangement, solution)
+
+    def cost(self, network: Network) -> float:
+        """``sum_j |(u_j, b_j)| |a_j|``, the penalty after the best rescaling of each filter."""
+        return super().cost(network) if self.whole else self.rank_one().cost(network)
+
+    def oracle_within(
+        self, problem: Problem, arrangement: Arrangement | None, max_time: float | None
+    ) -> Oracle:
+        if self.whole:
+            return super().oracle(problem, arrangement)
+        return self.rank_one().oracle_within(problem, arrangement, max_time)
+
+    def oracle(self, problem: Problem, arrangement: Arrangement | None) -> Oracle:  # type: ignore[override]
+        return self.oracle_within(problem, arrangement, None)
+
+    def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
+        if self.whole:
+            return self.unit_outputs(problem, U)
+        return self.rank_one().unit_neurons(problem, arrangement, U)[:, :, 0]
+
+    def train(
+        self, problem: Problem, arrangement: Arrangement | None, oracle: object, effort: Effort
+    ) -> Training:
+        if self.whole:
+            return (yield from super().train(problem, arrangement, oracle, effort))
+        assert isinstance(oracle, VectorOracle)
+        return (yield from self.rank_one().train(problem, arrangement, oracle, effort))
 
 
 @dataclass(frozen=True)
 class VectorCNN(SumPooled, VectorRectified):
-    """Convolutional networks of two layers with global sum or average pooling and several outputs.
+    """Convolutional networks of two layers with a linear pooling and several outputs.
+
+    With a weight for every window these are networks of one output too: filters have output vectors then.
 
     Parameters
     ----------
@@ -125,8 +204,11 @@ class VectorCNN(SumPooled, VectorRectified):
     hidden_bias : {"penalized", "free", None}, default="penalized"
     patterns : {"auto"}, default="auto"
         Patterns always grow; a network is compared with those of all patterns.
+    pool : int, (int, int), "all" or "flatten", default="all"
+        As of :class:`cvxnn.architectures.cnn.CNN`.
     coupling : {"joint", "separate"}, default="joint"
-        Weight decay on the output layer, or the square of the sum of sizes of each filter's output weights.
+        Weight decay on the output layer, or the square of the sum of sizes of each filter's output weights
+        (where all positions are pooled).
     """
 
     name: ClassVar[str] = "cnn"
@@ -138,16 +220,73 @@ class VectorCNN(SumPooled, VectorRectified):
     pooling: str = "mean"
     hidden_bias: str | None = "penalized"
     patterns: str | int = "auto"
+    pool: PoolSize = WHOLE
     coupling: str = "joint"
 
     @property
     def leak(self) -> float:
         return 0.0
 
+    def _check(self) -> Coupling:
+        if not self.whole:
+            if self.coupling == "separate":
+                raise ValueError(
+                    "coupling='separate' is for pool='all': with a weight for every window pass 'joint'"
+                )
+            if not isinstance(self.patterns, str) or self.patterns != "auto":
+                raise ValueError(
+                    f"patterns={self.patterns!r}: with a weight for every window patterns grow, pass "
+                    "patterns='auto', or pool='all'"
+                )
+        return super()._check()
+
     def design(self, problem: Problem) -> Design:
-        """Return the stacked patches, divided by their number where they are averaged."""
+        """Return the patches in the order of windows, divided by their size where these are averaged."""
         self._check()
         return super().design(problem)
 
+    def rows_problem(self, problem: Problem) -> Problem:
+        """Return the problem with outputs for every window, see :mod:`cvxnn.unfolding`.
+
+        Raises
+        ------
+        ValueError
+            If there are too many windows and outputs, or the loss has kinks.
+        """
+        if self.whole:
+            return problem
+        windows = len(self.members(problem.X.shape[1]))
+        outputs = 1 if problem.y.ndim == 1 else problem.y.shape[1]
+        if len(problem.X) * windows**2 * outputs > LARGEST:
+            raise ValueError(
+                f"{windows} windows of {len(problem.X)} samples with {outputs} outputs are too many: pass "
+                "a larger pool, such as pool=2, or a stride"
+            )
+        return unfold_problem(problem, windows)
+
+    def output_rows(self, network: Network) -> np.ndarray:
+        last = network.layers[-1]
+        assert isinstance(last, Affine)
+        if not network.width:
+            return np.zeros((0, last.weight.shape[1]))
+        return (
+            last.weight.reshape(-1, network.width, last.weight.shape[1])
+            .swapaxes(0, 1)
+            .reshape(network.width, -1)
+        )
+
+    def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
+        if self.whole:
+            return super().unit_neurons(problem, arrangement, U)
+        H = self.unit_outputs(problem, U).reshape(len(U), len(problem.X), -1)
+        outputs = 1 if problem.y.ndim == 1 else problem.y.shape[1]
+        V = np.cos(np.outer(np.arange(len(U)) + 1.0, np.arange(H.shape[2] * outputs) + 1.0))
+        V = (V / np.linalg.norm(V, axis=1)[:, None]).reshape(len(U), H.shape[2], outputs)
+        return np.einsum("kip,kpo->kio", H, V)
+
     def _oracle_of(self, problem: Problem, design: Design, limit: float) -> VectorOracle:
-        return PooledVectorOracle(problem, super()._oracle_of(problem, design, limit))
+        self.rows_problem(problem)  # refuses what training would
+        rows, windows = super()._oracle_of(problem, design, limit), len(self.members(problem.X.shape[1]))
+        exact = isinstance(rows, FaceOracle) or self.coupling == "separate"
+        singles = () if exact else window_bounds(problem, design, windows)
+        return PooledVectorOracle(problem, rows, windows, singles)

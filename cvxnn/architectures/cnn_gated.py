@@ -23,8 +23,8 @@ from ..certificate import Scope
 from ..network import GatedConv, Network
 from ..program import Problem
 from .base import Architecture, VectorArchitecture
-from .convolutional import Size
-from .convolutional_head import WHOLE, Headed
+from .convolutional import WHOLE, PoolSize, Size
+from .convolutional_head import Headed
 from .two_layer import check_count
 
 #: Gates that "auto" draws, and gates beyond which ``patterns="all"`` refuses.
@@ -99,7 +99,7 @@ class CNNGated(GatedHead, Architecture):
     input_shape: tuple[int, ...] | None = None
     stride: int | tuple[int, int] = 1
     padding: int | tuple[int, int] | str = 0
-    pool: int | tuple[int, int] | str = WHOLE
+    pool: PoolSize = WHOLE
     pooling: str = "mean"
     hidden_bias: str | None = "penalized"
     patterns: str | int | np.ndarray = "auto"
@@ -120,7 +120,7 @@ class VectorCNNGated(GatedHead, VectorArchitecture):
     input_shape: tuple[int, ...] | None = None
     stride: int | tuple[int, int] = 1
     padding: int | tuple[int, int] | str = 0
-    pool: int | tuple[int, int] | str = WHOLE
+    pool: PoolSize = WHOLE
     pooling: str = "mean"
     hidden_bias: str | None = "penalized"
     patterns: str | int | np.ndarray = "auto"

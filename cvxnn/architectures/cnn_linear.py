@@ -26,8 +26,8 @@ from ..certificate import Scope
 from ..network import Conv, Network, Pool
 from ..program import Problem
 from .base import Architecture, VectorArchitecture
-from .convolutional import Size
-from .convolutional_head import FLAT, Headed
+from .convolutional import FLAT, PoolSize, Size
+from .convolutional_head import Headed
 
 
 class LinearHead(Headed):
@@ -74,7 +74,7 @@ class CNNLinear(LinearHead, Architecture):
     input_shape: tuple[int, ...] | None = None
     stride: int | tuple[int, int] = 1
     padding: int | tuple[int, int] | str = 0
-    pool: int | tuple[int, int] | str = FLAT
+    pool: PoolSize = FLAT
     pooling: str = "mean"
     hidden_bias: str | None = "penalized"
     patterns: str = "auto"
@@ -95,7 +95,7 @@ class VectorCNNLinear(LinearHead, VectorArchitecture):
     input_shape: tuple[int, ...] | None = None
     stride: int | tuple[int, int] = 1
     padding: int | tuple[int, int] | str = 0
-    pool: int | tuple[int, int] | str = FLAT
+    pool: PoolSize = FLAT
     pooling: str = "mean"
     hidden_bias: str | None = "penalized"
     patterns: str = "auto"

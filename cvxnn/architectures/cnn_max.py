@@ -1,4 +1,4 @@
-r"""Convolutional networks of two layers with global max pooling and one output.
+r"""Convolutional networks of two layers with global max pooling.
 
 The network takes the largest output of every filter,
 
@@ -19,15 +19,23 @@ projection of ``X_kappa' D Z`` onto its cone.
 Cells are listed where there are few (scope ``global``). There are ``nK + n K (K - 1) / 2`` rows, so this
 is for small data; otherwise sampled gates choose the cells, and certificates have scope ``patterns``.
 
+With several outputs filters have output vectors, and per cell the program has the nuclear norm with left
+factors kept in the cone, as in :mod:`cvxnn.architectures.vector_relu`: no program is solved, networks grow,
+and a network is optimal exactly if it is stationary and ``max_u |sum_i Z_i max_k (x_ik'u)_+| <= beta``
+for its dual variable with rows Z_i. The scope is ``global`` where the faces of the arrangement can be
+listed, and ``bounded`` otherwise, by a bound that is loose (:mod:`cvxnn.max_oracles`); it never is
+``patterns``.
+
 Reference: Ergen and Pilanci, "Implicit convex regularizers of CNN architectures", ICLR 2021 (max
 pooling); the program above is derived as stated.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from itertools import combinations
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,15 +43,24 @@ from ..arrangement import Arrangement, TooManyPatterns, count_bound, pack
 from ..certificate import Oracle, Price
 from ..constraints import ReLUCones, project_cone
 from ..growth import Rows, merge
+from ..losses.squared_error import SquaredError
+from ..max_oracles import MaxFaceOracle, MaxSearchOracle
+from ..max_pooling import NEAR, MaxDesign, descend_max, hold
 from ..network import Network, ReLU
 from ..operators import Masked, Pooled
 from ..oracles import Cell, CellOracle, Design, price_cells
 from ..penalties import GroupL2
+from ..pooled_oracles import Single
 from ..pricing import Neurons
 from ..program import Master, Problem, Program, Solution
+from ..vector_growth import Coupling, drop
+from ..vector_growth import Rows as VectorRows
+from ..vector_growth import merge as merge_vectors
+from ..vector_oracles import TooManyFaces, VectorOracle
 from .base import Architecture, Effort
 from .convolutional import Convolutional, Size, is_pooled
 from .two_layer import balanced_cost, check_count
+from .vector_rectified import Plan, VectorRectified
 
 #: Cells that "auto" lists, gates that it draws where there are more, and cells that "all" lists.
 AUTO_CELLS, AUTO_GATES, ALL_CELLS = 500, 200, 5000
@@ -106,8 +123,62 @@ def selected(design: Design, arrangement: Arrangement, positions: int) -> np.nda
     return chosen.reshape(len(arrangement), -1)
 
 
+class MaxPooled(Convolutional):
+    """Convolution, ReLU, and the maximum over all positions: what both numbers of outputs share."""
+
+    #: What is pooled over all positions has no places for another stage to see.
+    hidden_units = Architecture.hidden_units
+
+    @classmethod
+    def reads(cls, network: Network) -> bool:
+        """Whether the layers of a network are those of this family."""
+        return is_pooled(network, ("max",))
+
+    def checked(self, problem: Problem) -> np.ndarray:
+        """Return the patches of all samples, one sample after the other.
+
+        Raises
+        ------
+        ValueError
+            If the hidden bias is free.
+        """
+        if self.hidden_bias == "free":
+            raise ValueError("'cnn_max' networks have no free hidden bias: pass 'penalized' or None")
+        return self.stacked(problem)
+
+    def of_rows(self, problem: Problem, U: np.ndarray, V: np.ndarray) -> Network:
+        """Return the network of filters ``U`` (m, patch [+ 1]) and output weights ``V`` (m, outputs)."""
+        pool = self.whole_pool(problem, "max", len(U))
+        return self.of_layers(problem, (self.conv_layer(problem, U), ReLU(), pool), V)
+
+    def nothing(self, problem: Problem) -> Network:
+        """Return the network without filters and its best constants."""
+        width = self.windows_of(problem.X.shape[1]).patch + (self.hidden_bias is not None)
+        outputs = 1 if problem.y.ndim == 1 else problem.y.shape[1]
+        return self.of_rows(problem, np.zeros((0, width)), np.zeros((0, outputs)))
+
+    def hidden_norms(self, network: Network) -> np.ndarray:
+        """Return the norms of the penalised weights of each filter, shape (m,).
+
+        Raises
+        ------
+        ValueError
+            If it is not a network of this family and geometry.
+        """
+        norms = self.filter_norms(network)
+        if not self.reads(network):
+            raise ValueError(f"{network!r} does not take the maximum of all positions: pass 'max' pooling")
+        return norms
+
+    def unit_outputs(self, problem: Problem, U: np.ndarray) -> np.ndarray:
+        """Return the pooled outputs (k, n) of unit filters in the directions ``U``."""
+        U = self.directions(problem, U)
+        rows = self.stacked(problem) @ (U / np.linalg.norm(U, axis=1)[:, None]).T
+        return np.maximum(rows.reshape(len(problem.X), -1, len(U)).max(axis=1), 0.0).T
+
+
 @dataclass(frozen=True)
-class CNNMax(Convolutional, Architecture):
+class CNNMax(MaxPooled, Architecture):
     """Convolutional networks of two layers with global max pooling and one output.
 
     Parameters
@@ -130,16 +201,9 @@ class CNNMax(Convolutional, Architecture):
     hidden_bias: str | None = "penalized"
     patterns: str | int = "auto"
 
-    @classmethod
-    def reads(cls, network: Network) -> bool:
-        """Whether the layers of a network are those of this family."""
-        return is_pooled(network, ("max",))
-
     def design(self, problem: Problem) -> Design:
         """Return patches and their differences, one sample after the other."""
-        if self.hidden_bias == "free":
-            raise ValueError("'cnn_max' networks have no free hidden bias: pass 'penalized' or None")
-        rows, n = self.stacked(problem), len(problem.X)
+        rows, n = self.checked(problem), len(problem.X)
         rows = rows.reshape(n, -1, rows.shape[1])
         pairs = [rows[:, k] - rows[:, m] for k, m in combinations(range(rows.shape[1]), 2)]
         every = np.concatenate([rows, *(pair[:, None] for pair in pairs)], axis=1)
@@ -191,27 +255,21 @@ class CNNMax(Convolutional, Architecture):
             kept = norms > cut * np.sum(norms)
             rows = merge(Rows(W[kept], signs[kept]), design, tol)
             root = np.sqrt(design.norms(rows.U))[:, None]
-            network = self._network(problem, rows.U @ design.basis.T / root, rows.signs[:, None] * root)
+            network = self.of_rows(problem, rows.U @ design.basis.T / root, rows.signs[:, None] * root)
             value = problem.value(network(problem.X), self.cost(network))
             if value <= least + 1e-10 * abs(least):
                 best, least = network, min(value, least)
         return best
 
-    def _network(self, problem: Problem, U: np.ndarray, V: np.ndarray) -> Network:
-        pool = self.whole_pool(problem, "max", len(U))
-        return self.of_layers(problem, (self.conv_layer(problem, U), ReLU(), pool), V)
-
-    def nothing(self, problem: Problem) -> Network:
-        """Return the network without filters and its best constant."""
-        width = self.windows_of(problem.X.shape[1]).patch + (self.hidden_bias is not None)
-        return self._network(problem, np.zeros((0, width)), np.zeros((0, 1)))
+    def for_outputs(self, outputs: int) -> Architecture:
+        if outputs == 1:
+            return self
+        # patterns of several outputs grow; others are refused there
+        return VectorCNNMax(**{part.name: getattr(self, part.name) for part in fields(self)})
 
     def cost(self, network: Network) -> float:
         """``sum_j ||(u_j, b_j)|| |a_j|``, the penalty after the best rescaling of each filter."""
-        norms = self.filter_norms(network)
-        if not self.reads(network):
-            raise ValueError(f"{network!r} does not take the maximum of all positions: pass 'max' pooling")
-        return balanced_cost(norms, network)
+        return balanced_cost(self.hidden_norms(network), network)
 
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> MaxOracle:
         if arrangement is None:
@@ -219,10 +277,106 @@ class CNNMax(Convolutional, Architecture):
         return MaxOracle(problem, self.design(problem), arrangement, self._positions(problem))
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
-        U = self.directions(problem, U)
-        rows = self.stacked(problem) @ (U / np.linalg.norm(U, axis=1)[:, None]).T
-        return np.maximum(rows.reshape(len(problem.X), -1, len(U)).max(axis=1), 0.0).T
+        return self.unit_outputs(problem, U)
 
     def master(self, problem: Problem, arrangement: Arrangement, oracle: Oracle, effort: Effort) -> Master:
         # of programs with cones the network is a rounding, which needs some room below the tolerance
         return replace(super().master(problem, arrangement, oracle, effort), tol=0.1 * effort.tol)
+
+
+#: Steps of descent, products with the Hessian where kinks are held, and distances of neurons tried as one.
+STEPS, PRODUCTS, FUSED = 200, 200, (0.0, 0.02, 0.1)
+
+
+@dataclass(frozen=True)
+class VectorCNNMax(MaxPooled, VectorRectified):
+    """Convolutional networks of two layers with global max pooling and several outputs.
+
+    Parameters
+    ----------
+    kernel, input_shape, stride, padding
+        As of :class:`cvxnn.architectures.cnn.CNN`.
+    hidden_bias : {"penalized", None}, default="penalized"
+    patterns : {"auto"}, default="auto"
+        Patterns always grow; a network is compared with those of all patterns.
+    """
+
+    name: ClassVar[str] = "cnn_max"
+    #: Weight decay on the output layer.
+    coupling: ClassVar[str] = "joint"  # type: ignore[misc]
+
+    kernel: Size = None
+    input_shape: tuple[int, ...] | None = None
+    stride: int | tuple[int, int] = 1
+    padding: int | tuple[int, int] | str = 0
+    hidden_bias: str | None = "penalized"
+    patterns: str | int = "auto"
+
+    @property
+    def leak(self) -> float:
+        return 0.0
+
+    def design(self, problem: Problem) -> MaxDesign:
+        """Return the stacked patches."""
+        self._check()
+        rows = self.checked(problem)
+        found = MaxDesign.reduce(rows, 0, 0.0, len(rows) // len(problem.X))
+        assert isinstance(found, MaxDesign)
+        return found
+
+    def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: Any) -> Network:
+        """Plain weights have no geometry.
+
+        Raises
+        ------
+        ValueError
+            Always.
+        """
+        return Architecture.adopt(self, W1, b1, w2, c)
+
+    def _oracle_of(self, problem: Problem, design: Design, limit: float) -> VectorOracle:
+        assert isinstance(design, MaxDesign)
+        try:
+            return MaxFaceOracle(problem, design, limit)
+        except TooManyFaces:
+            return MaxSearchOracle(problem, design, self._singles(problem))
+
+    def _singles(self, problem: Problem) -> tuple[Single, ...]:
+        """The exact price of neurons of one output, if their cells can be listed."""
+        one = replace(problem, y=np.zeros(len(problem.X)), loss=SquaredError())
+        family = CNNMax(**{part.name: getattr(self, part.name) for part in fields(self)})
+        X = family.design(one).X
+        try:
+            if count_bound(len(X), X.shape[1]) > 20 * ALL_CELLS:
+                return ()
+            drawn = Arrangement.enumerate(X, limit=ALL_CELLS)
+        except TooManyPatterns:
+            return ()
+        if not drawn.complete:
+            return ()
+        oracle = family.oracle(one, drawn)
+        return (lambda z: oracle.price(z).value,)
+
+    def _moves(
+        self,
+        problem: Problem,
+        design: Design,
+        coupling: Coupling,
+        rows: VectorRows,
+        plan: Plan,
+        gap: float,
+        longer: int,
+        level: int,
+        deadline: float,
+    ) -> Iterator[VectorRows]:
+        """The rows after a descent, and after holding the kinks that are near, of neurons tried as one."""
+        assert isinstance(design, MaxDesign)
+        rows = descend_max(problem, design, rows, STEPS * longer)
+        yield rows
+        seen = -1
+        for tol in FUSED:
+            fewer = merge_vectors(drop(rows, design, 1e-3 * tol), design, coupling, tol)
+            if len(fewer) != seen:
+                seen = len(fewer)
+                for near in NEAR:
+                    yield hold(problem, design, fewer, near, PRODUCTS * longer)

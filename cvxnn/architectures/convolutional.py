@@ -22,8 +22,11 @@ from .two_layer import check_hidden_bias, with_constants
 
 #: Size of a kernel along an axis where none is given, if the input has so many.
 KERNEL = 3
+#: What the windows of a pooling may be called: one of all positions, or every position its own.
+WHOLE, FLAT = "all", "flatten"
 
 Size = int | tuple[int, int] | None
+PoolSize = int | tuple[int, int] | str
 
 
 class Convolutional:
@@ -156,32 +159,99 @@ def is_pooled(network: Network, kinds: tuple[str, ...]) -> bool:
     return whole and pool.name in kinds and isinstance(last, Affine)
 
 
-class SumPooled(Convolutional):
-    """Convolution, ReLU, and the sum or mean of all positions: what both numbers of outputs share."""
+class WindowPooled(Convolutional):
+    """Positions added up or averaged in windows side by side, whose results the output layer sees."""
 
+    pool: PoolSize
     pooling: str
-    #: What is pooled over all positions has no places for another stage to see.
+
+    def pools_of(self, features: int, filters: int) -> Pool | None:
+        """Return the pooling of the windows for inputs of some length; None where there is none.
+
+        Raises
+        ------
+        ValueError
+            If the pooling is not linear, or its windows do not fit.
+        """
+        if self.pooling not in ("sum", "mean"):
+            raise ValueError(
+                f"pooling={self.pooling!r} is not linear: pass 'sum' or 'mean', or architecture 'cnn_max'"
+            )
+        out = self.windows_of(features).out
+        if isinstance(self.pool, str):
+            if self.pool not in (WHOLE, FLAT):
+                raise ValueError(f"pool={self.pool!r} is unknown: pass 'all', 'flatten' or a size")
+            if self.pool == FLAT:
+                return None
+            size = out
+        else:
+            size = pair("pool", self.pool)
+            size = (size[0], 1) if out[1] == 1 else size
+        return Pool.of(self.pooling, Windows((*out, filters), size, size))
+
+    def has_layers(self, network: Network, middle: tuple[type[Layer], ...]) -> bool:
+        """Whether a network is a convolution, some layers, this pooling (if any) and an output layer."""
+        first, *rest, last = network.layers
+        pool = self.pools_of(network.n_features, getattr(first, "weight", np.zeros((0, 0))).shape[1])
+        kinds = middle if pool is None else (*middle, Pool)
+        if len(rest) != len(kinds) or not all(map(isinstance, rest, kinds)) or not isinstance(last, Affine):
+            return False
+        other = rest[-1] if pool is not None else None
+        return pool is None or (
+            isinstance(other, Pool) and other.name == pool.name and other.windows == pool.windows
+        )
+
+    def like(self, network: Network) -> Any:
+        """Return the family with the geometry and the pooling of a network."""
+        pools = [layer for layer in network.layers if isinstance(layer, Pool)]
+        same = super().like(network)
+        if not pools:
+            return replace(same, pool=FLAT)
+        windows = pools[0].windows
+        size = WHOLE if windows.kernel == windows.shape[:2] else windows.kernel
+        return replace(same, pool=size, pooling=pools[0].name)
+
+
+class SumPooled(WindowPooled):
+    """Convolution, ReLU, and the sum or mean of windows: what both numbers of outputs share."""
+
+    #: What is pooled has no places for another stage to see.
     hidden_units = Architecture.hidden_units
 
     @classmethod
     def reads(cls, network: Network) -> bool:
         """Whether the layers of a network are those of this family."""
-        return is_pooled(network, ("sum", "mean"))
+        if len(network.layers) not in (3, 4) or not isinstance(network.layers[-1], Affine):
+            return False
+        first, second, *pools = network.layers[:-1]
+        linear = all(isinstance(pool, Pool) and pool.name in ("sum", "mean") for pool in pools)
+        return isinstance(first, Conv) and isinstance(second, ReLU) and linear
 
-    def like(self, network: Network) -> Any:
-        """Return the family with the geometry and the pooling of a network."""
-        pool = network.layers[2]
-        assert isinstance(pool, Pool)
-        return replace(super().like(network), pooling=pool.name)
+    @property
+    def whole(self) -> bool:
+        """Whether all positions are pooled, so that a filter has one output weight for every output."""
+        return isinstance(self.pool, str) and self.pool == WHOLE
+
+    def members(self, features: int) -> np.ndarray:
+        """Return the positions that every window pools, (windows, size); those in no window are missing."""
+        pool = self.pools_of(features, 1)
+        positions = self.windows_of(features).positions
+        return np.arange(positions)[:, None] if pool is None else pool.windows.index()
+
+    def grouped(self, problem: Problem) -> tuple[np.ndarray, int]:
+        """Return the patches of all samples, one window after the other, and the size of a window.
+
+        Where windows are averaged the patches, (n * windows * size, patch [+ 1]), are divided by it.
+        """
+        rows, members = self.stacked(problem), self.members(problem.X.shape[1])
+        size, width = members.shape[1], rows.shape[1]
+        rows = rows.reshape(len(problem.X), -1, width)[:, members.ravel()].reshape(-1, width)
+        return (rows / size if self.pooling == "mean" and size > 1 else rows), size
 
     def design(self, problem: Problem) -> Design:
-        """Return the stacked patches, divided by their number where they are averaged."""
-        if self.pooling not in ("sum", "mean"):
-            raise ValueError(f"pooling={self.pooling!r}: pass 'sum' or 'mean', or architecture 'cnn_max'")
-        full = self.stacked(problem)
-        pool = len(full) // len(problem.X)
-        full = full / pool if self.pooling == "mean" else full
-        return Design.reduce(full, 1 if self.hidden_bias == "free" else 0, 0.0, pool)
+        """Return the patches in the order of :meth:`grouped`; windows are what is pooled."""
+        full, size = self.grouped(problem)
+        return Design.reduce(full, 1 if self.hidden_bias == "free" else 0, 0.0, size)
 
     def hidden_norms(self, network: Network) -> np.ndarray:
         """Return the norms of the penalised weights of each filter, shape (m,).
@@ -192,34 +262,40 @@ class SumPooled(Convolutional):
             If it is not a network of this family and geometry.
         """
         norms = self.filter_norms(network)
-        if not is_pooled(network, (self.pooling,)):
+        if not self.has_layers(network, (ReLU,)):
             raise ValueError(
-                f"{network!r} does not take the {self.pooling} over all positions: pass Conv, ReLU, Pool "
-                "over all of them, Affine"
+                f"{network!r} has other layers or another pooling than pool={self.pool!r}, "
+                f"pooling={self.pooling!r}: pass Conv, ReLU, Pool (none where pool='flatten'), Affine"
             )
         return norms
 
     def of_rows(self, problem: Problem, U: np.ndarray, V: np.ndarray) -> Network:
-        """Return the network of filters ``U`` (m, patch [+ 1]) and output weights ``V`` (m, outputs)."""
-        pool = self.whole_pool(problem, self.pooling, len(U))
-        return self.of_layers(problem, (self.conv_layer(problem, U), ReLU(), pool), V)
+        """Return the network of filters ``U`` (m, patch [+ 1]) and output weights ``V``.
+
+        Of the output weights (m, windows * outputs) those of one window are next to each other.
+        """
+        pool = self.pools_of(problem.X.shape[1], len(U))
+        layers: tuple[Layer, ...] = (self.conv_layer(problem, U), ReLU())
+        layers = layers if pool is None else (*layers, pool)
+        windows = len(self.members(problem.X.shape[1]))
+        weight = V.reshape(len(V), windows, V.shape[1] // windows).transpose(1, 0, 2)
+        return self.of_layers(problem, layers, weight.reshape(windows * len(V), weight.shape[2]))
 
     def unit_outputs(self, problem: Problem, U: np.ndarray) -> np.ndarray:
-        """Return the pooled outputs (k, n) of unit filters in the directions ``U``."""
+        """Return the pooled outputs (k, n * windows) of unit filters in the directions ``U``."""
         U = self.directions(problem, U)
         free = self.hidden_bias == "free"
         U = U / np.linalg.norm(U[:, :-1] if free else U, axis=1)[:, None]
-        full = self.stacked(problem)
-        pool = len(full) // len(problem.X)
-        H = pooled(rectify(full @ U.T), pool)
-        return (H / pool if self.pooling == "mean" else H).T
+        full, size = self.grouped(problem)
+        return pooled(rectify(full @ U.T), size).T
 
     def nothing(self, problem: Problem) -> Network:
         """Return the network without filters and its best constants."""
         windows = self.windows_of(problem.X.shape[1])
         outputs = 1 if problem.y.ndim == 1 else problem.y.shape[1]
         width = windows.patch + (self.hidden_bias is not None)
-        return self.of_rows(problem, np.zeros((0, width)), np.zeros((0, outputs)))
+        each = len(self.members(problem.X.shape[1])) * outputs
+        return self.of_rows(problem, np.zeros((0, width)), np.zeros((0, each)))
 
     def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: Any) -> Network:
         """Plain weights have no geometry.

@@ -23,25 +23,21 @@ Burer-Monteiro factorization", equations 25 and 26; Ergen and Pilanci, ICLR 2021
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from ..arrangement import Arrangement
 from ..certificate import Oracle, Price, Scope
-from ..network import Affine, Conv, GatedConv, Network, Pool
+from ..network import Affine, Conv, GatedConv, Network
 from ..operators import Dense, Operator
-from ..patches import Windows, pair
 from ..penalties import NuclearNorm
 from ..program import Problem, Program, Solution
 from ..vector_operators import PerColumn
-from .convolutional import Convolutional
+from .convolutional import WindowPooled
 
 #: Numbers of the features that are written out at most.
 LARGEST = 2e8
-#: What `windows` of the pooling may be called.
-WHOLE, FLAT = "all", "flatten"
 
 
 class SpectralOracle(Oracle):
@@ -60,12 +56,10 @@ class SpectralOracle(Oracle):
         return Price(value * (1.0 + 1e-12) + rounding, self.scope, value)
 
 
-class Headed(Convolutional):
+class Headed(WindowPooled):
     """A linear or gated convolution, a pooling of windows, and an output layer that sees all of them."""
 
     name: ClassVar[str]
-    pool: Any
-    pooling: str
     scope: ClassVar[Scope]
     #: The hidden layer of the family.
     layer: ClassVar[type[Conv] | type[GatedConv]] = Conv
@@ -76,22 +70,6 @@ class Headed(Convolutional):
                 f"{self.name!r} networks have no free hidden bias: pass hidden_bias='penalized' or None"
             )
         self.pools_of(problem.X.shape[1], 1)
-
-    def pools_of(self, features: int, filters: int) -> Pool | None:
-        """Return the pooling of the windows for inputs of some length; None where there is none."""
-        if self.pooling not in ("sum", "mean"):
-            raise ValueError(f"pooling={self.pooling!r} is not linear: pass 'sum' or 'mean'")
-        out = self.windows_of(features).out
-        if isinstance(self.pool, str):
-            if self.pool not in (WHOLE, FLAT):
-                raise ValueError(f"pool={self.pool!r} is unknown: pass 'all', 'flatten' or a size")
-            if self.pool == FLAT:
-                return None
-            size = out
-        else:
-            size = pair("pool", self.pool)
-            size = (size[0], 1) if out[1] == 1 else size
-        return Pool.of(self.pooling, Windows((*out, filters), size, size))
 
     def shares(self, features: int) -> np.ndarray:
         """Return with which weight every window takes every position, (windows, K)."""
@@ -174,14 +152,8 @@ class Headed(Convolutional):
         ValueError
             If it is of another one, or of another geometry.
         """
-        first, last = self.check_conv(network), network.layers[-1]
-        pool = self.pools_of(network.n_features, first.weight.shape[1])
-        middle = network.layers[1:-1]
-        same = type(first) is self.layer and isinstance(last, Affine)
-        same = same and len(middle) == (pool is not None)
-        if same and pool is not None:
-            other = middle[0]
-            same = isinstance(other, Pool) and other.name == pool.name and other.windows == pool.windows
+        first = self.check_conv(network)
+        same = type(first) is self.layer and self.has_layers(network, ())
         if not same:
             raise ValueError(
                 f"{network!r} has other layers or another pooling than pool={self.pool!r}, "
@@ -200,14 +172,6 @@ class Headed(Convolutional):
         outputs = 1 if problem.y.ndim == 1 else problem.y.shape[1]
         none = np.zeros((0, self.penalty_of(problem).rows))
         return self._network(problem, none, none, np.zeros((0, outputs)))
-
-    def like(self, network: Network) -> Any:
-        """Return the family with the geometry and the pooling of a network."""
-        pools = [layer for layer in network.layers if isinstance(layer, Pool)]
-        same = super().like(network)
-        if not pools:
-            return replace(same, pool=FLAT)
-        return replace(same, pool=pools[0].windows.kernel, pooling=pools[0].name)
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
         assert arrangement is not None

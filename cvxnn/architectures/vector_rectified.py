@@ -32,6 +32,7 @@ import numpy as np
 
 from ..arrangement import Arrangement
 from ..certificate import Oracle, search_gap
+from ..losses import VectorLoss
 from ..network import Affine, Network
 from ..oracles import Design
 from ..parameters import check_coupling
@@ -45,8 +46,8 @@ from .base import Effort, Progress, Training, VectorArchitecture
 from .hidden import ReLUHidden
 from .two_layer import check_hidden_bias, with_constants
 
-#: Neurons to begin with, and as many more for every output.
-FIRST, PER_OUTPUT = 40, 16
+#: Neurons to begin with, and as many more for every output (for so many, where windows have them too).
+FIRST, PER_OUTPUT, MOST_OUTPUTS = 40, 16, 12
 Plan = tuple[tuple[float, int], ...]
 #: Bands and steps of the anneals: to begin with, after an insertion, and when little is left to gain.
 QUICK: Plan = ((0.1, 60), (0.03, 60), (0.01, 100), (0.003, 100))
@@ -54,6 +55,8 @@ REFINE: Plan = ((1e-3, 80), (1e-4, 120))
 FINE: Plan = ((1e-4, 200),)
 #: Search gap below which kinks are held, and products with the Hessian then.
 CLOSE, SLIDE = 1e-2, 300
+#: Distances below which neurons are tried as one.
+FUSED = (0.01, 0.05, 0.2)
 #: Newton's paths, from wide to fine: first and last mu, steps; taken between two search gaps (below, the
 #: kinks are known and held), and finer ones once a round has paid less than a share.
 PATHS, NEAR, FINER = ((1e-3, 3e-5, 15), (1e-3, 1e-5, 20), (1e-3, 1e-6, 40)), (1e-3, 0.2), 1e-3
@@ -94,6 +97,16 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
         bias = np.zeros(len(U)) if self.hidden_bias is None else U[:, d]
         W1 = np.ascontiguousarray(U[:, :d].T)
         return with_constants(problem, Network.two_layer(W1, bias, V, 0.0, self.activation))
+
+    def rows_problem(self, problem: Problem) -> Problem:
+        """Return the problem in the outputs that a neuron has: those of the network, unless it has more."""
+        return problem
+
+    def output_rows(self, network: Network) -> np.ndarray:
+        """Return the output weights of each neuron, (m, outputs)."""
+        last = network.layers[-1]
+        assert isinstance(last, Affine)
+        return last.weight
 
     def _check(self) -> Coupling:
         check_hidden_bias(self.hidden_bias)
@@ -144,9 +157,7 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
 
     def cost(self, network: Network) -> float:
         """``sum_j |(w_j, b_j)| |v_j|``, the penalty after the best rescaling of each neuron."""
-        norms, last = self.hidden_norms(network), network.layers[-1]
-        assert isinstance(last, Affine)
-        return float(norms @ self._check().norms(last.weight))
+        return float(self.hidden_norms(network) @ self._check().norms(self.output_rows(network)))
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
         V = np.cos(np.outer(np.arange(len(U)) + 1.0, np.arange(problem.y.shape[1]) + 1.0))
@@ -161,8 +172,9 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
     ) -> Training:
         assert isinstance(oracle, VectorOracle)
         problem, design, coupling = self.problem_of(problem), self.design(problem), self._check()
-        best = Rows.empty(design.X.shape[1], problem.y.shape[1])
-        least = objective(problem, design, best)
+        inner = self.rows_problem(problem)
+        best = Rows.empty(design.X.shape[1], inner.y.shape[1])
+        least = objective(inner, design, best)
         network = self._network(problem, design, best)
         effort.history.append(Progress(least, 1.0, 0, 0, network))
         yield effort.history[-1]
@@ -171,16 +183,16 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
         if oracle.large:
             network = yield from self._train_large(problem, design, oracle, effort, least, network)
             return network
-        rows, plan = self._first(problem, design, coupling, oracle, effort)
+        rows, plan = self._first(inner, design, coupling, oracle, effort)
         idle, gap, closest, level = 0, 1.0, 1.0, 0
         pays = float(np.clip(2.5e-9 * design.X.size, *PAYS))
         for _ in range(effort.max_iter):
             before = least
             # where rounds are cheap, idle ones make the next longer: L-BFGS had not converged
             longer = 3**idle if pays < EXPENSIVE else 1
-            moves = self._moves(problem, design, coupling, rows, plan, gap, longer, level, effort.deadline)
+            moves = self._moves(inner, design, coupling, rows, plan, gap, longer, level, effort.deadline)
             for moved in moves:
-                now = objective(problem, design, moved)
+                now = objective(inner, design, moved)
                 if now < least:
                     best, least = moved, now
                     yield Progress(least, gap, len(best), len(best), self._network(problem, design, best))
@@ -197,7 +209,7 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
             level = min(level + (paid < FINER), len(PATHS) - 1)
             if gap <= effort.tol or idle >= (IDLE if pays < EXPENSIVE else 1):
                 break
-            rows = insert(problem, design, best, found)
+            rows = insert(inner, design, best, found)
             plan = REFINE if gap > CLOSE and idle == 0 else FINE
         return network
 
@@ -275,12 +287,12 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
     ) -> tuple[Rows, Plan]:
         """Where to begin: a given network, or random neurons."""
         if effort.start is not None:
-            last = effort.start.layers[-1]
-            assert isinstance(last, Affine)
-            rows = Rows.of(oracle.neurons_of(effort.start), last.weight, design, coupling)
+            weights = self.output_rows(effort.start)
+            rows = Rows.of(oracle.neurons_of(effort.start), weights, design, coupling)
             if len(rows):
                 return rows, REFINE
-        width = FIRST + PER_OUTPUT * problem.y.shape[1]
+        outputs = problem.y.shape[1] if by_sample(problem) else min(problem.y.shape[1], MOST_OUTPUTS)
+        width = FIRST + PER_OUTPUT * outputs
         return random_rows(problem, design, coupling, width, effort.random_state), QUICK
 
     def _moves(
@@ -300,7 +312,7 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
         n, r = design.X.shape
         kind = coupling is Coupling.joint and design.free == 0 and design.slope == 0.0 and design.pool == 1
         # Networks with more neurons than samples are far from a minimum worth following.
-        kind = kind and len(rows) <= n
+        kind = kind and by_sample(problem) and len(rows) <= n
         if kind and NEAR[0] < gap < NEAR[1] and affordable(n, len(rows), r, problem.y.shape[1]):
             mu, end, steps = PATHS[level]
             yield follow(problem, design, rows, mu, end, steps, deadline=deadline)
@@ -309,7 +321,14 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
             rows = anneal(problem, design, coupling, rows, mu, steps * longer)
             yield rows
         if gap <= CLOSE:
-            yield slide(problem, design, coupling, rows, plan[-1][0], SLIDE * longer)
+            rows = slide(problem, design, coupling, rows, plan[-1][0], SLIDE * longer)
+            yield rows
+            # without Newton's method neurons that become one do so slowly
+            for tol in () if kind else FUSED:
+                fewer = merge(rows, design, coupling, tol)
+                if len(fewer) < len(rows):
+                    fewer = anneal(problem, design, coupling, fewer, plan[-1][0], plan[-1][1] * longer)
+                    yield slide(problem, design, coupling, fewer, plan[-1][0], SLIDE * longer)
 
     def _price(
         self,
@@ -337,3 +356,8 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
         full = rows.U @ design.basis.T
         root = np.sqrt(design.norms(rows.U))[:, None]
         return self.of_rows(problem, full / root, rows.G * root)
+
+
+def by_sample(problem: Problem) -> bool:
+    """Whether every row of predictions has a loss of its own."""
+    return isinstance(problem.loss, VectorLoss) and problem.loss.by_sample

@@ -254,6 +254,9 @@ class VectorLoss(Loss):
     columns that sum to zero.
     """
 
+    #: Whether it is a sum over the rows of predictions.
+    by_sample: ClassVar[bool] = True
+
     @abstractmethod
     def curve(self, f: np.ndarray, y: np.ndarray, s: np.ndarray, V: np.ndarray) -> np.ndarray:
         """Return the Hessian of :meth:`value` at ``f`` times ``V``, all of shape (n, outputs)."""

@@ -1,0 +1,156 @@
+r"""Oracles for neurons with several outputs that take the largest output of all rows of a sample.
+
+Both answer for ``M(Z) = max over |u| <= 1 of |Z'h(u)|`` with ``h_i(u) = max_k (x_ik'u)_+``.
+
+*Exact.* In a cell of the arrangement of all rows ``x_ik`` and all differences ``x_ik - x_il`` of one sample
+h is linear, ``h = S u``, and the price is the largest ``|Z'S u|`` over unit vectors of a cone. As in
+:mod:`cvxnn.vector_oracles` a maximiser inside a face of the cell is a top eigenvector on the span of that
+face, and all faces are cells of the arrangements on the flats: they are listed once, and each costs a small
+eigenvalue problem (scope ``global``).
+
+*Bounded.* For real a, and b_1 ... b_K, ``a max_k (b_k)_+ <= sum_k max(0, a b_k)``: where a is negative the
+left side is, and otherwise the largest term is one of the sum. The bound of :mod:`cvxnn.vector_bounds` for
+neurons that *add up* the rows is derived from the right side, and so holds here too, up to K times as loose
+(scope ``bounded``). Moving the dual variable is the same for both. Where the cells can be listed, though
+their faces cannot, prices of one output are exact, and ``M(Z)^2 <= sum_c M(z_c)^2`` for the columns of Z in
+an orthonormal basis of the outputs.
+
+References: Ergen and Pilanci, ICLR 2021 (max pooling); Sahiner, Ergen, Pauly and Pilanci, ICLR 2021
+(faces).
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import combinations
+
+import numpy as np
+
+from .certificate import Price
+from .max_pooling import MaxDesign, priced, search_max
+from .network import Network
+from .oracles import ROUNDING, SEED
+from .pooled_oracles import PooledVectorOracle, Single
+from .program import Problem
+from .vector_growth import Coupling
+from .vector_oracles import VectorOracle, VectorSearch, list_flats
+from .vector_pricing import VectorNeurons
+
+#: Random starts of a search: so many numbers in what they select, within limits.
+STARTS, FEWEST, MOST = 4e5, 32, 256
+
+
+def with_differences(design: MaxDesign) -> np.ndarray:
+    """Return all rows of a design, and the differences of those of one sample, (rows, r)."""
+    rows = design.X.reshape(design.samples, design.pool, -1)
+    pairs = [rows[:, k] - rows[:, m] for k, m in combinations(range(design.pool), 2)]
+    return np.concatenate([design.X, *pairs])
+
+
+class MaxSearchOracle(PooledVectorOracle):
+    """Local search for neurons, and the bound for rows that are added up (scope ``bounded``).
+
+    Parameters
+    ----------
+    problem : Problem
+        Of several outputs.
+    design : MaxDesign
+        Without a free bias.
+    singles : tuple of at most one callable
+        A bound of neurons of one output, see :class:`PooledVectorOracle`.
+    """
+
+    design: MaxDesign
+
+    def __init__(self, problem: Problem, design: MaxDesign, singles: tuple[Single, ...] = ()) -> None:
+        self.summed = VectorSearch(problem, design, Coupling.joint)
+        super().__init__(problem, self.summed, singles=singles)
+
+    def neurons(
+        self,
+        Z: np.ndarray,
+        starts: np.ndarray,
+        random_state: np.random.Generator,
+        effort: int,
+        *,
+        exact: bool = True,
+    ) -> VectorNeurons:
+        n_random = int(np.clip(STARTS / self.X.size, FEWEST, MOST)) * 2**effort
+        return search_max(self.design, Z, starts=starts, n_random=n_random, random_state=random_state)
+
+    def thorough(self, Z: np.ndarray, network: Network) -> VectorNeurons:
+        return VectorOracle.thorough(self, Z, network)
+
+    def found(self, Z: np.ndarray, network: Network) -> float:
+        return self.thorough(Z, network).best
+
+    def price(self, Z: np.ndarray) -> Price:
+        value = self.summed.bound(self.spread(Z))
+        found = self.neurons(Z, self.X[:0], np.random.default_rng(SEED), 0).best
+        return self.tightened(Z, Price(value, "bounded", min(found, value)))
+
+
+class MaxFaceOracle(VectorOracle):
+    """Exact pricing over all faces of all cells (scope ``global``); for few and small patches.
+
+    Parameters
+    ----------
+    problem : Problem
+        Of several outputs.
+    design : MaxDesign
+        Without a free bias.
+    max_time : float
+        Seconds to list the faces in; with a finite number results may depend on the machine.
+
+    Raises
+    ------
+    TooManyFaces
+        If there are too many, listing them takes too long, or rounding leaves in doubt which there are.
+    """
+
+    design: MaxDesign
+
+    def __init__(self, problem: Problem, design: MaxDesign, max_time: float = float("inf")) -> None:
+        super().__init__(problem, design, Coupling.joint)
+        flats, self.resolution = list_flats(with_differences(design), time.perf_counter() + max_time)
+        #: spans of flats, and what every cell on them selects in their coordinates, (cells, n, k)
+        self.faces = [
+            (flat.basis, design.selected(flat.gates @ flat.basis.T) @ flat.basis) for flat in flats
+        ]
+        self._priced: tuple[np.ndarray, VectorNeurons] | None = None
+
+    @property
+    def large(self) -> bool:
+        return False
+
+    def neurons(
+        self,
+        Z: np.ndarray,
+        starts: np.ndarray,
+        random_state: np.random.Generator,
+        effort: int,
+        *,
+        exact: bool = True,
+    ) -> VectorNeurons:
+        if self._priced is None or not np.array_equal(self._priced[0], Z):
+            self._priced = (Z.copy(), self._best(Z))
+        return self._priced[1]
+
+    def _best(self, Z: np.ndarray) -> VectorNeurons:
+        """The top eigenvectors of all faces at their own price, whether they lie in their face or not."""
+        parts = []
+        for basis, selected in self.faces:
+            A = np.einsum("no,cnk->cok", Z, selected, optimize=True)
+            top = np.linalg.eigh(np.einsum("cok,col->ckl", A, A))[1][:, :, -1] @ basis.T
+            parts += [top, -top]
+        U = np.concatenate(parts)
+        found = priced(self.design, Z, U / np.linalg.norm(U, axis=1, keepdims=True))
+        return VectorNeurons(found.values[:1000], found.directions[:1000], found.outputs[:1000])
+
+    def price(self, Z: np.ndarray) -> Price:
+        best = self.neurons(Z, self.X[:0], np.random.default_rng(SEED), 0).best
+        reach = np.max(np.linalg.norm(self.X, axis=1).reshape(-1, self.design.pool), axis=1)
+        size = float(np.linalg.norm(Z, axis=1) @ reach)
+        # differences are twice as long as rows at most
+        slack = (2.0 * self.resolution + 1e-14) * size
+        return Price(best * (1.0 + ROUNDING) + slack, "global", best)
