@@ -105,7 +105,7 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
         `certificate_`. A certificate is against networks with the same frozen layers.
     n_features_in_ : int
         Number of features seen in fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if X had string column names.
 
     References
@@ -262,7 +262,7 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
         `certificate_`. A certificate is against networks with the same frozen layers.
     n_features_in_ : int
         Number of features seen in fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if X had string column names.
 
     References

@@ -2,7 +2,7 @@
 
 Architectures decode into these layers and into nothing else, so everything that reads a network (the
 certificate, saving, the exporters) knows every case. A layer is a frozen dataclass whose fields are arrays
-(or numbers), which :meth:`cvxnn.network.Network.save` writes, and whose call maps inputs (n, inputs) to
+(or numbers), which :meth:`cvxnn.Network.save` writes, and whose call maps inputs (n, inputs) to
 outputs (n, units) in float64. A layer that can stand first says the number of its inputs as `inputs`.
 
 Reference: Mishkin, Sahiner and Pilanci, ICML 2022, for the gated unit.
@@ -197,7 +197,7 @@ class Pool(Windowed):
     Parameters
     ----------
     kind : ndarray of shape (1,), or float
-        0 for the sum, 1 for the mean, 2 for the maximum; see :data:`POOLINGS`.
+        0 for the sum, 1 for the mean, 2 for the maximum; see ``cvxnn.layers.POOLINGS``.
     geometry : ndarray of shape (10,)
         Of :meth:`cvxnn.patches.Windows.to_array`.
     """

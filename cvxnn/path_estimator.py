@@ -224,7 +224,7 @@ class ConvexNetPath(BaseEstimator):
     classes_ : ndarray of shape (classes,)
         For a loss of classes: the classes; of two, positive outputs mean the second.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if X had string column names.
 
     Examples

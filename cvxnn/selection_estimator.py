@@ -344,7 +344,7 @@ class ConvexNetRegressorCV(_Chosen, ConvexNetRegressor):
     history_ : list of Moment
     n_iter_ : int
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
 
     Examples
     --------
@@ -390,7 +390,7 @@ class ConvexNetClassifierCV(_Chosen, ConvexNetClassifier):
     classes_ : ndarray of shape (classes,)
         The classes; of two, positive outputs mean the second.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
 
     Examples
     --------

@@ -1,4 +1,4 @@
-r"""Convolutional networks of two layers with global pooling and one output.
+r"""Convolutional networks of two layers with global pooling.
 
 A filter u slides over the input, a ReLU follows, and the results at all K positions are added up (or
 averaged). With the patches ``X_k`` (n, patch) of all samples at position k the network is
