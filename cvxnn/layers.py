@@ -22,7 +22,13 @@ POOLINGS = ("sum", "mean", "max")
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """``x -> W' x + b`` with ``weight`` (inputs, outputs) and ``bias`` (outputs,)."""
+    """``x -> W' x + b``.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (inputs, outputs)
+    bias : ndarray of shape (outputs,)
+    """
 
     weight: np.ndarray
     bias: np.ndarray
@@ -46,7 +52,12 @@ class ReLU:
 
 @dataclass(frozen=True, eq=False)
 class LeakyReLU:
-    """``x -> x`` where ``x > 0``, else ``slope * x``; `slope` is one number, (1,) or a float."""
+    """``x -> x`` where ``x > 0``, else ``slope * x``.
+
+    Parameters
+    ----------
+    slope : float, or ndarray of shape (1,)
+    """
 
     slope: np.ndarray | float
 
@@ -72,8 +83,12 @@ class Threshold:
 
 @dataclass(frozen=True, eq=False)
 class Polynomial:
-    """``x -> quadratic * x^2 + linear * x + constant``, coordinate by coordinate; each one number, (1,)
-    or a float."""
+    """``x -> quadratic * x^2 + linear * x + constant``, coordinate by coordinate.
+
+    Parameters
+    ----------
+    quadratic, linear, constant : float, or ndarray of shape (1,)
+    """
 
     quadratic: np.ndarray | float
     linear: np.ndarray | float
@@ -94,9 +109,14 @@ class Product:
 
 @dataclass(frozen=True, eq=False)
 class SkipReLU:
-    """``x -> max(x, 0)`` on all coordinates but the last `linear` ones, which pass as they are.
+    """``x -> max(x, 0)`` on all coordinates but the last ones, which pass as they are.
 
     A layer of ReLU neurons with linear ones beside them: the skip connection of a two-layer network.
+
+    Parameters
+    ----------
+    linear : int, or ndarray of shape (1,)
+        The number of coordinates that pass.
     """
 
     linear: np.ndarray | int
@@ -114,7 +134,19 @@ class SkipReLU:
 
 @dataclass(frozen=True, eq=False)
 class Gated:
-    """``x -> 1[G' x + h >= 0] * (W' x + b)``; all weights (inputs, units), biases (units,)."""
+    """``x -> 1[G' x + h >= 0] * (W' x + b)``.
+
+    Parameters
+    ----------
+    gates : ndarray of shape (inputs, units)
+        G.
+    gate_bias : ndarray of shape (units,)
+        h.
+    weight : ndarray of shape (inputs, units)
+        W.
+    bias : ndarray of shape (units,)
+        b.
+    """
 
     gates: np.ndarray
     gate_bias: np.ndarray
@@ -170,9 +202,22 @@ class Conv(Windowed):
 
 @dataclass(frozen=True, eq=False)
 class GatedConv(Windowed):
-    """``1[G' x + h >= 0] * (W' x + b)`` of every window x; gates and weights (patch, filters).
+    """``1[G' x + h >= 0] * (W' x + b)`` of every window x.
 
     Flat images (h, w, c) become flat images (h', w', filters), as in :class:`Conv`.
+
+    Parameters
+    ----------
+    gates : ndarray of shape (patch, filters)
+        G.
+    gate_bias : ndarray of shape (filters,)
+        h.
+    weight : ndarray of shape (patch, filters)
+        W.
+    bias : ndarray of shape (filters,)
+        b.
+    geometry : ndarray
+        As of :class:`Conv`.
     """
 
     gates: np.ndarray
@@ -208,6 +253,15 @@ class Pool(Windowed):
     @classmethod
     def of(cls, kind: str, windows: Windows) -> Pool:
         """Return the pooling of a name over some windows.
+
+        Parameters
+        ----------
+        kind : {"sum", "mean", "max"}
+        windows : Windows
+
+        Returns
+        -------
+        Pool
 
         Raises
         ------

@@ -3,8 +3,8 @@
     python docs/check_links.py docs/_build/html
 
 Every page is read. An internal link must lead to a file that exists and, where it names a place on the
-page, to an element with that id. Scripts, style sheets, fonts and pictures must come with the site. Links that a
-reader may click to the outside are left alone: nothing is requested from anywhere.
+page, to an element with that id. Scripts, style sheets, fonts and pictures must come with the site. Links
+that a reader may click to the outside are left alone: nothing is requested from anywhere.
 """
 
 from __future__ import annotations

@@ -68,6 +68,10 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
+# What is public says its parameters (PR), what it returns (RT) and what it is (GL08); methods of programs
+# say so in one line with the shapes.
+numpydoc_validation_checks = {"GL08", "PR01", "PR02", "PR03", "RT01", "RT02"}
+numpydoc_validation_exclude = {r"cvxnn\.program\.", r"cvxnn\.OptimalSet$", r"\.name$"}
 viewcode_line_numbers = True
 
 sphinx_gallery_conf = {

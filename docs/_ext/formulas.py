@@ -9,9 +9,10 @@ blocks that are literal already stay.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 #: What opens a block whose indented continuation is not a formula.
 _OPENERS = re.compile(r"^(\.\. |[-*+] |\(?[0-9a-z#]+[.)] |:[a-z]+: )")

@@ -15,264 +15,19 @@ lists them in its table of contents. None of the written pages is kept in git.
 
 from __future__ import annotations
 
-import ast
-import dataclasses
-import importlib
-import inspect
-import pkgutil
-import re
-import textwrap
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 from docutils import nodes
+from page_sources import member_table, module_named, sources
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
-
-import cvxnn
-from cvxnn.architectures import ARCHITECTURES, VECTOR_ARCHITECTURES
-from cvxnn.losses import LOSSES, VECTOR_LOSSES
-from cvxnn.solvers import SOLVERS
-
-PACKAGE = Path(cvxnn.__file__).parent
-EXAMPLES = PACKAGE.parent / "examples"
-
-
-@dataclasses.dataclass(frozen=True)
-class Member:
-    """One member of an open folder: its name, and its classes (one output first, where there are two)."""
-
-    name: str
-    classes: tuple[type, ...]
-
-    @property
-    def modules(self) -> list[str]:
-        """The modules the classes live in, without repetition."""
-        return list(dict.fromkeys(cls.__module__ for cls in self.classes))
-
-    @property
-    def summary(self) -> str:
-        """The first sentence of the first module."""
-        return summary(importlib.import_module(self.modules[0]))
-
-
-def members() -> dict[str, list[Member]]:
-    """Return the members of every open folder, by folder, as the registries found them."""
-    folders = {
-        "architectures": (ARCHITECTURES, VECTOR_ARCHITECTURES),
-        "losses": (LOSSES, VECTOR_LOSSES),
-        "solvers": (SOLVERS,),
-    }
-    return {
-        folder: [
-            Member(name, tuple(registry[name] for registry in registries if name in registry))
-            for name in sorted({name for registry in registries for name in registry})
-        ]
-        for folder, registries in folders.items()
-    }
-
-
-def rooms() -> list[str]:
-    """Return the dotted names of all modules that are no member of an open folder."""
-    taken = {module for folder in members().values() for member in folder for module in member.modules}
-    found = [info.name for info in pkgutil.walk_packages([str(PACKAGE)], "cvxnn.")]
-    return sorted(name for name in found if name not in taken)
-
-
-def first_paragraph(thing: Any) -> str:
-    """Return the first paragraph of a docstring on one line, or nothing."""
-    return " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split()).rstrip(":")
-
-
-def summary(thing: Any) -> str:
-    """Return the first paragraph of a docstring without its full stop."""
-    return first_paragraph(thing).rstrip(".")
-
-
-def title(text: str, mark: str = "=") -> list[str]:
-    return [text, mark * len(text), ""]
-
-
-def member_page(folder: str, member: Member) -> str:
-    """Return the source of the page of a member."""
-    lines = [*title(member.name), *usage(folder, member), ""]
-    for module in member.modules:
-        if module != member.modules[0]:
-            lines += title("Several outputs", "-")
-        lines += [f".. automodule:: {module}", "   :no-members:", ""]
-    lines += title("Options" if folder == "architectures" else "Class", "-")
-    for cls in member.classes:
-        lines += [f".. autoclass:: {cls.__module__}.{cls.__name__}", "   :no-members:", ""]
-    drawn = examples(member) if folder == "architectures" else []
-    if drawn:
-        lines += [*title("Pictures", "-"), ".. minigallery::", ""]
-        lines += [f"   ../examples/{name}" for name in drawn]
-    return "\n".join(lines) + "\n"
-
-
-def usage(folder: str, member: Member) -> list[str]:
-    """Return the line of code, or of the command line, that asks for a member."""
-    first = member.classes[0]
-    if folder == "architectures":
-        lines = [
-            ".. code-block:: python",
-            "",
-            "   from cvxnn import ConvexNetRegressor",
-            f"   from {first.__module__} import {first.__name__}",
-            "",
-            f'   ConvexNetRegressor(architecture="{member.name}")',
-        ]
-        options = dataclasses.fields(first) if dataclasses.is_dataclass(first) else ()
-        if options:
-            shown = f"{first.__name__}({options[0].name}={default(options[0])!r})"
-            lines += [f"   ConvexNetRegressor(architecture={shown})  # options, see below"]
-        return lines
-    if folder == "losses":
-        kind = "Classifier" if first.classification else "Regressor"  # type: ignore[attr-defined]
-        return [".. code-block:: python", "", f'   ConvexNet{kind}(loss="{member.name}")']
-    return [".. code-block:: python", "", f'   ConvexNetRegressor(solver="{member.name}")']
-
-
-def default(option: dataclasses.Field[Any]) -> Any:
-    """Return the default of an option, an ellipsis where it has none."""
-    return ... if option.default is dataclasses.MISSING else option.default
-
-
-def examples(member: Member) -> list[str]:
-    """Return the files of the gallery that name a member, or one of its classes."""
-    words = [rf'"{member.name}"', *(rf"\b{cls.__name__}\(" for cls in member.classes)]
-    pattern = re.compile("|".join(words))
-    return [path.name for path in sorted(EXAMPLES.glob("plot_*.py")) if pattern.search(path.read_text())]
-
-
-def room_page(name: str) -> str:
-    """Return the source of the page of a module: its docstring, and what is in it."""
-    module = importlib.import_module(name)
-    # a function of the package may have the name of its module, and is documented under it
-    clash = name.rpartition(".")[2] in cvxnn.__all__
-    lines = [*title(name.removeprefix("cvxnn.")), f".. automodule:: {name}", "   :no-members:"]
-    lines += ["   :no-index:", ""] if clash else [""]
-    contents = [line for member in public_members(module) for line in entry(name, member)]
-    if contents:
-        lines += [*title("Contents", "-"), *contents]
-    return "\n".join(lines) + "\n"
-
-
-def public_members(module: Any) -> list[Any]:
-    """Return the functions and classes that a module defines, in its order."""
-    tree = ast.parse(Path(module.__file__).read_text())
-    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    return [getattr(module, name) for name in dict.fromkeys(names) if not name.startswith("_")]
-
-
-def entry(module: str, member: Any) -> list[str]:
-    """Return the entry of a function or class on the page of its module: signature and summary."""
-    kind, role = ("class", "class") if inspect.isclass(member) else ("function", "func")
-    lines = [f".. py:{kind}:: {member.__name__}{signature(member)}", "   :no-index-entry:"]
-    if f"{module}.{member.__name__}" in api_names():
-        return [*lines, "   :no-index:", "", f"   :{role}:`In full <{module}.{member.__name__}>`.", ""]
-    if f"cvxnn.{member.__name__}" in api_names():
-        return [*lines, "", f"   In full: :{role}:`cvxnn.{member.__name__}`.", ""]
-    lines += ["", f"   {escape(first_paragraph(member))}", ""]
-    for name, method in vars(member).items() if kind == "class" else ():
-        lines += method_entry(name, method)
-    return lines
-
-
-@cache
-def api_names() -> frozenset[str]:
-    """Return the dotted names of what the API reference documents in full."""
-    module, found = "", set()
-    for line in (Path(__file__).parents[1] / "api" / "index.rst").read_text().splitlines():
-        if line.startswith(".. currentmodule::"):
-            module = line.split()[-1]
-        elif re.fullmatch(r"   \w+", line):
-            found.add(f"{module}.{line.strip()}")
-    return frozenset(found)
-
-
-def method_entry(name: str, method: Any) -> list[str]:
-    """Return the entry of a method that has words of its own."""
-    function = getattr(method, "__func__", getattr(method, "fget", method))
-    if name.startswith("_") or not inspect.isfunction(function) or not function.__doc__:
-        return []
-    kind = "property" if isinstance(method, property) else "method"
-    shown = "" if kind == "property" else signature(function, bound=not isinstance(method, staticmethod))
-    lines = [f"   .. py:{kind}:: {name}{shown}", "      :no-index-entry:", ""]
-    return [*lines, f"      {escape(first_paragraph(function))}", ""]
-
-
-def signature(function: Any, bound: bool = False) -> str:
-    """Return names and defaults of the parameters, without their types."""
-    try:
-        found = inspect.signature(function)
-    except ValueError:
-        return ""
-    parameters = [p.replace(annotation=p.empty) for p in found.parameters.values()]
-    parameters = [p if plain(p.default) else p.replace(default=...) for p in parameters]
-    shown = found.replace(parameters=parameters[bound:], return_annotation=found.empty)
-    return str(shown).replace("Ellipsis", "...")
-
-
-def plain(value: Any) -> bool:
-    return value is inspect.Parameter.empty or value is None or isinstance(value, str | int | float)
-
-
-def room_index(names: list[str]) -> str:
-    """Return the source of the list of all rooms."""
-    lines = [
-        *title("Every module"),
-        "What each file of the package is about, in its own words: the idea, the formula, the source.",
-        "Members of the open folders have pages of their own: :doc:`/architectures/index`,",
-        ":doc:`/losses/index`, :doc:`/solvers/index`. For a map by subject see :doc:`/house`.",
-        "",
-    ]
-    for name in names:
-        text = escape(summary(importlib.import_module(name)))
-        lines += [f":doc:`{name.removeprefix('cvxnn.')} <{name}>`", f"   {text}", ""]
-    return "\n".join([*lines, ".. toctree::", "   :hidden:", "", *(f"   {name}" for name in names), ""])
-
-
-def command_line_page() -> str:
-    """Return the source of the page on the command line: its module's words, and every command's help."""
-    from typer.main import get_command
-    from typer.testing import CliRunner
-
-    from cvxnn.cli import app
-
-    lines = [*title("Command line"), ".. automodule:: cvxnn.cli", "   :no-members:", "   :no-index:", ""]
-    commands = get_command(app).commands  # type: ignore[attr-defined]
-    for name in commands:
-        shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "96", "TERMINAL_WIDTH": "96"})
-        assert shown.exit_code == 0, shown.output
-        text = shown.output.replace("Usage: root", "Usage: cvxnn").strip("\n")
-        lines += [
-            *title(f"cvxnn {name}", "-"),
-            ".. code-block:: text",
-            "",
-            textwrap.indent(text, "   "),
-            "",
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def escape(text: str) -> str:
-    """Return plain text of a docstring as reStructuredText: literals stay, stars and bars are escaped."""
-    parts = re.split(r"(``.*?``|:[a-z]+:`.*?`)", text)
-    return "".join(part if k % 2 else re.sub(r"([*|`_\\])", r"\\\1", part) for k, part in enumerate(parts))
 
 
 def write_pages(app: Sphinx) -> None:
     """Write all pages; those of members that are gone are removed, unchanged ones are not touched."""
     source = Path(app.srcdir)
-    pages = {source / "command_line.rst": command_line_page()}
-    for folder, found in members().items():
-        pages |= {source / folder / f"{member.name}.rst": member_page(folder, member) for member in found}
-    names = rooms()
-    pages |= {source / "rooms" / f"{name}.rst": room_page(name) for name in names}
-    pages[source / "rooms" / "index.rst"] = room_index(names)
+    pages = {source / path: text for path, text in sources().items()}
     for folder in {path.parent for path in pages} - {source}:
         folder.mkdir(exist_ok=True)
         for old in set(folder.glob("*.rst")) - {*pages, folder / "index.rst"}:
@@ -288,35 +43,20 @@ class Members(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        folder = self.arguments[0]
-        found = members()[folder]
-        outputs = folder == "architectures"
-        lines = [".. list-table::", "   :header-rows: 1", "   :widths: auto", "   :class: members", ""]
-        lines += ["   * - name", "     - what it is", *(["     - outputs"] if outputs else [])]
-        for member in found:
-            lines += [f"   * - :doc:`{member.name} </{folder}/{member.name}>`"]
-            lines += [f"     - {escape(member.summary)}"]
-            lines += [f"     - {'any' if len(member.classes) > 1 else 'one'}"] if outputs else []
-        lines += ["", ".. toctree::", "   :hidden:", "", *(f"   /{folder}/{m.name}" for m in found)]
-        return self.parse_text_to_nodes("\n".join(lines))
+        return self.parse_text_to_nodes("\n".join(member_table(self.arguments[0])))
 
 
 def link_rooms(app: Sphinx, doctree: nodes.document) -> None:
     """On the map of the house, make links of literals that name a module."""
     if app.env.docname != "house":
         return
-    known = {name.removeprefix("cvxnn.") for name in [*rooms(), *taken_modules()]}
     for literal in list(doctree.findall(nodes.literal)):
-        name = literal.astext().removesuffix(".py").strip("/").replace("/", ".")
-        if name in known and not isinstance(literal.parent, pending_xref):
-            target = {"refdomain": "py", "reftype": "mod", "reftarget": f"cvxnn.{name}"}
-            link = pending_xref("", refdoc="house", refexplicit=True, refwarn=False, **target)
+        module = module_named(literal.astext())
+        if module and not isinstance(literal.parent, nodes.reference):
+            link = pending_xref("", refdomain="py", reftype="mod", reftarget=module, refexplicit=True)
+            link["refdoc"], link["refwarn"] = app.env.docname, True
             literal.replace_self(link)
             link += literal
-
-
-def taken_modules() -> list[str]:
-    return [module for folder in members().values() for member in folder for module in member.modules]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
