@@ -74,7 +74,8 @@ def test_every_module_has_a_page():
 
 def test_every_public_name_is_in_the_reference():
     names = page_sources.api_names()
-    assert {f"cvxnn.{name}" for name in cvxnn.__all__} <= names
+    missing = {f"cvxnn.{name}" for name in cvxnn.__all__} - names
+    assert not missing, f"list {sorted(missing)} in docs/api/index.rst"
     known = {
         name for name, thing in vars(layers).items() if getattr(thing, "__module__", "") == layers.__name__
     }
