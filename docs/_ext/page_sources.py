@@ -137,7 +137,8 @@ def shown(cls: type) -> str:
     """Return the call of a class with the default of its first option that has one."""
     for option in options(cls):
         if option.default not in (dataclasses.MISSING, None):
-            return f"{cls.__name__}({option.name}={option.default!r})"
+            value = repr(option.default).replace("'", '"')
+            return f"{cls.__name__}({option.name}={value})"
     return f"{cls.__name__}(...)"
 
 
