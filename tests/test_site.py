@@ -5,16 +5,21 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+import textwrap
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 import cvxnn
 from cvxnn import layers
 from cvxnn.architectures import ARCHITECTURES, VECTOR_ARCHITECTURES
 from cvxnn.losses import LOSSES, VECTOR_LOSSES
-from cvxnn.solvers import SOLVERS
+from cvxnn.operators import Dense
+from cvxnn.penalties import GroupL2
+from cvxnn.program import Problem, Program
+from cvxnn.solvers import SOLVERS, Solver
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -34,6 +39,18 @@ gallery_order, check_links = load("_ext/gallery_order.py"), load("check_links.py
 PAGES = page_sources.sources()
 
 
+def small_program(solver: Solver) -> Program:
+    """A program that the solver takes: a group Lasso on masks, or a Lasso."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((6, 2))
+    problem = Problem.from_alpha(X, X[:, 0], None, LOSSES["squared_error"](), 0.1, False)
+    gated = ARCHITECTURES["gated_relu"](patterns=3)
+    masked = gated.lift(problem, gated.arrange(problem, rng))
+    rest = (problem.y, problem.weights, problem.beta, GroupL2())
+    lasso = Program(Dense(problem.X), problem.loss, *rest, intercept=False)
+    return next(program for program in (masked, lasso) if solver.supports(program)[0])
+
+
 @pytest.mark.parametrize(
     ("folder", "registries"),
     [
@@ -50,6 +67,10 @@ def test_every_member_has_a_page_and_a_line_in_the_table(folder, registries):
             assert f".. automodule:: {cls.__module__}\n" in page
             assert f".. autoclass:: {cls.__module__}.{cls.__name__}\n" in page
             assert f'"{name}"' in page  # how to ask for it
+            code = page.split(".. code-block:: python\n\n")[1].split("\n\n.. automodule")[0]
+            known = {"program": small_program(cls())} if folder == "solvers" else {}
+            exec(textwrap.dedent(code), known)
+            assert folder != "solvers" or known["solution"].gap < 1e-6
             assert f"   /{folder}/{name}\n" in table + "\n"
 
 

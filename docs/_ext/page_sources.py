@@ -99,7 +99,7 @@ def member_page(folder: str, member: Member) -> str:
 
 
 def usage(folder: str, member: Member) -> list[str]:
-    """Return the line of code, or of the command line, that asks for a member."""
+    """Return the lines of code that ask for a member."""
     first = member.classes[0]
     if folder == "architectures":
         lines = [
@@ -124,7 +124,8 @@ def usage(folder: str, member: Member) -> list[str]:
             f'   ConvexNet{kind}(loss="{member.name}")',
             f"   ConvexNet{kind}(loss={shown(first)})",
         ]
-    return [".. code-block:: python", "", f'   ConvexNetRegressor(solver="{member.name}")']
+    lines = [".. code-block:: python", "", "   from cvxnn.solvers import SOLVERS, run", ""]
+    return [*lines, f'   solution = run(SOLVERS["{member.name}"](), program, tol=1e-8)']
 
 
 def options(cls: type) -> list[dataclasses.Field[Any]]:
