@@ -35,11 +35,16 @@ extensions = [
     "formulas",
     "house_pages",
     "source_links",
+    "repository_links",
 ]
 source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
 exclude_patterns = ["_build", "_ext", "_static", "auto_examples/*.ipynb", "auto_examples/*.json"]
 templates_path = ["_templates"]
 nitpicky = True
+# Other libraries are named, not linked: their inventories would have to be downloaded.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(numpy|scipy|sklearn|torch|onnx|onnxruntime|matplotlib|pandas|time)(\..*)?")
+]
 default_role = "literal"
 smartquotes = False  # names and values are quoted with the quotes that Python takes
 highlight_language = "text"
@@ -68,10 +73,10 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
-# What is public says its parameters (PR), what it returns (RT) and what it is (GL08); methods of programs
-# say so in one line with the shapes.
+# What is public says its parameters (PR), what it returns (RT) and what it is (GL08); methods of
+# programs and layers say so in one line with the shapes.
 numpydoc_validation_checks = {"GL08", "PR01", "PR02", "PR03", "RT01", "RT02"}
-numpydoc_validation_exclude = {r"cvxnn\.program\.", r"cvxnn\.OptimalSet$", r"\.name$"}
+numpydoc_validation_exclude = {r"cvxnn\.(program|layers\.\w+)\.", r"cvxnn\.OptimalSet$"}
 viewcode_line_numbers = True
 
 sphinx_gallery_conf = {

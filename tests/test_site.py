@@ -36,6 +36,7 @@ def load(path: str) -> ModuleType:
 
 page_sources, formulas = load("_ext/page_sources.py"), load("_ext/formulas.py")
 gallery_order, check_links = load("_ext/gallery_order.py"), load("check_links.py")
+repository_links = load("_ext/repository_links.py")
 PAGES = page_sources.sources()
 
 
@@ -95,7 +96,7 @@ def test_every_module_has_a_page():
 
 def test_every_public_name_is_in_the_reference():
     names = page_sources.api_names()
-    missing = {f"cvxnn.{name}" for name in cvxnn.__all__} - names
+    missing = {f"cvxnn.{name}" for name in cvxnn.__all__ if name[0] != "_"} - names
     assert not missing, f"list {sorted(missing)} in docs/api/index.rst"
     known = {
         name for name, thing in vars(layers).items() if getattr(thing, "__module__", "") == layers.__name__
@@ -161,6 +162,14 @@ def test_an_indented_block_is_a_formula_and_a_list_is_none():
     at = out.index(".. code-block:: text")
     assert out[at + 3 : at + 5] == text[2:4] and out[-4:] == text[-4:]
     assert formulas.literal_formulas(["As such::", "", "    x"]) == ["As such::", "", "    x"]
+
+
+def test_links_that_leave_the_documentation():
+    text = "[a](../CHANGELOG.md) ![p](../x.png) [b](../benchmarks/results) [c](../../cvxnn/cli.py#L1)"
+    found = repository_links.site_links(text, "theory")
+    assert found == text.replace("[c](../../cvxnn/cli.py#L1)", "c (`cvxnn/cli.py`)")
+    root = repository_links.site_links(text.replace("../../", "../"), "")
+    assert "[a](changelog.md) ![p](../x.png) b (`benchmarks/results`) c (`cvxnn/cli.py`)" in root
 
 
 def test_summaries_are_safe_to_print():

@@ -16,12 +16,14 @@ lists them in its table of contents. None of the written pages is kept in git.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from docutils import nodes
 from page_sources import member_table, module_named, sources
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.nodes import make_refnode
 
 
 def write_pages(app: Sphinx) -> None:
@@ -59,8 +61,17 @@ def link_rooms(app: Sphinx, doctree: nodes.document) -> None:
             link += literal
 
 
+def room_of_module(app: Sphinx, env: Any, node: pending_xref, content: nodes.Node) -> nodes.Node | None:
+    """Lead a module to its page where a function of the package has its name in the index."""
+    page = f"rooms/{node.get('reftarget', '')}"
+    if node.get("reftype") != "mod" or page not in env.found_docs:
+        return None
+    return make_refnode(app.builder, node["refdoc"], page, "", content)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", write_pages)
     app.connect("doctree-read", link_rooms)
+    app.connect("missing-reference", room_of_module)
     app.add_directive("members", Members)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
