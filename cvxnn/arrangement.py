@@ -40,7 +40,15 @@ _TOO_NOISY = 1e-8  # rounding errors beyond this leave no merge clear
 
 
 class TooManyPatterns(ValueError):
-    """There are more cells than `limit` (int), and at most `bound` (int)."""
+    """There are more cells than may be listed.
+
+    Parameters
+    ----------
+    bound : int
+        There are at most so many.
+    limit : int
+        So many may be listed.
+    """
 
     def __init__(self, bound: int, limit: int) -> None:
         self.bound, self.limit = bound, limit
@@ -78,7 +86,7 @@ def patterns_of(X: Any, U: Any) -> np.ndarray:
 class Arrangement:
     """A list of distinct activation patterns of a data matrix.
 
-    Attributes
+    Parameters
     ----------
     bits : uint8 ndarray of shape (patterns, ceil(n / 8))
         Distinct packed patterns in lexicographic order, most significant bit first.
@@ -103,12 +111,32 @@ class Arrangement:
         return len(self.bits)
 
     def masks(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Patterns `start` to `stop` as a bool array of shape (stop - start, n_samples)."""
+        """Return patterns `start` to `stop`, all by default.
+
+        Parameters
+        ----------
+        start : int, default=0
+        stop : int or None, default=None
+
+        Returns
+        -------
+        bool ndarray of shape (stop - start, n_samples)
+        """
         return np.unpackbits(self.bits[start:stop], axis=1, count=self.n_samples).astype(bool)
 
     @classmethod
     def from_gates(cls, X: Any, gates: Any) -> Arrangement:
-        """Patterns of `gates` (k, d) on `X` (n, d), each once, with its first gate as it is."""
+        """Return the patterns of gates, each once, with its first gate as it is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        gates : array-like of shape (k, d)
+
+        Returns
+        -------
+        Arrangement
+        """
         X, gates = _matrix(X), _matrix(gates)
         blocks = _blocks(len(gates), len(X))
         bits = np.concatenate([pack(patterns_of(X, gates[block])) for block in blocks])
@@ -117,10 +145,21 @@ class Arrangement:
 
     @classmethod
     def sample(cls, X: Any, n_patterns: int, random_state: Any = None) -> Arrangement:
-        """Patterns of `n_patterns` Gaussian gates, fewer where gates share a cell.
+        """Return the patterns of Gaussian gates, fewer where gates share a cell.
 
-        The gates are drawn without looking at the samples `X` (n, d), so a permutation of the
-        samples permutes the bits of the patterns and changes nothing else.
+        The gates are drawn without looking at the samples, so a permutation of the samples permutes
+        the bits of the patterns and changes nothing else.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        n_patterns : int
+            Number of gates to draw.
+        random_state : int, Generator, RandomState or None, default=None
+
+        Returns
+        -------
+        Arrangement
         """
         X = _matrix(X)
         if isinstance(random_state, np.random.Generator):

@@ -150,7 +150,12 @@ class Certificate:
     frozen: int = 0
 
     def sentence(self) -> str:
-        """Say in words what the bound holds against."""
+        """Say in words what the bound holds against.
+
+        Returns
+        -------
+        str
+        """
         against = {
             "global": "no network of any width",
             "bounded": "no network of any width",
@@ -186,7 +191,12 @@ class Certificate:
         return f"<table><caption>{caption}</caption><tbody>{cells}</tbody></table>"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
+        """Return the fields as JSON values.
+
+        Returns
+        -------
+        dict
+        """
         return asdict(self)
 
 

@@ -241,11 +241,31 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
         return np.asarray(validate_data(self, X, dtype=[np.float64, np.float32, np.uint8], reset=False))
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return the outputs of the last stage, shape (n, classes)."""
+        """Return the outputs of the last stage.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, height * width * channels)
+
+        Returns
+        -------
+        ndarray of shape (n, classes)
+            The largest is the class.
+        """
         return _outputs(self.network_, self._images(X))
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the class of each sample, shape (n,)."""
+        """Return the class of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, height * width * channels)
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Members of `classes_`.
+        """
         return self.classes_[np.argmax(self.decision_function(X), axis=1)]
 
     def predictor(self) -> Predictor:
@@ -254,7 +274,17 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
         return Predictor(self.network_.layers, classes=self.classes_, architecture="layerwise")
 
     def staged_predict(self, X: Any) -> Iterator[np.ndarray]:
-        """Yield the classes (n,) that each stage predicts, in order."""
+        """Yield the classes that each stage predicts, in order.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, height * width * channels)
+
+        Yields
+        ------
+        ndarray of shape (n,)
+            Members of `classes_`.
+        """
         images = self._images(X)
         for stage in self.stages_:
             yield self.classes_[np.argmax(_outputs(stage.network, images), axis=1)]

@@ -16,8 +16,8 @@ the last because on a positive z a hull is no better than its points. The best c
 meet.
 
 Where the rows of X are orthogonal every depth has the same price: ``M_L = max( |(r Z)_+|, |(-r Z)_+| )``
-with r_i = |x_i|. A two-layer neuron ``u = sum_i (Z_i)_+ x_i`` attains it, and c = 0 above shows that depth
-adds nothing.
+with ``r_i = |x_i|``. A two-layer neuron ``u = sum_i (Z_i)_+ x_i`` attains it, and c = 0 above shows that
+depth adds nothing.
 
 References: derived here; the closed form: Ergen and Pilanci, "Revealing the structure of deep neural
 networks via convex duality", ICML 2021 (whitened data).

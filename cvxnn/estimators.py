@@ -105,7 +105,7 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
         `certificate_`. A certificate is against networks with the same frozen layers.
     n_features_in_ : int
         Number of features seen in fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if X had string column names.
 
     References
@@ -163,9 +163,16 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return predictions, shape (n,) or (n, targets), for ``X`` of shape (n, d).
+        """Return the network's output; with ``loss="poisson"`` its exponential, the mean.
 
-        The network's output; with ``loss="poisson"`` its exponential, the mean.
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        ndarray of shape (n,), or (n, targets)
+            Predictions in the units of y.
         """
         output = self._output(X)
         return output if output.ndim == 2 else get_loss(self.loss).mean(output)
@@ -262,7 +269,7 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
         `certificate_`. A certificate is against networks with the same frozen layers.
     n_features_in_ : int
         Number of features seen in fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if X had string column names.
 
     References
@@ -376,21 +383,48 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return the network's output, shape (n,) for two classes, else (n, classes).
+        """Return the network's output.
 
-        Of two classes, positive means ``classes_[1]``.
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        ndarray of shape (n,) for two classes, else (n, classes)
+            Of two classes, positive means ``classes_[1]``.
         """
         return self._output(X)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the class of each sample, shape (n,)."""
+        """Return the class of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Members of `classes_`.
+        """
         f = self._output(X)
         chosen = (f > 0).astype(int) if f.ndim == 1 else np.argmax(f, axis=1)
         return self.classes_[chosen]
 
     @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return class probabilities, shape (n, classes); with ``loss="log_loss"`` only."""
+        """Return the probabilities of the classes; with ``loss="log_loss"`` only.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        ndarray of shape (n, classes)
+            In the order of `classes_`.
+        """
         f = self._output(X)
         if f.ndim == 2:
             return softmax(f, axis=1)
@@ -400,7 +434,17 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
 
     @available_if(_has_probabilities)
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Return the logarithm of :meth:`predict_proba`, without losing small probabilities."""
+        """Return the logarithm of :meth:`predict_proba`, without losing small probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        ndarray of shape (n, classes)
+            In the order of `classes_`.
+        """
         f = self._output(X)
         if f.ndim == 2:
             return log_softmax(f, axis=1)

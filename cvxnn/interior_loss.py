@@ -117,7 +117,7 @@ class InteriorLoss:
         return np.einsum("kn,kn->n", self.side, at.q)
 
     def complementarity(self, at: Multipliers) -> float:
-        """The sum of all products, :attr:`count` in number."""
+        """The sum of all products, ``count`` in number."""
         return float(np.sum(at.q * at.low) + np.sum(at.w * at.high))
 
     def newton(self, f: np.ndarray, at: Multipliers) -> Newton:

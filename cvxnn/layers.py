@@ -2,7 +2,7 @@
 
 Architectures decode into these layers and into nothing else, so everything that reads a network (the
 certificate, saving, the exporters) knows every case. A layer is a frozen dataclass whose fields are arrays
-(or numbers), which :meth:`cvxnn.network.Network.save` writes, and whose call maps inputs (n, inputs) to
+(or numbers), which :meth:`cvxnn.Network.save` writes, and whose call maps inputs (n, inputs) to
 outputs (n, units) in float64. A layer that can stand first says the number of its inputs as `inputs`. Every
 layer says with ``units(inputs)`` how many outputs it has for so many inputs, from shapes alone, so that a
 file that lies about them is refused before anything is computed.
@@ -57,7 +57,13 @@ class Pointwise:
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """``x -> W' x + b`` with ``weight`` (inputs, outputs) and ``bias`` (outputs,)."""
+    """``x -> W' x + b``.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (inputs, outputs)
+    bias : ndarray of shape (outputs,)
+    """
 
     weight: np.ndarray
     bias: np.ndarray
@@ -88,7 +94,12 @@ class ReLU(Pointwise):
 
 @dataclass(frozen=True, eq=False)
 class LeakyReLU(Pointwise):
-    """``x -> x`` where ``x > 0``, else ``slope * x``; `slope` is one number, (1,) or a float."""
+    """``x -> x`` where ``x > 0``, else ``slope * x``.
+
+    Parameters
+    ----------
+    slope : float, or ndarray of shape (1,)
+    """
 
     slope: np.ndarray | float
 
@@ -114,8 +125,12 @@ class Threshold(Pointwise):
 
 @dataclass(frozen=True, eq=False)
 class Polynomial(Pointwise):
-    """``x -> quadratic * x^2 + linear * x + constant``, coordinate by coordinate; each one number, (1,)
-    or a float."""
+    """``x -> quadratic * x^2 + linear * x + constant``, coordinate by coordinate.
+
+    Parameters
+    ----------
+    quadratic, linear, constant : float, or ndarray of shape (1,)
+    """
 
     quadratic: np.ndarray | float
     linear: np.ndarray | float
@@ -141,9 +156,14 @@ class Product:
 
 @dataclass(frozen=True, eq=False)
 class SkipReLU:
-    """``x -> max(x, 0)`` on all coordinates but the last `linear` ones, which pass as they are.
+    """``x -> max(x, 0)`` on all coordinates but the last ones, which pass as they are.
 
     A layer of ReLU neurons with linear ones beside them: the skip connection of a two-layer network.
+
+    Parameters
+    ----------
+    linear : int, or ndarray of shape (1,)
+        The number of coordinates that pass.
     """
 
     linear: np.ndarray | int
@@ -167,7 +187,19 @@ class SkipReLU:
 
 @dataclass(frozen=True, eq=False)
 class Gated:
-    """``x -> 1[G' x + h >= 0] * (W' x + b)``; all weights (inputs, units), biases (units,)."""
+    """``x -> 1[G' x + h >= 0] * (W' x + b)``.
+
+    Parameters
+    ----------
+    gates : ndarray of shape (inputs, units)
+        G.
+    gate_bias : ndarray of shape (units,)
+        h.
+    weight : ndarray of shape (inputs, units)
+        W.
+    bias : ndarray of shape (units,)
+        b.
+    """
 
     gates: np.ndarray
     gate_bias: np.ndarray
@@ -250,9 +282,22 @@ class Conv(Windowed):
 
 @dataclass(frozen=True, eq=False)
 class GatedConv(Windowed):
-    """``1[G' x + h >= 0] * (W' x + b)`` of every window x; gates and weights (patch, filters).
+    """``1[G' x + h >= 0] * (W' x + b)`` of every window x.
 
     Flat images (h, w, c) become flat images (h', w', filters), as in :class:`Conv`.
+
+    Parameters
+    ----------
+    gates : ndarray of shape (patch, filters)
+        G.
+    gate_bias : ndarray of shape (filters,)
+        h.
+    weight : ndarray of shape (patch, filters)
+        W.
+    bias : ndarray of shape (filters,)
+        b.
+    geometry : ndarray
+        As of :class:`Conv`.
     """
 
     gates: np.ndarray
@@ -283,7 +328,7 @@ class Pool(Windowed):
     Parameters
     ----------
     kind : ndarray of shape (1,), or float
-        0 for the sum, 1 for the mean, 2 for the maximum; see :data:`POOLINGS`.
+        0 for the sum, 1 for the mean, 2 for the maximum; see ``cvxnn.layers.POOLINGS``.
     geometry : ndarray of shape (10,)
         Of :meth:`cvxnn.patches.Windows.to_array`.
     """
@@ -294,6 +339,15 @@ class Pool(Windowed):
     @classmethod
     def of(cls, kind: str, windows: Windows) -> Pool:
         """Return the pooling of a name over some windows.
+
+        Parameters
+        ----------
+        kind : {"sum", "mean", "max"}
+        windows : Windows
+
+        Returns
+        -------
+        Pool
 
         Raises
         ------

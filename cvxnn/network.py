@@ -152,7 +152,13 @@ class Network(Exportable):
         return f"<Network: {self.n_features} inputs, {self.width} neurons{outputs}, {names}>"
 
     def save(self, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None) -> None:
-        """Write the network as safetensors, with `metadata` (JSON values) in the header.
+        """Write the network as safetensors.
+
+        Parameters
+        ----------
+        path : str or path
+        metadata : dict or None, default=None
+            JSON values that go into the header.
 
         Raises
         ------
@@ -183,6 +189,11 @@ class Network(Exportable):
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> tuple[Network, dict[str, Any]]:
         """Read a network and its metadata; nothing in the file is ever executed.
+
+        Parameters
+        ----------
+        path : str or path
+            Of a file that :meth:`save` wrote.
 
         Returns
         -------

@@ -161,7 +161,17 @@ class NTKRegressor(RegressorMixin, _TangentRidge):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return predictions, shape (n,) or (n, targets)."""
+        """Return predictions.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        ndarray of shape (n,), or (n, targets)
+            In the units of y.
+        """
         return self._output(X)
 
 
@@ -213,10 +223,30 @@ class NTKClassifier(ClassifierMixin, _TangentRidge):
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return the output, (n,) for two classes (positive means ``classes_[1]``), else (n, classes)."""
+        """Return the output.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        ndarray of shape (n,) for two classes, else (n, classes)
+            Of two classes, positive means ``classes_[1]``.
+        """
         return self._output(X)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the class of each sample, shape (n,)."""
+        """Return the class of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Members of `classes_`.
+        """
         f = self._output(X)
         return self.classes_[(f > 0).astype(int) if f.ndim == 1 else np.argmax(f, axis=1)]

@@ -213,29 +213,56 @@ class OptimalSet:
         return float(np.max(np.abs(self.prices[used] / self.problem.beta - 1.0), initial=0.0))
 
     def member(self, magnitudes: np.ndarray) -> Network:
-        """The network with the given magnitudes, shape (k,), of the unit neurons."""
+        """Return the network with given magnitudes of the unit neurons.
+
+        Parameters
+        ----------
+        magnitudes : array-like of shape (k,)
+
+        Returns
+        -------
+        Network
+        """
         a = np.asarray(magnitudes, dtype=np.float64)
         f = self.network(self.problem.X)
         c = float(np.mean(f - self.fits @ a)) if self.problem.intercept else 0.0
         return with_magnitudes(self.neurons, a, c)
 
     def prune(self, *, magnitudes: np.ndarray | None = None) -> Network:
-        """A network from which no neuron can be left out: at most n neurons, same predictions.
+        """Return a network from which no neuron can be left out: at most n neurons, same predictions.
 
         Parameters
         ----------
         magnitudes : ndarray of shape (k,) or None
             The member to start from; by default the trained network.
+
+        Returns
+        -------
+        Network
         """
         a = self.magnitudes if magnitudes is None else magnitudes
         return self.member(self.polytope.prune(a, np.ones(len(a))))
 
     def min_norm(self) -> Network:
-        """The member whose magnitudes have the least Euclidean norm: the most evenly spread one."""
+        """Return the member whose magnitudes have the least Euclidean norm: the most evenly spread one.
+
+        Returns
+        -------
+        Network
+        """
         return self.member(self.polytope.least_norm())
 
     def vertices(self, limit: int = LIMIT) -> list[Network]:
-        """All networks from which no neuron can be left out, up to permutation; smallest first.
+        """Return all networks from which no neuron can be left out, up to permutation; smallest first.
+
+        Parameters
+        ----------
+        limit : int
+            Trials that listing them may take.
+
+        Returns
+        -------
+        list of Network
 
         Raises
         ------
@@ -247,7 +274,16 @@ class OptimalSet:
         return [self.member(points[i]) for i in order]
 
     def smallest(self, limit: int = LIMIT) -> Network:
-        """The member with the fewest neurons, exactly: the smallest one is a vertex.
+        """Return the member with the fewest neurons, exactly: the smallest one is a vertex.
+
+        Parameters
+        ----------
+        limit : int
+            As of :meth:`vertices`.
+
+        Returns
+        -------
+        Network
 
         Raises
         ------
@@ -257,12 +293,22 @@ class OptimalSet:
         return self.vertices(limit)[0]
 
     def sample(self, count: int = 1, random_state: int = 0) -> list[Network]:
-        """Members drawn by a random walk through the polytope."""
+        """Return members drawn by a random walk through the polytope.
+
+        Parameters
+        ----------
+        count : int, default=1
+        random_state : int, default=0
+
+        Returns
+        -------
+        list of Network
+        """
         rng = np.random.default_rng(random_state)
         return [self.member(a) for a in self.polytope.sample(count, rng)]
 
     def spread(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        """The least and the largest output of any member at new samples, by linear programs.
+        """Return the least and the largest output of any member at new samples, by linear programs.
 
         Parameters
         ----------
@@ -270,7 +316,8 @@ class OptimalSet:
 
         Returns
         -------
-        low, high : ndarrays of shape (m,)
+        low : ndarray of shape (m,)
+        high : ndarray of shape (m,)
         """
         at = outputs_of(self.neurons, np.asarray(X, dtype=np.float64))
         if self.problem.intercept:
@@ -287,6 +334,10 @@ class OptimalSet:
         that proves uniqueness if all neurons were looked at, within the radius around Z in which the
         optimal dual variable lies (``sqrt(2 smoothness gap)``), and if their outputs are independent
         by more than that radius can change them.
+
+        Returns
+        -------
+        Uniqueness
         """
         if self.dimension > 0:
             count = int(np.sum(self.polytope.support))

@@ -151,9 +151,10 @@ def alpha_max(
 
     Parameters
     ----------
-    X, y, loss, architecture, hidden_bias, patterns, fit_intercept, coupling, penalty, sample_weight,
-    random_state
+    X, y, loss, architecture, hidden_bias, patterns, fit_intercept, coupling, penalty
         As for :func:`path`.
+    sample_weight, random_state
+        Likewise.
 
     Returns
     -------
@@ -224,7 +225,7 @@ class ConvexNetPath(BaseEstimator):
     classes_ : ndarray of shape (classes,)
         For a loss of classes: the classes; of two, positive outputs mean the second.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if X had string column names.
 
     Examples
@@ -351,9 +352,18 @@ class ConvexNetPath(BaseEstimator):
         )
 
     def decision_function(self, X: Any, alpha: float | None = None) -> np.ndarray:
-        """Return the outputs of all networks, shape (n, k), or of the one at `alpha`, shape (n,).
+        """Return the outputs of all networks, or of the one at `alpha`.
 
-        With several outputs the shapes are (n, outputs, k) and (n, outputs).
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        alpha : float, default=None
+            One of `alphas_`; None asks for all.
+
+        Returns
+        -------
+        ndarray of shape (n, k) or (n, outputs, k)
+            Without the last axis where `alpha` is given.
 
         Raises
         ------
@@ -373,10 +383,19 @@ class ConvexNetPath(BaseEstimator):
         return self.networks_[near](X)
 
     def predict(self, X: Any, alpha: float | None = None) -> np.ndarray:
-        """Return predictions of all networks, shape (n, k), or of the one at `alpha`, shape (n,).
+        """Return predictions of all networks, or of the one at `alpha`.
 
-        With several targets the shapes are (n, targets, k) and (n, targets). With a loss of classes these
-        are classes, with ``poisson`` means; ``decision_function`` has the outputs.
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        alpha : float, default=None
+            One of `alphas_`; None asks for all.
+
+        Returns
+        -------
+        ndarray of shape (n, k), or (n, targets, k)
+            Without the last axis where `alpha` is given. With a loss of classes these are classes, with
+            ``poisson`` means; ``decision_function`` has the outputs.
         """
         f, loss = self.decision_function(X, alpha), get_loss(self.loss)
         if not loss.classification:

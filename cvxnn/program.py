@@ -107,7 +107,7 @@ class Problem:
         """Return the problem with a smooth loss that makes objectives at most `error` smaller.
 
         Its dual variables are in the domain of this problem's too. With a dual variable ``Z`` (n,) it is
-        instead the problem of a proximal step from there; see :meth:`cvxnn.losses.Loss.smoothed`.
+        instead the problem of a proximal step from there; see :meth:`cvxnn.losses.base.Loss.smoothed`.
         """
         if self.loss.smooth:
             return self

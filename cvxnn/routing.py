@@ -34,7 +34,12 @@ class Routed(BaseEstimator):
     scoring: Any
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Return how metadata go to the splitter and to the scorer."""
+        """Return how metadata go to the splitter and to the scorer.
+
+        Returns
+        -------
+        MetadataRouter
+        """
         router = (
             MetadataRouter(owner=self)
             .add_self_request(self)

@@ -169,7 +169,19 @@ class _Chosen(Routed):
         return self
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the score that `scoring` names, or scikit-learn's default where it is None."""
+        """Return the score that `scoring` names, or scikit-learn's default where it is None.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        y : array-like of shape (n,)
+        sample_weight : array-like of shape (n,), default=None
+
+        Returns
+        -------
+        float
+            Larger is better.
+        """
         if self.scoring is None:
             return super().score(X, y, sample_weight)
         weighted = {} if sample_weight is None else {"sample_weight": sample_weight}
@@ -317,11 +329,14 @@ class ConvexNetRegressorCV(_Chosen, ConvexNetRegressor):
         nearer to the optimum.
     n_jobs : int, default=None
         Folds at a time; the result is the same. None means 1, -1 all processors.
-    architecture, loss, patterns, hidden_bias, fit_intercept, rank, coupling, penalty, tol, max_iter,
-    random_state
-        As for :class:`ConvexNetRegressor`; `tol` and `max_iter` are those of the last training.
+    architecture, loss, patterns, hidden_bias, fit_intercept, rank, coupling, penalty
+        As for :class:`ConvexNetRegressor`.
+    tol, max_iter
+        Likewise; those of the last training.
     max_time : float or None, default=None
         Seconds for all, half of them for the folds; alphas that a fold does not reach are left out.
+    random_state
+        As for :class:`ConvexNetRegressor`.
     verbose : int, default=0
         1 prints a line per round of the last training.
 
@@ -344,7 +359,7 @@ class ConvexNetRegressorCV(_Chosen, ConvexNetRegressor):
     history_ : list of Moment
     n_iter_ : int
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
 
     Examples
     --------
@@ -362,6 +377,22 @@ class ConvexNetRegressorCV(_Chosen, ConvexNetRegressor):
     mse_path_: np.ndarray
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> ConvexNetRegressorCV:
+        """Choose alpha by cross-validation and train on all data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        y : array-like of shape (n,), or (n, targets)
+        sample_weight : array-like of shape (n,), default=None
+            Weights of the samples, in training and in scores.
+        **params : dict
+            Passed on by scikit-learn's metadata routing to the splitter and the scorer.
+
+        Returns
+        -------
+        ConvexNetRegressorCV
+            Itself.
+        """
         super().fit(X, y, sample_weight, **params)
         if self.scoring is None:
             self.mse_path_ = -self.scores_
@@ -373,13 +404,16 @@ class ConvexNetClassifierCV(_Chosen, ConvexNetClassifier):
 
     Parameters
     ----------
-    alphas, n_alphas, eps, cv, selection, fold_iter, n_jobs
+    alphas, n_alphas, eps, cv
         As for :class:`ConvexNetRegressorCV`; folds are stratified.
     scoring : str, callable or None, default=None
         None compares accuracies, as ``LogisticRegressionCV``; ``"neg_log_loss"`` is less coarse.
-    architecture, loss, patterns, hidden_bias, fit_intercept, rank, class_weight, coupling, penalty, tol,
-    max_iter
-        As for :class:`ConvexNetClassifier`; `tol` and `max_iter` are those of the last training.
+    selection, fold_iter, n_jobs
+        As for :class:`ConvexNetRegressorCV`.
+    architecture, loss, patterns, hidden_bias, fit_intercept, rank, class_weight, coupling, penalty
+        As for :class:`ConvexNetClassifier`.
+    tol, max_iter
+        Likewise; those of the last training.
     max_time, random_state, verbose
         As for :class:`ConvexNetRegressorCV`.
 
@@ -390,7 +424,7 @@ class ConvexNetClassifierCV(_Chosen, ConvexNetClassifier):
     classes_ : ndarray of shape (classes,)
         The classes; of two, positive outputs mean the second.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
 
     Examples
     --------

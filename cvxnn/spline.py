@@ -6,7 +6,7 @@ weight decay of a network with these values is
 
     R = max( V, (V + |S|) / 2 ),        V = sum_j |D_j|,   S = m_1 + m_(k-1):
 
-a kink may open to the right or to the left at the same cost |D_j|, and what the slopes at the ends need
+a kink may open to the right or to the left at the same cost ``|D_j|``, and what the slopes at the ends need
 beyond that is one linear neuron. Training is therefore
 
     minimise over the values g at the knots   L(H g) + beta R(g),        H linear interpolation,

@@ -153,7 +153,7 @@ def get_architecture(
     penalty: WeightPenalty = "l2",
     options: dict[str, Any] | None = None,
 ) -> Architecture:
-    """Return an architecture from its name; an :class:`Architecture` is returned as it is.
+    """Return an architecture from its name; an object is returned as it is.
 
     Parameters
     ----------

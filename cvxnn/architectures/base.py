@@ -166,8 +166,8 @@ class Architecture(ABC):
     def train(
         self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
     ) -> Training:
-        """Train: yield a :class:`Master` for every program to solve and a :class:`Progress` after
-        every round; return the network.
+        """Train: yield a :class:`cvxnn.program.Master` for every program to solve and a :class:`Progress`
+        after every round; return the network.
 
         Families whose one program has all their patterns need no training of their own: this solves it.
         """

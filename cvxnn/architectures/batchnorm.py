@@ -14,7 +14,8 @@ the bias, which is the shift. A folded network, Affine, ReLU, Affine, costs
 
 the root mean square of its pre-activation, for the mean is delta and the standard deviation gamma. Every
 two-layer ReLU network is therefore one with batch normalisation, of another cost, and can be judged as
-one. That cost depends on the training data: :meth:`Architecture.on` hands them over.
+one. That cost depends on the training data:
+:meth:`~cvxnn.architectures.base.Architecture.on` hands them over.
 
 Where Q and a column of ones span all vectors (as many features as samples, generically) a neuron computes
 any h >= 0, and for the squared loss without intercept the optimum is known: with ``r = sqrt(s) y`` and

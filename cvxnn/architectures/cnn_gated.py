@@ -112,7 +112,13 @@ class CNNGated(GatedHead, Architecture):
 
 @dataclass(frozen=True)
 class VectorCNNGated(GatedHead, VectorArchitecture):
-    """Gated convolutional networks with several outputs; parameters are those of :class:`CNNGated`."""
+    """Gated convolutional networks with several outputs.
+
+    Parameters
+    ----------
+    kernel, input_shape, stride, padding, pool, pooling, hidden_bias, patterns
+        As of :class:`CNNGated`.
+    """
 
     name: ClassVar[str] = "cnn_gated"
 

@@ -87,7 +87,13 @@ class CNNLinear(LinearHead, Architecture):
 
 @dataclass(frozen=True)
 class VectorCNNLinear(LinearHead, VectorArchitecture):
-    """Linear convolutional networks with several outputs; parameters are those of :class:`CNNLinear`."""
+    """Linear convolutional networks with several outputs.
+
+    Parameters
+    ----------
+    kernel, input_shape, stride, padding, pool, pooling, hidden_bias, patterns
+        As of :class:`CNNLinear`.
+    """
 
     name: ClassVar[str] = "cnn_linear"
 

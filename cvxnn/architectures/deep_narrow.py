@@ -8,10 +8,10 @@ weights as penalty,
 
 *What a unit can compute.* Its map t -> (w t + b)_+ is monotone and clips its argument on one side, and
 clipping what has been clipped clips it to an interval again. So, by induction, a unit of any depth is ``a
-+- w clip(x; p, q)`` with one interval [p, q] of slope w = +-|w_1 ... w_(L-1)|. At depth 2 the interval is a
-half-line. From depth 3 on it is any: ``(q - p - (q - x)_+)_+`` rises from p to q. More layers add nothing,
-so all depths from 3 on have the same optimum; in particular no breakpoint reflected at another one is
-needed, which is a matter of wider units.
++- w clip(x; p, q)`` with one interval [p, q] of slope ``w = +-|w_1 ... w_(L-1)|``. At depth 2 the interval
+is a half-line. From depth 3 on it is any: ``(q - p - (q - x)_+)_+`` rises from p to q. More layers add
+nothing, so all depths from 3 on have the same optimum; in particular no breakpoint reflected at another one
+is needed, which is a matter of wider units.
 
 *Price.* Free biases free the constant of the output, so dual variables sum to zero, and constants do not
 count. With ``G(p) = sum_i Z_i (x_i - p)_+``, which is linear between samples, constant before the first and
@@ -20,8 +20,8 @@ zero after the last,
     M(Z) = max over p < q of |G(p) - G(q)| = max over samples of G - min over samples of G
 
 from depth 3 on, and ``max over j of max(|G_j|, |G_j - G_1|)`` at depth 2, in O(n) after sorting. Both are
-the largest entries of |A'Z| over the dictionaries of ramps clipped between two samples, and of ramps that
-begin or end at a sample: these are complete, and the training problem is their Lasso. Its columns are
+the largest entries of ``|A'Z|`` over the dictionaries of ramps clipped between two samples, and of ramps
+that begin or end at a sample: these are complete, and the training problem is their Lasso. Its columns are
 generated as they price out. The certificate is exact at every n.
 
 In explicit networks units stand side by side: inner matrices are diagonal. In terms of slopes m_j between

@@ -11,7 +11,7 @@ and side s of the branch, and for each of its m neurons a pattern and a sign,
 *The width matters.* Neurons of equal pattern do not merge: splitting one into q equal copies divides its
 share of the norm by sqrt(q), so the patterns of a branch are drawn with repetition, and the optimum falls
 with m towards that of no penalty. A certificate is about branches of at most `width` neurons, and
-:meth:`PathReLU.cost` refuses wider ones.
+``PathReLU.cost`` refuses wider ones.
 
 *Prices.* For the listed branches the price of each is the norm of a projection onto its cone. Where all can
 be listed (a few samples) that is ``M(Z)`` itself, scope ``global``. Beyond, ``|u_1| + .. + |u_m| <= sqrt(m)

@@ -22,7 +22,7 @@ how far that is from a proof.
 
 In the explicit network branches stand side by side: W_1 has the neurons of all branches, every column of
 the last hidden layer is one branch, and inner matrices are block-diagonal. Their zeros say what belongs to
-which branch (:mod:`cvxnn.deep_network`), and :meth:`DeepReLU.cost` reads them: a neuron that feeds two
+which branch (:mod:`cvxnn.deep_network`), and ``DeepReLU.cost`` reads them: a neuron that feeds two
 branches counts in both.
 
 References: Ergen and Pilanci, "Global optimality beyond two layers", ICML 2021; Wang, Ergen and Pilanci,

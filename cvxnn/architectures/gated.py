@@ -1,4 +1,4 @@
-r"""Two-layer gated ReLU networks with one output.
+r"""Two-layer gated ReLU networks: fixed gates decide which samples pass.
 
 The gates are fixed vectors g_j; a neuron passes ``x'w_j`` where its gate is open. The network
 ``f(x) = sum_j 1[x'g_j >= 0] (x'w_j) a_j + c`` with weight decay has the same optimal value as

@@ -21,8 +21,8 @@ which encloses the optimum of all networks:
 
     p_SDP(beta)  <=  p*(beta)  <=  p_SDP(K beta),        K = pi / (2 ln(1 + sqrt 2)) = 1.782...
 
-The left side is the relaxation: P = sum |alpha_j| (u_j + v_j)(u_j + v_j)'/4 for alpha_j > 0 and so on is
-feasible at the same cost. The right side is Krivine's rounding (:mod:`cvxnn.sign_pairs`) of a solution
+The left side is the relaxation: ``P = sum |alpha_j| (u_j + v_j)(u_j + v_j)'/4`` for alpha_j > 0 and so on
+is feasible at the same cost. The right side is Krivine's rounding (:mod:`cvxnn.sign_pairs`) of a solution
 (P, N) at K beta with rho = max_k (P + N)_kk: pairs are drawn with ``E uv' = (P - N) / (K rho)``, so the
 network of all pairs, weighted by K rho times their probabilities, has the same predictions and ``sum
 |alpha| = K rho``. With finitely many draws predictions are off by O(1 / sqrt(draws)), and the Lasso over

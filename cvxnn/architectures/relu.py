@@ -1,4 +1,4 @@
-r"""Two-layer ReLU networks with one output.
+r"""Two-layer ReLU networks.
 
 The network ``f(x) = sum_j a_j (x'w_j + b_j)_+ + c`` with weight decay,
 

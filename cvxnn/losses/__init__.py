@@ -30,7 +30,7 @@ def __getattr__(name: str) -> Any:
 
 
 def get_loss(loss: str | Loss, outputs: int = 1) -> Loss:
-    """Return a loss from its name; a :class:`Loss` is returned as it is.
+    """Return a loss from its name; a :class:`cvxnn.losses.base.Loss` is returned as it is.
 
     Parameters
     ----------

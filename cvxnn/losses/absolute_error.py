@@ -17,7 +17,13 @@ from .piecewise import PiecewiseQuadratic
 
 @dataclass(frozen=True)
 class AbsoluteError(PiecewiseQuadratic):
-    """The absolute error of one sample, ``|f - y|``."""
+    """The absolute error of one sample, ``|f - y|``.
+
+    Parameters
+    ----------
+    smoothing, center
+        As of :class:`cvxnn.losses.piecewise.PiecewiseQuadratic`; training sets them.
+    """
 
     name: ClassVar[str] = "absolute_error"
 

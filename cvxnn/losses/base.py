@@ -119,11 +119,11 @@ class Loss(ABC):
 
     @abstractmethod
     def gradient(self, f: Array, y: Array, s: Array) -> Array:
-        """Return the gradient of :meth:`value` in ``f``, shape (n,)."""
+        """Return the gradient of :meth:`Loss.value` in ``f``, shape (n,)."""
 
     @abstractmethod
     def hessian(self, f: Array, y: Array, s: Array) -> Array:
-        """Return the diagonal of the Hessian of :meth:`value` in ``f``, shape (n,)."""
+        """Return the diagonal of the Hessian of :meth:`Loss.value` in ``f``, shape (n,)."""
 
     @abstractmethod
     def conjugate(self, z: Array, y: Array, s: Array) -> float:
@@ -165,7 +165,7 @@ class Loss(ABC):
         return None
 
     def to_cvxpy(self, f: Any, y: np.ndarray, s: np.ndarray) -> Any:
-        """Return :meth:`value` as a CVXPY expression of the CVXPY expression ``f``."""
+        """Return ``value`` as a CVXPY expression of the CVXPY expression ``f``."""
         raise NotImplementedError(f"the loss {self.name!r} has no CVXPY form")
 
     def dual(self, Z: Array, y: Array, s: Array) -> float:
@@ -259,7 +259,7 @@ class VectorLoss(Loss):
 
     @abstractmethod
     def curve(self, f: np.ndarray, y: np.ndarray, s: np.ndarray, V: np.ndarray) -> np.ndarray:
-        """Return the Hessian of :meth:`value` at ``f`` times ``V``, all of shape (n, outputs)."""
+        """Return the Hessian of ``value`` at ``f`` times ``V``, all of shape (n, outputs)."""
 
     def hessian(self, f: Array, y: Array, s: Array) -> Array:
         """Return the diagonal of the Hessian, shape (n, outputs)."""

@@ -27,6 +27,8 @@ class EpsilonInsensitive(PiecewiseQuadratic):
     epsilon : float, default=0.1
         Half the width of the tube, in the units of y, at least 0; the default is that of scikit-learn's
         SVR.
+    smoothing, center
+        As of :class:`cvxnn.losses.piecewise.PiecewiseQuadratic`; training sets them.
     """
 
     name: ClassVar[str] = "epsilon_insensitive"

@@ -18,7 +18,13 @@ from .piecewise import PiecewiseQuadratic
 
 @dataclass(frozen=True)
 class Hinge(PiecewiseQuadratic):
-    """The hinge loss of one sample, ``max(1 - y f, 0)`` with ``y`` in {-1, +1}."""
+    """The hinge loss of one sample, ``max(1 - y f, 0)`` with ``y`` in {-1, +1}.
+
+    Parameters
+    ----------
+    smoothing, center
+        As of :class:`cvxnn.losses.piecewise.PiecewiseQuadratic`; training sets them.
+    """
 
     name: ClassVar[str] = "hinge"
     classification: ClassVar[bool] = True

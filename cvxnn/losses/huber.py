@@ -31,6 +31,8 @@ class Huber(PiecewiseQuadratic):
     epsilon : float, default=1.35
         Residuals beyond it, in the units of y, enter linearly; > 0. The default suits targets whose
         noise has deviation 1.
+    smoothing, center
+        As of :class:`cvxnn.losses.piecewise.PiecewiseQuadratic`; training sets them.
     """
 
     name: ClassVar[str] = "huber"

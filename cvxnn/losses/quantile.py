@@ -27,6 +27,8 @@ class Quantile(PiecewiseQuadratic):
     ----------
     quantile : float, default=0.5
         The quantile to predict, strictly between 0 and 1.
+    smoothing, center
+        As of :class:`cvxnn.losses.piecewise.PiecewiseQuadratic`; training sets them.
     """
 
     name: ClassVar[str] = "quantile"

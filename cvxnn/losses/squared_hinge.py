@@ -18,7 +18,13 @@ from .piecewise import PiecewiseQuadratic
 
 @dataclass(frozen=True)
 class SquaredHinge(PiecewiseQuadratic):
-    """Half the squared hinge loss of one sample, ``y`` in {-1, +1}."""
+    """Half the squared hinge loss of one sample, ``y`` in {-1, +1}.
+
+    Parameters
+    ----------
+    smoothing, center
+        As of :class:`cvxnn.losses.piecewise.PiecewiseQuadratic`; training sets them.
+    """
 
     name: ClassVar[str] = "squared_hinge"
     classification: ClassVar[bool] = True

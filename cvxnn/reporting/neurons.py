@@ -7,7 +7,7 @@ samples. Where the unit sees the data themselves, ``h_j = phi(w_j'z + b_j)``, it
     fires when  S = w'x + b >= 0,  and then adds  a S  to the output,
 
 and with an activation that is homogeneous the size of a moves into S, so that one formula says both. A
-short form of a rule writes its strongest terms, |w_i| times the deviation of x_i, and takes the others
+short form of a rule writes its strongest terms, ``|w_i|`` times the deviation of x_i, and takes the others
 at their mean; on how many samples that has the same sign is measured and said.
 
 Reference: the balanced form of a neuron, Pilanci and Ergen, ICML 2020.
