@@ -1,6 +1,6 @@
 """The picture of three samples: their activation cells, and the price of every neuron at the optimum.
 
-    python docs/figures/three_samples.py        writes three_samples.svg beside this file
+python docs/figures/three_samples.py        writes three_samples.svg beside this file
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ def draw_cells(axis: plt.Axes) -> None:
         axis.plot(*np.array([-1.1 * end, 1.1 * end]).T, color="#444444", linewidth=1)
         axis.annotate(text, where, va="center", fontsize=9)
     axis.annotate(
-        "", (1 / np.sqrt(2), -1 / np.sqrt(2)), (0, 0), arrowprops={"arrowstyle": "-|>", "color": "#c0392b", "lw": 2}
+        "",
+        (1 / np.sqrt(2), -1 / np.sqrt(2)),
+        (0, 0),
+        arrowprops={"arrowstyle": "-|>", "color": "#c0392b", "lw": 2},
     )
     axis.annotate("the optimal neuron", (0.5, -1.0), color="#c0392b", fontsize=10)
     axis.set(xlim=(-1.45, 1.45), ylim=(-1.25, 1.4), title="The four cells of hidden weights $u$")
