@@ -1,6 +1,6 @@
 """The picture of three samples: their activation cells, and the price of every neuron at the optimum.
 
-python docs/figures/three_samples.py        writes three_samples.svg beside this file
+``python docs/figures/three_samples.py`` writes three_samples.svg beside this file.
 """
 
 from __future__ import annotations
