@@ -12,7 +12,7 @@ seconds, but at least `LEAST`, are what every peer gets:
 
 Small sets are standardised and a quarter is the test part; pixels are divided by the largest, and MNIST
 and Fashion-MNIST come with a test part. Alpha is the default 1e-3 up to some thousand samples and 1e-4
-beyond; see "Which alpha" in the README. Every run is a process of its own, and is kept in
+beyond; see "Which alpha" in `docs/which.md`. Every run is a process of its own, and is kept in
 ``results/raw/classes`` as it is done; a set that is not on the machine is left out. Seconds are those of
 the processor; wall-clock seconds stand beside them and say how busy the machine was.
 

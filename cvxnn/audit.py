@@ -71,7 +71,8 @@ def certify(
     y : array-like of shape (n,), or (n, outputs) for a regression with several targets
         Targets; labels for a loss of classes, of two for one output and else of as many as outputs.
     alpha : float
-        Strength of the weight decay per sample (a scikit-learn MLP's own is ``mlp.alpha / n``).
+        Strength of the weight decay per sample (a scikit-learn MLP's own is ``mlp.alpha / n``, or over the
+        batch size where it trains in batches).
     loss : str, default="auto"
         "auto" takes what the object was trained with, and "squared_error" where it does not say.
     architecture : str or Architecture, default="relu"

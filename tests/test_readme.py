@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import re
-import warnings
 from pathlib import Path
 
+from pages import agree, blocks_of
 from typer.testing import CliRunner
 
 from cvxnn.cli import app
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+PAGE = Path(__file__).resolve().parents[1] / "README.md"
+README = PAGE.read_text()
 
 
-def test_python_blocks_run_in_order(capsys):
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    assert len(blocks) >= 2
+def test_python_blocks_run_in_order_and_print_what_is_said(capsys):
+    blocks = [block for block in blocks_of(PAGE) if block.kind == "python"]
+    assert len(blocks) == 2
     names: dict[str, object] = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for block in blocks:
-            exec(compile(block, "README.md", "exec"), names)
-    printed = capsys.readouterr().out
-    assert printed.count("no network of any width can be below") == 2
+    for block in blocks:
+        capsys.readouterr()
+        exec(compile(block.text, "README.md", "exec"), names)
+        printed = capsys.readouterr().out
+        assert "no network of any width can be below" in printed
+        assert block.output is not None and agree(block.output, printed), printed
     assert names["clf"].certificate_.gap < 0.2
 
 
