@@ -8,6 +8,7 @@ from .decomposition import Decomposition, relu_from_gated
 from .estimators import ConvexNetClassifier, ConvexNetRegressor
 from .explanation import Kink, explain
 from .feature_penalties import Elastic, Groups
+from .local_linear import LocalLinear, local_linear
 from .max_margin import MarginCertificate, MaxMargin, certify_margin, max_margin
 from .network import Network
 from .ntk import NTKClassifier, NTKRegressor
@@ -31,6 +32,7 @@ __all__ = [
     "Groups",
     "Kink",
     "LayerwiseConvClassifier",
+    "LocalLinear",
     "MarginCertificate",
     "MaxMargin",
     "NTKClassifier",
@@ -44,6 +46,7 @@ __all__ = [
     "certify",
     "certify_margin",
     "explain",
+    "local_linear",
     "max_margin",
     "path",
     "relu_from_gated",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from .architectures import Architecture
 from .architectures.base import Stage
 from .certificate import Certificate
 from .feature_penalties import WeightPenalty, check_penalty, is_weight_decay
+from .local_linear import LocalLinear, local_linear
 from .losses import Loss, get_loss
 from .low_rank import LowRank, TrainedLowRank, train_low_rank
 from .network import Network
@@ -138,6 +140,37 @@ class ConvexNet(BaseEstimator):
         X, _ = flat_samples(X)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         return self.network_(X)
+
+    def explain_samples(self, X: Any) -> LocalLinear:
+        """Take predictions apart: which neurons are on, and what each feature adds.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            As for ``predict``.
+
+        Returns
+        -------
+        LocalLinear
+            Of the network's output: ``base_values + values.sum(axis=1)`` is what ``decision_function``
+            returns for classes, and what ``predict`` returns for numbers (its logarithm with
+            ``loss="poisson"``). The fields have the names of ``shap.Explanation``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from cvxnn import ConvexNetRegressor
+        >>> X = np.linspace(-1, 1, 20)[:, None]
+        >>> around = ConvexNetRegressor(alpha=1e-3).fit(X, np.abs(X[:, 0])).explain_samples(X)
+        >>> around.values.shape, around.active.dtype
+        ((20, 1), dtype('bool'))
+        """
+        check_is_fitted(self)
+        names = getattr(self, "feature_names_in_", None)
+        rows, _ = flat_samples(X)
+        rows = validate_data(self, rows, dtype=[np.float64, np.float32], reset=False)
+        explained = local_linear(self.network_, rows)
+        return explained if names is None else replace(explained, feature_names=list(map(str, names)))
 
     def optimal_set(self, X: Any, y: Any, sample_weight: Any = None) -> OptimalSet:
         """Return all networks that are as good as the fitted one on its training data.

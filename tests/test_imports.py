@@ -27,6 +27,7 @@ FLOORS = [
         "bounds",
         "interior_loss",
         "explanation",
+        "local_linear",
     },
     {"geometric", "vector_operators", "vector_descent", "vector_pricing", "vector_bounds"},
     {"program"},
