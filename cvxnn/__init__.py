@@ -1,5 +1,7 @@
 """Neural networks trained to certified global optimality through convex optimisation."""
 
+from typing import Any
+
 from .arrangement import Arrangement, TooManyPatterns
 from .audit import certify
 from .certificate import Certificate
@@ -19,14 +21,26 @@ from .selection_estimator import ConvexNetClassifierCV, ConvexNetRegressorCV
 
 __version__ = "0.1.0"
 
+#: Pictures, imported when one is asked for.
+_DISPLAYS = (
+    "ArrangementDisplay",
+    "ConvergenceDisplay",
+    "DecisionDisplay",
+    "NeuronDisplay",
+    "PathDisplay",
+)
+
 __all__ = [
     "Arrangement",
+    "ArrangementDisplay",
     "Certificate",
+    "ConvergenceDisplay",
     "ConvexNetClassifier",
     "ConvexNetClassifierCV",
     "ConvexNetPath",
     "ConvexNetRegressor",
     "ConvexNetRegressorCV",
+    "DecisionDisplay",
     "Decomposition",
     "Elastic",
     "Groups",
@@ -38,8 +52,10 @@ __all__ = [
     "NTKClassifier",
     "NTKRegressor",
     "Network",
+    "NeuronDisplay",
     "OptimalSet",
     "Path",
+    "PathDisplay",
     "TooManyPatterns",
     "Uniqueness",
     "alpha_max",
@@ -51,3 +67,15 @@ __all__ = [
     "path",
     "relu_from_gated",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _DISPLAYS:
+        from . import displays
+
+        return getattr(displays, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -27,6 +27,7 @@ FLOORS = [
         "bounds",
         "interior_loss",
         "explanation",
+        "hyperplanes",
         "local_linear",
     },
     {"geometric", "vector_operators", "vector_descent", "vector_pricing", "vector_bounds"},
@@ -63,7 +64,7 @@ PLAIN = {"architectures.relu", "architectures.vector_relu"}
 #: Libraries that only some people have: imported where they are used, never on import of cvxnn.
 OPTIONAL = {"torch", "cvxpy", "matplotlib", "onnx", "onnxruntime", "pandas", "polars", "pyarrow", "dask"}
 #: Files that are about such a library, or that a user asks for by name.
-TOP = {"cli", "demo", "plot", "display"}
+TOP = {"cli", "demo", "plot", "displays"}
 
 
 def module_name(path: Path) -> str:
