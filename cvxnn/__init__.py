@@ -10,6 +10,7 @@ from .decomposition import Decomposition, relu_from_gated
 from .estimators import ConvexNetClassifier, ConvexNetRegressor
 from .explanation import Kink, explain
 from .feature_penalties import Elastic, Groups
+from .hidden_features import HiddenFeatures
 from .local_linear import LocalLinear, local_linear
 from .max_margin import MarginCertificate, MaxMargin, certify_margin, max_margin
 from .network import Network
@@ -44,6 +45,7 @@ __all__ = [
     "Decomposition",
     "Elastic",
     "Groups",
+    "HiddenFeatures",
     "Kink",
     "LayerwiseConvClassifier",
     "LocalLinear",

@@ -3,7 +3,7 @@ Pictures of a network: training, neurons, decisions, cells and paths
 ====================================================================
 
 Five displays, with the conventions of scikit-learn's: ``from_estimator`` draws a fitted estimator, ``plot``
-draws again (on other axes, say), and attributes such as ``ax_`` and ``figure_`` let you change what you see.
+draws again (on other axes, say), and attributes such as ``ax_`` and ``figure_`` let you change it.
 They are readable in greys and for colour-blind people.
 """
 
@@ -45,8 +45,8 @@ NeuronDisplay.from_estimator(model, X, k=3)
 plt.show()
 
 # %%
-# All neurons of the same cell of weight space are active on the same samples, and training chooses among cells.
-# With twelve samples they can still be told apart: weights of two features and a bias, seen from both sides.
+# All neurons of the same cell of weight space are active on the same samples, and training chooses among
+# cells. Of twelve samples they can still be told apart: weights of two features and a bias, both sides.
 ArrangementDisplay.from_estimator(model, X[::7])
 plt.show()
 
@@ -54,13 +54,12 @@ plt.show()
 # Iris has four features: two are drawn, the others are held at their medians.
 iris = load_iris()
 half = np.arange(len(iris.data)) % 2 == 0
-flowers = ConvexNetClassifier(alpha=0.05, max_iter=5).fit(
-    iris.data[half], iris.target_names[iris.target[half]]
-)
+species = iris.target_names[iris.target]
+flowers = ConvexNetClassifier(alpha=0.05, max_iter=5).fit(iris.data[half], species[half])
 DecisionDisplay.from_estimator(
     flowers,
     iris.data[half],
-    iris.target_names[iris.target[half]],
+    species[half],
     features=(2, 3),
     feature_names=iris.feature_names,
 )
@@ -68,6 +67,6 @@ plt.show()
 
 # %%
 # Along alpha: how many neurons, how large, how good on samples held out, and how well proven.
-path = ConvexNetPath(n_alphas=8, eps=0.01, loss="log_loss", n_bounds=2).fit(X[::2], y[::2])
+path = ConvexNetPath(n_alphas=6, eps=0.02, loss="log_loss", n_bounds=2, max_iter=5).fit(X[::2], y[::2])
 PathDisplay.from_estimator(path, X[::2], y[::2], X[1::2], y[1::2])
 plt.show()

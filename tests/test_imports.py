@@ -42,7 +42,15 @@ FLOORS = [
     {"copositive", "low_rank", "margin", "optimal_set", "paths", "reading", "selection", "threshold"},
     {"estimator_base"},
     {"estimators"},
-    {"audit", "conv_layerwise", "max_margin", "path_estimator", "selection_estimator", "tables"},
+    {
+        "audit",
+        "conv_layerwise",
+        "hidden_features",
+        "max_margin",
+        "path_estimator",
+        "selection_estimator",
+        "tables",
+    },
 ]
 #: Abstract bases of some members of an open folder, besides its base.
 FAMILIES = {

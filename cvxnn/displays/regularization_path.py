@@ -318,14 +318,15 @@ class PathDisplay:
         self.lines_ += axis.plot(
             at, every, color=BLUE, marker="_", markersize=8, linestyle="none", label="each neuron"
         )
-        total = [norms.sum() for norms in self.norms]
+        total = np.array([norms.sum() for norms in self.norms])
+        # a logarithm has no place for the empty network at alpha_max
+        total = np.where(total > 0.0, total, np.nan)
         self.lines_ += axis.plot(
             self.alphas, total, color=VERMILION, marker="^", markersize=4, linestyle="--", label="sum"
         )
         positive = every[every > 0.0]
-        if len(positive) and np.sum(total) > 0.0:
-            # many small neurons and a few large ones; the empty network at alpha_max has no logarithm
-            log_axis(axis.yaxis, positive.min(), max(total))
+        if len(positive):
+            log_axis(axis.yaxis, positive.min(), np.nanmax(total))
 
     def _plot_gaps(self, axis: Any) -> None:
         kinds = [(self.gaps, "proven gap", BLUE, "o", "-")]
