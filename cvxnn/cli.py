@@ -36,16 +36,18 @@ from typer.core import TyperGroup
 from . import __version__
 from .architectures import ARCHITECTURES, Architecture
 from .audit import certify as certify_network
+from .certificate import count
 from .encoding import Encoding, Target
 from .feature_penalties import WeightPenalty
+from .live import Progress
 from .losses import LOSSES, code_classes, get_loss
 from .models import Model
 from .parameters import check_alpha, check_grid
 from .paths import follow
 from .penalty_options import parse_penalty, penalty_of
 from .program import Problem, Status
-from .progress import Progress, show, table_of, wait
-from .tables import count, listing, read_table
+from .progress import show, table_of, wait
+from .tables import listing, read_table
 from .train import Trained, get_architecture, train
 
 

@@ -15,7 +15,7 @@ FOLDERS = ("losses", "architectures", "solvers", "tasks")
 
 #: Floors from the ground up; modules that share a floor may import each other (circles apart).
 FLOORS = [
-    {"arrays", "layers", "parameters", "patches", "registry", "routing"},
+    {"arrays", "layers", "notebook", "parameters", "patches", "registry", "routing"},
     {"losses", "network", "constraints", "decomposition", "penalties", "feature_penalties", "units"},
     {
         "operators",
@@ -40,6 +40,7 @@ FLOORS = [
     {"architectures"},
     {"train"},
     {"copositive", "low_rank", "margin", "optimal_set", "paths", "reading", "selection", "threshold"},
+    {"live", "rounds"},
     {"estimator_base"},
     {"estimators"},
     {
