@@ -1,5 +1,7 @@
 """Neural networks trained to certified global optimality through convex optimisation."""
 
+from typing import Any
+
 from .arrangement import Arrangement, TooManyPatterns
 from .audit import certify
 from .certificate import Certificate
@@ -8,6 +10,7 @@ from .decomposition import Decomposition, relu_from_gated
 from .estimators import ConvexNetClassifier, ConvexNetRegressor
 from .explanation import Kink, explain
 from .feature_penalties import Elastic, Groups
+from .hidden_features import HiddenFeatures
 from .local_linear import LocalLinear, local_linear
 from .max_margin import MarginCertificate, MaxMargin, certify_margin, max_margin
 from .network import Network
@@ -20,17 +23,30 @@ from .reporting import report
 from .selection_estimator import ConvexNetClassifierCV, ConvexNetRegressorCV
 from .version import __version__
 
+#: Pictures, imported when one is asked for.
+_DISPLAYS = (
+    "ArrangementDisplay",
+    "ConvergenceDisplay",
+    "DecisionDisplay",
+    "NeuronDisplay",
+    "PathDisplay",
+)
+
 __all__ = [
     "Arrangement",
+    "ArrangementDisplay",
     "Certificate",
+    "ConvergenceDisplay",
     "ConvexNetClassifier",
     "ConvexNetClassifierCV",
     "ConvexNetPath",
     "ConvexNetRegressor",
     "ConvexNetRegressorCV",
+    "DecisionDisplay",
     "Decomposition",
     "Elastic",
     "Groups",
+    "HiddenFeatures",
     "Kink",
     "LayerwiseConvClassifier",
     "LocalLinear",
@@ -39,8 +55,10 @@ __all__ = [
     "NTKClassifier",
     "NTKRegressor",
     "Network",
+    "NeuronDisplay",
     "OptimalSet",
     "Path",
+    "PathDisplay",
     "TooManyPatterns",
     "Uniqueness",
     "__version__",
@@ -55,3 +73,15 @@ __all__ = [
     "relu_from_gated",
     "report",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _DISPLAYS:
+        from . import displays
+
+        return getattr(displays, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

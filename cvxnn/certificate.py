@@ -25,7 +25,6 @@ via convex duality" and the Burer-Monteiro paper, ICML 2022-23, theorem 3.4 (sta
 from __future__ import annotations
 
 import copy
-import html
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol, Self
@@ -33,6 +32,7 @@ from typing import Any, Literal, Protocol, Self
 import numpy as np
 
 from .network import Network
+from .notebook import html_table
 from .program import Problem
 
 Scope = Literal["global", "bounded", "patterns"]
@@ -183,12 +183,8 @@ class Certificate:
             "neurons": str(self.width),
             "alpha": f"{self.alpha:g}",
         }
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>"
-            for k, v in rows.items()
-        )
-        caption = html.escape(f"{self.sentence()} {self.lower_bound:.8g}".capitalize())
-        return f"<table><caption>{caption}</caption><tbody>{cells}</tbody></table>"
+        caption = f"{self.sentence()} {self.lower_bound:.8g}".capitalize()
+        return html_table(list(rows.items()), caption)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values.
@@ -203,6 +199,11 @@ class Certificate:
 def percent(gap: float) -> str:
     """Write a relative gap so that small ones do not read as zero."""
     return f"{100 * gap:.3g} %" if gap >= 1e-4 else f"{gap:.1e}"
+
+
+def count(k: int, noun: str) -> str:
+    """Write a number of things."""
+    return f"{k:,} {noun}" + ("" if k == 1 else "s")
 
 
 def scale(problem: Problem, Z: np.ndarray, price: float) -> tuple[np.ndarray, float]:

@@ -33,19 +33,21 @@ from sklearn.utils import check_random_state
 
 from .architectures import ARCHITECTURES, Architecture
 from .audit import certify as certify_network
+from .certificate import count
 from .cli_export import export
 from .cli_report import report
 from .console import ModelFile, OneLine, check_out, remark
 from .encoding import Encoding, Target
 from .feature_penalties import WeightPenalty
+from .live import Progress
 from .losses import LOSSES, code_classes, get_loss
 from .models import Model
 from .parameters import check_alpha, check_grid
 from .paths import follow
 from .penalty_options import parse_penalty, penalty_of
 from .program import Problem, Status
-from .progress import Progress, show, table_of, wait
-from .tables import count, listing, read_table
+from .progress import show, table_of, wait
+from .tables import listing, read_table
 from .train import Trained, get_architecture, train
 from .version import __version__
 

@@ -19,13 +19,13 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from .certificate import count
 from .console import ModelFile, check_out
 from .encoding import Encoding
 from .exporters import EXPORTERS, Predictor, get_exporter
 from .layers import Affine
 from .losses import get_loss
 from .models import Model
-from .tables import count
 
 
 class Precision(StrEnum):

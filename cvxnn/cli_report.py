@@ -17,10 +17,11 @@ from typing import Annotated
 
 import typer
 
+from .certificate import count
 from .console import check_out, remark
 from .models import Model
 from .reporting import from_model, gather, render
-from .tables import count, read_table
+from .tables import read_table
 
 
 def report(

@@ -144,43 +144,15 @@ def draw(
         from matplotlib import pyplot as plt
     except ImportError:
         return None
+    from .displays import ConvergenceDisplay
+
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    seconds = [moment.seconds for moment in ours]
     axes.plot(
-        *zip(*theirs, strict=True), color="#D55E00", linestyle="--", label="scikit-learn MLP, objective"
+        *zip(*theirs, strict=True), color="#D55E00", linestyle="-.", label="scikit-learn MLP, objective"
     )
-    axes.plot(
-        seconds,
-        [moment.objective for moment in ours],
-        color="#0072B2",
-        marker="o",
-        label=f"cvxnn, objective ({certificate.width} neurons)",
-    )
-    end = max(theirs[-1][0], seconds[-1])
-    axes.plot(
-        [seconds[-1], end],
-        [certificate.objective] * 2,
-        color="#0072B2",
-        linewidth=0.8,
-    )
-    # The bound holds from the moment it is proven, and against both networks.
-    axes.plot(
-        [seconds[-1], end],
-        [certificate.lower_bound] * 2,
-        color="#009E73",
-        marker="^",
-        linestyle=":",
-        label="proven bound: no network of any width is below",
-    )
-    axes.set(
-        xscale="log",
-        xlabel="seconds",
-        ylabel="objective per sample",
-        title="Breast cancer, logistic loss with weight decay",
-    )
-    top = 3.0 * certificate.objective
-    axes.set_ylim(min(0.9 * certificate.lower_bound, 0.9 * certificate.objective), top)
-    axes.legend(frameon=False)
+    ConvergenceDisplay.from_history(ours, certificate, name="cvxnn", ax=axes, until=theirs[-1][0])
+    axes.set_title("Breast cancer, logistic loss with weight decay")
+    axes.set_ylim(0.9 * min(certificate.lower_bound, certificate.objective), 3.0 * certificate.objective)
     figure.savefig(path, dpi=150)
     plt.close(figure)
     return path

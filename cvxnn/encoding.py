@@ -21,7 +21,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .tables import Table, count, listing, missing, number, text
+from .certificate import count
+from .tables import Table, listing, missing, number, text
 
 Task = Literal["auto", "regression", "classification"]
 

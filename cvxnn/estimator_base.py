@@ -6,7 +6,6 @@ Reference: scikit-learn's developer guide for the conventions.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,6 +21,7 @@ from .architectures.base import Stage
 from .certificate import Certificate
 from .exporters import Exportable, Predictor
 from .feature_penalties import WeightPenalty, check_penalty, is_weight_decay
+from .live import telling
 from .local_linear import LocalLinear, local_linear
 from .losses import Loss, get_loss
 from .low_rank import LowRank, TrainedLowRank, train_low_rank
@@ -38,10 +38,11 @@ from .parameters import (
 )
 from .patches import flat_samples
 from .program import Problem, Status
+from .rounds import CallbackSupportMixin, Rounds, has_callbacks
 from .train import Moment, get_architecture, train
 
 
-class ConvexNet(Exportable, BaseEstimator):
+class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
     """What the two estimators share."""
 
     network_: Network
@@ -97,11 +98,11 @@ class ConvexNet(Exportable, BaseEstimator):
         X: np.ndarray,
         y: np.ndarray,
         weights: np.ndarray | None,
-        callback: Callable[[Moment], None] | None = None,
         shape: tuple[int, ...] | None = None,
+        given: tuple[Any, Any] | None = None,
     ) -> None:
         """Train on checked data, rows of samples of a shape; targets are numbers (n,) or (n, outputs),
-        coded if they stand for classes."""
+        coded if they stand for classes. What callbacks score is `given`, as it was passed to fit."""
         outputs = 1 if y.ndim == 1 else y.shape[1]
         architecture = get_architecture(
             self.architecture, self.hidden_bias, self.patterns, outputs, self.coupling, self.penalty
@@ -112,15 +113,20 @@ class ConvexNet(Exportable, BaseEstimator):
         loss = get_loss(self.loss, outputs)
         problem = Problem.from_alpha(X, y, weights, loss, float(self.alpha), bool(self.fit_intercept))
         trainer = train if self.rank is None else partial(train_low_rank, rank=self.rank)
-        trained = trainer(
-            problem,
-            architecture,
-            tol=float(self.tol),
-            max_iter=int(self.max_iter),
-            max_time=self.max_time,
-            random_state=int(check_random_state(self.random_state).randint(2**31 - 1)),
-            callback=callback or (print_moment if self.verbose else None),
-        )
+        rounds: Rounds | None = None
+        with telling(self.verbose, float(self.tol), self.max_time) as tell:
+            if has_callbacks(self):
+                data = given or (X, y)
+                rounds = Rounds(self, data[0], data[1], tell)
+            trained = trainer(
+                problem,
+                architecture,
+                tol=float(self.tol),
+                max_iter=int(self.max_iter),
+                max_time=self.max_time,
+                random_state=int(check_random_state(self.random_state).randint(2**31 - 1)),
+                callback=rounds or tell,
+            )
         if isinstance(trained, TrainedLowRank):
             self.low_rank_ = trained.low_rank
         self.network_ = trained.network
@@ -129,6 +135,8 @@ class ConvexNet(Exportable, BaseEstimator):
         self.n_iter_ = trained.n_iter
         if trained.stages:
             self.stages_ = trained.stages
+        if rounds is not None:
+            rounds.end(self.network_)
         if trained.status is not Status.optimal:
             warnings.warn(
                 f"{trained.status.value} The certificate holds: {trained.certificate}",
@@ -280,12 +288,3 @@ def check_reducible(rank: Any, features: int, outputs: int, architecture: Archit
             f"rank={rank!r} turns features into directions, which penalty={penalty!r} does not allow: pass "
             "rank=None or penalty='l2'"
         )
-
-
-def print_moment(moment: Moment) -> None:
-    """Print one line of a training's history."""
-    bound = f"{moment.bound:.7g}" if moment.bound else "-"
-    print(
-        f"{moment.seconds:8.2f} s  objective {moment.objective:.8g}  bound {bound}  "
-        f"search gap {moment.search_gap:.1e}  {moment.width} neurons"
-    )

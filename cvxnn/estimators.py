@@ -30,6 +30,7 @@ from .parameters import (
     check_weights,
 )
 from .patches import flat_samples
+from .rounds import with_callbacks
 
 
 class ConvexNetRegressor(RegressorMixin, ConvexNet):
@@ -86,7 +87,7 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
     random_state : int, RandomState or None, default=0
         Seed of starts and searches. The default gives the same network every time.
     verbose : int, default=0
-        1 prints a line per round.
+        1 shows a line that changes while training runs, 2 prints a line per round.
 
     Attributes
     ----------
@@ -127,6 +128,7 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
         tags.target_tags.multi_output = True
         return tags
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ConvexNetRegressor:
         """Train the network.
 
@@ -155,11 +157,12 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
         self._check_parameters()
         if get_loss(self.loss).classification:
             raise ValueError(f"loss={self.loss!r} is for classes: use ConvexNetClassifier")
+        given = (X, y)
         X, shape = flat_samples(X)
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True, multi_output=True)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        self._fit(X, np.asarray(y, dtype=np.float64), check_weights(sample_weight, X), shape=shape)
+        self._fit(X, np.asarray(y, dtype=np.float64), check_weights(sample_weight, X), shape, given)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -248,7 +251,7 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
     random_state : int, RandomState or None, default=0
         Seed of starts and searches. The default gives the same network every time.
     verbose : int, default=0
-        1 prints a line per round.
+        1 shows a line that changes while training runs, 2 prints a line per round.
 
     Attributes
     ----------
@@ -326,6 +329,7 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
         )
         self.class_weight = class_weight
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ConvexNetClassifier:
         """Train the network.
 
@@ -354,6 +358,7 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
         """
         self._check_parameters()
         check_class_loss(get_loss(self.loss))
+        given = (X, y)
         X, shape = flat_samples(X)
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(y)
@@ -379,7 +384,7 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
         classes = len(self.classes_)
         # two classes are one output
         loss = get_loss(self.loss, classes if classes > 2 else 1)
-        self._fit(X, code_classes(codes, loss, classes), weights, shape=shape)
+        self._fit(X, code_classes(codes, loss, classes), weights, shape, given)
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:

@@ -281,7 +281,7 @@ def _(layer: Pool, X: np.ndarray) -> tuple[Pull, np.ndarray]:
     return pull, np.zeros((len(X), windows.positions * channels))
 
 
-def _flat(maps: np.ndarray) -> np.ndarray:
+def _flat(maps: Any) -> np.ndarray:
     """Rows of flat images, of maps (n, positions, channels)."""
     return maps.reshape(len(maps), maps.shape[1] * maps.shape[2])
 
@@ -317,7 +317,7 @@ def active_after(layer: Layer, X: np.ndarray, on: np.ndarray) -> np.ndarray:
         windows = layer.windows
         size, channels = windows.kernel[0] * windows.kernel[1], windows.shape[2]
         parts = windows.patches(on.astype(np.int8)).reshape(len(X), windows.positions, size, channels)
-        return _flat(np.asarray(parts.any(axis=2)))
+        return _flat(parts.max(axis=2) > 0)
     if isinstance(layer, Polynomial):
         return on
     return np.ones((len(X), layer(X[:1]).shape[1]), dtype=bool)

@@ -174,7 +174,7 @@ def train_low_rank(
     max_iter: int = 50,
     max_time: float | None = None,
     random_state: int = 0,
-    callback: Callable[[Moment], None] | None = None,
+    callback: Callable[[Moment], object] | None = None,
 ) -> TrainedLowRank:
     """Train on the rank-r approximation of the data and certify on the data.
 

@@ -42,6 +42,7 @@ from .layers import (
     SkipReLU,
     Threshold,
 )
+from .notebook import html_table
 
 __all__ = [
     "LAYERS",
@@ -150,6 +151,20 @@ class Network(Exportable):
         names = " -> ".join(type(layer).__name__ for layer in self.layers)
         outputs = "" if self.n_outputs == 1 else f", {self.n_outputs} outputs"
         return f"<Network: {self.n_features} inputs, {self.width} neurons{outputs}, {names}>"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for i, layer in enumerate(self.layers):
+            parts = {part.name: np.asarray(getattr(layer, part.name)) for part in fields(layer)}
+            shapes = [
+                f"{name} {' x '.join(map(str, value.shape))}"
+                if value.size > 1
+                else f"{name} {value.item():g}"
+                for name, value in parts.items()
+                if value.size
+            ]
+            rows.append((i, type(layer).__name__, ", ".join(shapes)))
+        return html_table(rows, repr(self)[1:-1], ("", "layer", "weights"))
 
     def save(self, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None) -> None:
         """Write the network as safetensors.

@@ -33,6 +33,7 @@ from .certificate import Oracle, search_gap
 from .feature_penalties import is_weight_decay
 from .growth import Rows, merge
 from .network import Affine, Gated, Network
+from .notebook import html_table
 from .oracles import NeuronOracle
 from .polytope import LIMIT, Polytope
 from .program import Problem
@@ -399,6 +400,17 @@ class OptimalSet:
             f"<OptimalSet: dimension {self.dimension}, {self.neurons.width} active neurons, "
             f"scope {self.scope}, gap {self.gap:.1e}, slack {self.slack:.1e}>"
         )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("dimension", self.dimension),
+            ("neurons that can be active", self.neurons.width),
+            ("neurons of the trained network", self.network.width),
+            ("scope", self.scope),
+            ("gap", f"{self.gap:.1e}"),
+            ("slack", f"{self.slack:.1e}"),
+        ]
+        return html_table(rows, "All networks that are as good as the trained one")
 
 
 def _active(

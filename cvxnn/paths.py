@@ -22,8 +22,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .architectures import Architecture
-from .certificate import Certificate, Proof, judge_and_prove, relative_gap, scale
+from .certificate import Certificate, Proof, judge_and_prove, percent, relative_gap, scale
 from .network import Network
+from .notebook import html_table
 from .program import Problem, Status
 from .threshold import threshold
 from .train import BOUND_ITER, Ground, threads_for, train
@@ -151,6 +152,20 @@ class Path:
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.points))
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                f"{c.alpha:.4g}",
+                c.width,
+                f"{c.objective:.7g}",
+                f"{percent(c.gap)} ({c.scope})",
+                f"{c.search_gap:.1e}",
+            )
+            for c in self.certificates
+        ]
+        head = ("alpha", "neurons", "objective", "proven gap", "search gap (no proof)")
+        return html_table(rows, repr(self)[1:-1], head)
 
 
 def grid(alpha_max: float, n_alphas: int, eps: float) -> np.ndarray:

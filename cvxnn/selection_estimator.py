@@ -162,7 +162,10 @@ class _Chosen(Routed):
         share = None if weights is None else np.array([np.sum(weights[test]) for _, test in folds])
         self.alpha_ = float(self.alphas_[choose(self.scores_, self.selection, share)])
         left = None if self.max_time is None else max(self.max_time - (time.perf_counter() - began), 0.0)
-        fitted = self._at(self.alpha_, left).fit(X, y, sample_weight=weights)
+        single = self._at(self.alpha_, left)
+        if callbacks := getattr(self, "_skl_callbacks", None):
+            single.set_callbacks(*callbacks)  # they hear of the last training
+        fitted = single.fit(X, y, sample_weight=weights)
         for name, value in vars(fitted).items():
             if name.endswith("_") and not name.startswith("_"):
                 setattr(self, name, value)
@@ -338,7 +341,7 @@ class ConvexNetRegressorCV(_Chosen, ConvexNetRegressor):
     random_state
         As for :class:`ConvexNetRegressor`.
     verbose : int, default=0
-        1 prints a line per round of the last training.
+        1 shows a line that changes during the last training, 2 prints a line per round of it.
 
     Attributes
     ----------

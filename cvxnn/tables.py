@@ -20,6 +20,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from .certificate import count
+
 Cell = str | float
 
 #: Cells that stand for nothing.
@@ -54,11 +56,6 @@ def listing(names: Iterable[str], most: int = 5) -> str:
     shown = names if len(names) <= most + 1 else names[:most]
     more = f" and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
     return ", ".join(map(repr, shown)) + more
-
-
-def count(k: int, noun: str) -> str:
-    """Write a number of things."""
-    return f"{k:,} {noun}" + ("" if k == 1 else "s")
 
 
 @dataclass(frozen=True, eq=False)

@@ -254,7 +254,7 @@ def train(
     max_iter: int = 50,
     max_time: float | None = None,
     random_state: int = 0,
-    callback: Callable[[Moment], None] | None = None,
+    callback: Callable[[Moment], Any] | None = None,
     bound_iter: int = BOUND_ITER,
     start: Network | None = None,
     ground: Ground | None = None,
@@ -274,7 +274,8 @@ def train(
         Seconds; results that stop on it depend on the machine.
     random_state : int
     callback : callable(Moment), or None
-        Called after every round, and once more with the proven bound at the end.
+        Called after every round, and once more with the proven bound at the end. If it returns True
+        training stops with the best network so far.
     bound_iter : int
         Iteration budget of a ``bounded`` certificate.
     start : Network or None
@@ -297,7 +298,7 @@ def train(
     effort = Effort(tol, max_iter, rng, start=start, deadline=deadline, bound_iter=bound_iter)
     history: list[Moment] = []
 
-    def note(line: Progress, bound: float = 0.0) -> None:
+    def note(line: Progress, bound: float = 0.0) -> bool:
         total = problem.total_weight
         moment = Moment(
             time.perf_counter() - began,
@@ -308,8 +309,7 @@ def train(
             line.patterns,
         )
         history.append(moment)
-        if callback is not None:
-            callback(replace(moment, network=line.network))
+        return callback is not None and bool(callback(replace(moment, network=line.network)))
 
     with threads_for(problem):
         training = architecture.train(problem, arrangement, oracle, effort)
@@ -337,9 +337,9 @@ def train(
 
 
 def drive(
-    training: Any, effort: Effort, deadline: float, note: Callable[[Progress], None]
+    training: Any, effort: Effort, deadline: float, note: Callable[[Progress], Any]
 ) -> tuple[Network | None, Status, int]:
-    """Answer a generator's requests until it returns, time is up or the user interrupts."""
+    """Answer a generator's requests until it returns, time is up, `note` is true or the user interrupts."""
     network: Network | None = None
     answer: Solution | None = None
     status, rounds = Status.max_iter, 0
@@ -357,10 +357,11 @@ def drive(
                     deadline = 0.0
             else:
                 network = request.network if request.network is not None else network
-                note(request)
-                if time.perf_counter() > deadline:
+                stopped = bool(note(request))
+                if stopped or time.perf_counter() > deadline:
                     training.close()
-                    interrupted = status is Status.interrupted
+                    interrupted = stopped or status is Status.interrupted
+                    status = Status.interrupted if stopped else status
                     return network, status if interrupted else Status.max_time, rounds
     except StopIteration as stop:
         return stop.value, status, rounds

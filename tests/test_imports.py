@@ -15,7 +15,7 @@ FOLDERS = ("losses", "architectures", "solvers", "exporters", "tasks")
 
 #: Floors from the ground up; modules that share a floor may import each other (circles apart).
 FLOORS = [
-    {"arrays", "layers", "parameters", "patches", "registry", "routing", "version"},
+    {"arrays", "layers", "notebook", "parameters", "patches", "registry", "routing", "version"},
     # exporters know the layers alone, so that networks and estimators can offer them as methods
     {
         "losses",
@@ -39,6 +39,7 @@ FLOORS = [
         "bounds",
         "interior_loss",
         "explanation",
+        "hyperplanes",
         "local_linear",
     },
     {"geometric", "vector_operators", "vector_descent", "vector_pricing", "vector_bounds"},
@@ -51,9 +52,18 @@ FLOORS = [
     {"architectures"},
     {"train"},
     {"copositive", "low_rank", "margin", "optimal_set", "paths", "reading", "selection", "threshold"},
+    {"live", "rounds"},
     {"estimator_base"},
     {"estimators"},
-    {"audit", "conv_layerwise", "max_margin", "path_estimator", "selection_estimator", "tables"},
+    {
+        "audit",
+        "conv_layerwise",
+        "hidden_features",
+        "max_margin",
+        "path_estimator",
+        "selection_estimator",
+        "tables",
+    },
     {"encoding", "penalty_options", "models", "pipelines"},
     {"reporting"},
 ]
@@ -93,7 +103,7 @@ OPTIONAL = {
 #: Modules of torch, which only `exporters.torch` imports, and only when it is called.
 ABOUT = {"torch_layers": {"torch"}}
 #: Files that are about such a library, or that a user asks for by name.
-TOP = {"cli", "cli_export", "cli_report", "console", "demo", "plot", "display"}
+TOP = {"cli", "cli_export", "cli_report", "console", "demo", "plot", "displays"}
 
 
 def module_name(path: Path) -> str:

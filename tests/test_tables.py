@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from cvxnn.tables import Table, count, listing, missing, number, read_table, text
+from cvxnn.certificate import count
+from cvxnn.tables import Table, listing, missing, number, read_table, text
 
 
 def write(folder: Path, content: str | bytes, name: str = "t.csv") -> Path:
