@@ -35,10 +35,9 @@ def gather(
 ) -> Report:
     """Return what a report says of a subject; the parameters are those of :func:`cvxnn.report`."""
     trail = trail_of(subject, path, n_alphas, max_time, callback)
-    canvas = canvas_of(subject)
+    canvas, held_out = canvas_of(subject), subject.held_out
     neurons, order = describe(subject.network, subject.data.X, subject.columns, subject.step, DESCRIBED)
     samples, worst, note = explanations_of(subject, order)
-    held_out = subject.held_out
     score = subject.score(subject.data)
     test_score = float("nan") if held_out is None else subject.score(held_out)
     shift = 0.0 if subject.classes or subject.linked else subject.shift

@@ -94,7 +94,7 @@ def card(report: Report, neuron: Neuron) -> Html:
     then = "and then " if neuron.kind in ("relu", "threshold", "gated", "leaky_relu") else "; "
     return el(
         "article",
-        el("h3", f"{'Filter' if neuron.kind == 'filter' else 'Neuron'} {neuron.number}"),
+        el("h3", f"{'Neuron' if neuron.patch is None else 'Filter'} {neuron.number}"),
         el(
             "p",
             figures.bar(neuron.importance),
