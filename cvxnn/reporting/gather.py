@@ -13,7 +13,7 @@ import numpy as np
 from ..paths import Point
 from .concerns import concerns_of
 from .content import Report
-from .neurons import describe
+from .neurons import describe, first_units
 from .numerals import number
 from .pictures import canvas_of, picture_of
 from .points import points_of, trail_of
@@ -66,6 +66,7 @@ def gather(
         canvas=canvas,
         picture=None if canvas is None else picture_of(subject, subject.network, canvas),
         neurons=neurons,
+        units=first_units(subject.network, subject.data.X, subject.columns),
         samples=samples,
         worst=worst,
         sample_note=note,
@@ -91,9 +92,8 @@ def _scale(subject: Subject) -> str:
 
 
 def _title(subject: Subject) -> str:
+    if len(subject.classes) == 2:
+        return f"A network that tells {subject.classes[0]} from {subject.classes[1]}"
     if subject.classes:
-        what = (
-            " or ".join(subject.classes) if len(subject.classes) == 2 else f"{len(subject.classes)} classes"
-        )
-        return f"A network that tells {what} apart" if len(subject.classes) > 2 else f"{what}?".capitalize()
+        return f"A network that tells {len(subject.classes)} classes apart"
     return "A network that predicts " + ", ".join(subject.targets[:3])

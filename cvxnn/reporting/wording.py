@@ -96,8 +96,9 @@ def effect(neuron: Neuron, report: Report) -> str:
     what, a = strength_of(neuron), neuron.outputs
     what = f"({what})" if " " in what else what
     if len(a) > 1:
+        word = "class " if report.classes else ""
         order = [k for k in np.argsort(-np.abs(a), kind="stable") if a[k] != 0.0]
-        each = [f"{_times(a[k], what, neuron)} to {report.outputs[k]}" for k in order[:NAMED]]
+        each = [f"{_times(a[k], what, neuron)} to {word}{report.outputs[k]}" for k in order[:NAMED]]
         more = len(order) - len(each)
         verb = "adds on average " if neuron.kind == "head" else "adds "
         return verb + ", ".join(each) + (f", and to {things(more, 'other')}" if more > 0 else "")
