@@ -38,8 +38,8 @@ def neurons(report: Report) -> Html:
     intro = [
         el(
             "p",
-            f"The output is a constant, {_constants(report)}, plus what each of the "
-            f"{things(width, 'neuron')} adds. Sorted by how much that varies over the samples.",
+            f"The output is a constant, {_constants(report)}, plus what "
+            f"{'its one neuron adds' if width == 1 else f'each of the {width} neurons adds'}. Sorted by how much that varies over the samples.",
         ),
         _flags(report),
         el("p", f"Values are in the units of what {', '.join(report.opaque)} makes of the data.")
