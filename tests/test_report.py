@@ -37,7 +37,7 @@ from cvxnn.models import Model
 from cvxnn.reporting import Report, render
 from cvxnn.reporting.columns import Columns, plain, through
 from cvxnn.reporting.content import Picture
-from cvxnn.reporting.neurons import describe, take_apart
+from cvxnn.reporting.neurons import describe, first_units, take_apart
 from cvxnn.reporting.numerals import MINUS, THIN, number, part, percent, signed
 from cvxnn.reporting.page import asset
 from cvxnn.reporting.points import strengths
@@ -279,6 +279,11 @@ def test_gates_products_and_layers_have_their_words(
     deep = Network((Affine(w, b), ReLU(), Affine(np.ones((1, 1)), np.ones(1)), ReLU(), last))
     (neuron,), _ = describe(deep, X, plain(["a", "b"]))
     assert neuron.kind == "deep" and "1 unit" in neuron.note
+    (unit,) = first_units(deep, X, plain(["a", "b"]))
+    np.testing.assert_allclose(unit.adds(X), deep.layers[1](deep.layers[0](X)), rtol=1e-10)
+    assert first_units(gated, X, plain(["a", "b"])) == ()
+    content = replace(binary[3], units=(unit,))
+    assert "The 1 unit of the first layer" in render(content) and formula(unit.rule) in render(content)
     with pytest.raises(ValueError, match="no rule in values"):
         neuron.adds(X)
 

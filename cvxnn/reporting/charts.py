@@ -78,7 +78,17 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
     if len(inside) >= 2:
         return inside[:: -(-len(inside) // most)]
     finer = [m * 10.0**k for k in decades for m in (1.0, 2.0, 5.0)]
-    return [x for x in finer if low * (1 - 1e-9) <= x <= high * (1 + 1e-9)][:most]
+    inside = [x for x in finer if low * (1 - 1e-9) <= x <= high * (1 + 1e-9)][:most]
+    return inside if len(inside) >= 2 else Axis(low, high, 0.0, 1.0).ticks(most)
+
+
+def labels(ticks: Sequence[float]) -> list[str]:
+    """Write the numbers of ticks, with as many digits as tell them apart."""
+    for digits in range(4, 12):
+        written = [number(tick, digits) for tick in ticks]
+        if len(set(written)) == len(written):
+            break
+    return written
 
 
 def across(values: Iterable[float], log: bool = False, room: float = 0.0) -> Axis:
@@ -155,14 +165,14 @@ def band(
 def frame(x: Axis, y: Axis, across_name: str, upwards_name: str) -> Html:
     """Return grid lines, numbers and names of two axes."""
     parts = []
-    for tick in y.ticks():
+    for tick, label in zip(y.ticks(), labels(y.ticks()), strict=True):
         at = place(y(tick))
         parts.append(el("line", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at, class_="grid"))
-        parts.append(el("text", number(tick), x=LEFT - 7, y=at, dy="0.33em", text_anchor="end"))
-    for tick in x.ticks():
+        parts.append(el("text", label, x=LEFT - 7, y=at, dy="0.33em", text_anchor="end"))
+    for tick, label in zip(x.ticks(), labels(x.ticks()), strict=True):
         at = place(x(tick))
         parts.append(el("line", x1=at, x2=at, y1=HEIGHT - BOTTOM, y2=HEIGHT - BOTTOM + 4, class_="tick"))
-        parts.append(el("text", number(tick), x=at, y=HEIGHT - BOTTOM + 17, text_anchor="middle"))
+        parts.append(el("text", label, x=at, y=HEIGHT - BOTTOM + 17, text_anchor="middle"))
     floor = HEIGHT - BOTTOM
     parts.append(el("line", x1=LEFT, x2=WIDTH - RIGHT, y1=floor, y2=floor, class_="axis"))
     middle = place(0.5 * (LEFT + WIDTH - RIGHT))

@@ -64,10 +64,13 @@ class Columns:
     entries : tuple of Column
     opaque : tuple of str
         Steps that mix columns, in whose units the values are.
+    places : bool
+        Whether columns are the places of an image, of which nothing can be said one by one.
     """
 
     entries: tuple[Column, ...]
     opaque: tuple[str, ...] = ()
+    places: bool = False
 
     @property
     def names(self) -> list[str]:

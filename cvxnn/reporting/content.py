@@ -88,8 +88,9 @@ class Neuron:
     number : int
         From 1, the most important first.
     kind : str
-        "relu", "leaky_relu", "absolute", "threshold", "polynomial", "linear", "gated", "product", or
-        "filter" (of windows) and "deep" (units that see other units), which have no rule in values.
+        "relu", "leaky_relu", "absolute", "threshold", "polynomial", "linear", "gated", "product";
+        without a rule in values "filter" (of windows), "head" (a filter whose weight depends on the place,
+        with the mean of what it adds in `outputs`) and "deep" (a unit that sees other units).
     rule : Linear or None
     gate : Linear or None
     activation : Activation or None
@@ -230,13 +231,13 @@ class Explanation:
         Whether the class is right; None for numbers.
     loss : float
     outputs : ndarray of shape (outputs,)
-    base : ndarray of shape (outputs,), or None
+    base : ndarray of shape (outputs,)
+        The output of an average sample on the linear piece that this one is on.
     values : ndarray of shape (d,)
         In the person's units.
-    contributions : ndarray of shape (d, outputs), or None
-        Of each value to each output: with `base` they add up to the output. None where the network is
-        not linear piece by piece.
-    slopes : ndarray of shape (d, outputs), or None
+    contributions : ndarray of shape (d, outputs)
+        Of each value to each output: with `base` they add up to the output.
+    slopes : ndarray of shape (d, outputs)
         How an output changes with a value, near this sample.
     active : tuple of int
         Numbers of the neurons that fire.
@@ -251,10 +252,10 @@ class Explanation:
     right: bool | None
     loss: float
     outputs: np.ndarray
-    base: np.ndarray | None
+    base: np.ndarray
     values: np.ndarray
-    contributions: np.ndarray | None
-    slopes: np.ndarray | None
+    contributions: np.ndarray
+    slopes: np.ndarray
     active: tuple[int, ...]
     adds: np.ndarray
 
@@ -294,6 +295,8 @@ class Report:
     picture : Picture or None
         Of the network itself.
     neurons : tuple of Neuron
+    units : tuple of Neuron
+        Of a deep network: those of its first layer, which see the data.
     samples : tuple of Explanation
         The samples with the largest losses first (`worst` of them), then others in their order.
     worst : int
@@ -326,6 +329,7 @@ class Report:
     canvas: Canvas | None
     picture: Picture | None
     neurons: tuple[Neuron, ...]
+    units: tuple[Neuron, ...]
     samples: tuple[Explanation, ...]
     worst: int
     sample_note: str

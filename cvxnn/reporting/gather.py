@@ -13,7 +13,7 @@ import numpy as np
 from ..paths import Point
 from .concerns import concerns_of
 from .content import Report
-from .neurons import describe
+from .neurons import describe, first_units
 from .numerals import number
 from .pictures import canvas_of, picture_of
 from .points import points_of, trail_of
@@ -35,10 +35,9 @@ def gather(
 ) -> Report:
     """Return what a report says of a subject; the parameters are those of :func:`cvxnn.report`."""
     trail = trail_of(subject, path, n_alphas, max_time, callback)
-    canvas = canvas_of(subject)
+    canvas, held_out = canvas_of(subject), subject.held_out
     neurons, order = describe(subject.network, subject.data.X, subject.columns, subject.step, DESCRIBED)
     samples, worst, note = explanations_of(subject, order)
-    held_out = subject.held_out
     score = subject.score(subject.data)
     test_score = float("nan") if held_out is None else subject.score(held_out)
     shift = 0.0 if subject.classes or subject.linked else subject.shift
@@ -67,6 +66,7 @@ def gather(
         canvas=canvas,
         picture=None if canvas is None else picture_of(subject, subject.network, canvas),
         neurons=neurons,
+        units=first_units(subject.network, subject.data.X, subject.columns),
         samples=samples,
         worst=worst,
         sample_note=note,
@@ -92,9 +92,8 @@ def _scale(subject: Subject) -> str:
 
 
 def _title(subject: Subject) -> str:
+    if len(subject.classes) == 2:
+        return f"A network that tells {subject.classes[0]} from {subject.classes[1]}"
     if subject.classes:
-        what = (
-            " or ".join(subject.classes) if len(subject.classes) == 2 else f"{len(subject.classes)} classes"
-        )
-        return f"A network that tells {what} apart" if len(subject.classes) > 2 else f"{what}?".capitalize()
+        return f"A network that tells {len(subject.classes)} classes apart"
     return "A network that predicts " + ", ".join(subject.targets[:3])

@@ -38,8 +38,8 @@ def neurons(report: Report) -> Html:
     intro = [
         el(
             "p",
-            f"The output is a constant, {_constants(report)}, plus what each of the "
-            f"{things(width, 'neuron')} adds. Sorted by how much that varies over the samples.",
+            f"The output is a constant, {_constants(report)}, plus what "
+            f"{'its one neuron adds' if width == 1 else f'each of the {width} neurons adds'}. Sorted by how much that varies over the samples.",
         ),
         _flags(report),
         el("p", f"Values are in the units of what {', '.join(report.opaque)} makes of the data.")
@@ -58,7 +58,30 @@ def neurons(report: Report) -> Html:
     drawn = None
     if report.canvas is not None and report.picture is not None and not report.points:
         drawn = framed(report, portrait(report, "picture", report.picture), "The network")
-    return section("neurons", heading, *intro, drawn, el("div", *first, class_="cards"), more)
+    return section(
+        "neurons", heading, *intro, drawn, el("div", *first, class_="cards"), more, _units(report)
+    )
+
+
+def _units(report: Report) -> Html | None:
+    """The units of a deep network that see the data, as a table of rules."""
+    if not report.units:
+        return None
+    rows = [
+        [f"unit {unit.number}", part(unit.fires), f"S = {formula(unit.rule)}"]
+        for unit in report.units[:ROWS]
+        if unit.rule is not None
+    ]
+    left = len(report.units) - len(rows)
+    caption = "Units of the first layer" + (f", without {left} that vary less" if left else "")
+    whole = table(caption, ["unit", "S ≥ 0 on", "rule in its short form"], rows)
+    words = "What the first layer sees: the next layers add up what its units pass on."
+    return el(
+        "details",
+        el("summary", f"The {things(len(report.units), 'unit')} of the first layer"),
+        el("p", words),
+        whole,
+    )
 
 
 def _flags(report: Report) -> Html | None:
@@ -94,7 +117,7 @@ def card(report: Report, neuron: Neuron) -> Html:
     then = "and then " if neuron.kind in ("relu", "threshold", "gated", "leaky_relu") else "; "
     return el(
         "article",
-        el("h3", f"{'Filter' if neuron.kind == 'filter' else 'Neuron'} {neuron.number}"),
+        el("h3", f"{'Neuron' if neuron.patch is None else 'Filter'} {neuron.number}"),
         el(
             "p",
             figures.bar(neuron.importance),

@@ -37,6 +37,7 @@ from ..layers import (
 from ..network import Network
 from .columns import Columns
 from .content import Linear, Neuron
+from .numerals import things
 
 #: Terms that a short rule has at most, and the share of samples on which it should agree before that.
 TERMS, AGREEMENT = 5, 0.99
@@ -156,25 +157,42 @@ def describe(
             spread=float(spread[j]),
             importance=float(spread[j] / total),
         )
-        found.append(_ruled(neuron, network, j, columns, values))
+        found.append(_ruled(neuron, network, j, columns, values, parts.adds[:, j].mean(axis=0)))
     return tuple(found), order
 
 
-def _ruled(neuron: Neuron, network: Network, j: int, columns: Columns, values: np.ndarray) -> Neuron:
+def first_units(network: Network, X: np.ndarray, columns: Columns) -> tuple[Neuron, ...]:
+    """Return the units of the first layer of a deep network as rules; none of other networks.
+
+    What they add is nothing of the output: they are what the next layer sees.
+    """
+    first, second = network.layers[0], network.layers[1]
+    deep = len(network.layers) > 3 and isinstance(first, Affine) and isinstance(second, Activation)
+    if not deep or isinstance(second, SkipReLU):
+        return ()
+    assert isinstance(first, Affine)
+    m = first.weight.shape[1]
+    return describe(Network((first, second, Affine(np.eye(m), np.zeros(m)))), X, columns)[0]
+
+
+def _ruled(
+    neuron: Neuron, network: Network, j: int, columns: Columns, values: np.ndarray, mean: np.ndarray
+) -> Neuron:
     """A neuron with the rule that its layers give it."""
     first, middle = network.layers[0], network.layers[1:-1]
     if isinstance(first, Conv | GatedConv):
-        return _filter(neuron, network, j)
+        return _filter(neuron, network, j, mean)
     if isinstance(first, Gated) and not middle:
         gate = _linear(columns, values, first.gates[:, j], float(first.gate_bias[j]))
         rule = _linear(columns, values, first.weight[:, j], float(first.bias[j]))
         return _folded(replace(neuron, kind="gated", gate=gate, rule=rule))
     if not isinstance(first, Affine):
-        return replace(neuron, note="It sees other units, not the data themselves.")
+        return replace(neuron, note="U is its value; it sees other units, not the data themselves.")
     if len(middle) == 1 and isinstance(middle[0], Product):
         return _product(neuron, network, j, columns, values)
     if len(middle) > 1 or (middle and not isinstance(middle[0], Activation)):
-        return replace(neuron, note=f"It sees the {first.weight.shape[1]} units of the layers before it.")
+        units = things(first.weight.shape[1], "unit")
+        return replace(neuron, note=f"U is its value; the layers before it start with {units}.")
     rule = _linear(columns, values, first.weight[:, j], float(first.bias[j]))
     phi: Any = middle[0] if middle else None
     if isinstance(phi, SkipReLU):
@@ -192,15 +210,21 @@ def _product(neuron: Neuron, network: Network, j: int, columns: Columns, values:
     return _folded(replace(neuron, kind="product", rule=rule, gate=gate))
 
 
-def _filter(neuron: Neuron, network: Network, j: int) -> Neuron:
-    """A filter of windows, with its weights as a patch."""
+def _filter(neuron: Neuron, network: Network, j: int, mean: np.ndarray) -> Neuron:
+    """A filter of windows, with its weights as a patch, and the mean of what it adds."""
     first = network.layers[0]
     assert isinstance(first, Conv | GatedConv)
     if not pooled_filters(network):
-        return replace(neuron, note="It sees what filters found, not the data themselves.")
+        return replace(neuron, note="U is its value; it sees what filters found, not the data themselves.")
     height, width = first.windows.kernel
     patch = first.weight[:, j].reshape(height, width, first.windows.shape[2])
-    return replace(neuron, kind="filter", patch=patch)
+    neuron = replace(
+        neuron, kind="filter", patch=patch, note="F is what it finds, pooled over the windows."
+    )
+    if len(network.layers[-1].weight) == units_of(network):  # type: ignore[union-attr]
+        return neuron
+    note = "What it adds depends on the place where it finds it."
+    return replace(neuron, kind="head", outputs=mean, note=note)
 
 
 def _folded(neuron: Neuron) -> Neuron:

@@ -24,6 +24,8 @@ from .wording import line_of, point_words
 
 #: Columns and neurons that an explanation names.
 NAMED = 10
+#: What is smaller than this share of the largest part is rounding.
+ROUNDING = 1e-9
 #: Up to so many outputs each is explained; beyond, those of prediction and truth.
 EACH = 6
 
@@ -65,20 +67,23 @@ def _point(report: Report, k: int) -> dict[str, Any]:
 
 def _sample(report: Report, sample: Explanation) -> dict[str, Any]:
     """A sample with its explanations."""
-    outputs = range(len(report.outputs))
-    if len(report.outputs) > EACH:
-        asked = {sample.prediction, sample.truth}
-        outputs_ = [k for k in outputs if report.outputs[k] in asked] or [int(np.argmax(sample.outputs))]
-    else:
-        outputs_ = list(outputs)
-    first = int(np.argmax(sample.outputs)) if report.classes and len(report.outputs) > 1 else 0
+    explained = _explained(report, sample)
+    first = int(np.argmax(sample.outputs)) if report.classes else 0
     return {
         "verdict": _verdict(sample),
         "right": sample.right,
-        "first": first,
+        "first": first if first in explained else explained[0],
         "fired": _fired(sample),
-        "by": {str(k): _by_output(report, sample, k) for k in outputs_},
+        "by": {str(k): _by_output(report, sample, k) for k in explained},
     }
+
+
+def _explained(report: Report, sample: Explanation) -> list[int]:
+    """The outputs that are explained: all of a few, of many classes those of prediction and truth."""
+    every = list(range(len(report.outputs)))
+    if len(every) <= EACH or not report.classes:
+        return every[:EACH]
+    return [k for k in every if report.outputs[k] in (sample.prediction, sample.truth)]
 
 
 def _verdict(sample: Explanation) -> str:
@@ -101,47 +106,57 @@ def _fired(sample: Explanation) -> str:
 
 def _by_output(report: Report, sample: Explanation, k: int) -> dict[str, Any]:
     """How one output of a sample comes about, by columns and by neurons."""
-    total = number(sample.outputs[k])
     what = "score" if report.classes else "prediction"
     what = f"{what} of {report.outputs[k]}" if report.classes or len(report.outputs) > 1 else what
     if report.unit.startswith("the logarithm"):
         what = "logarithm of the prediction"
-    found: dict[str, Any] = {"what": f"{what}: {total}"}
-    if sample.contributions is not None and sample.base is not None and sample.slopes is not None:
-        terms = sample.contributions[:, k]
-        order = [int(j) for j in np.argsort(-np.abs(terms), kind="stable") if terms[j] != 0.0]
-        named = order[:NAMED]
-        size = float(np.max(np.abs(terms), initial=0.0))
-        rows = [
-            [
-                _valued(report, sample, j),
-                signed(terms[j]),
-                _share(terms[j], size),
-                number(sample.slopes[j, k], 3),
-            ]
-            for j in named
+    base = number(sample.base[k])
+    return {
+        "what": f"{what}: {number(sample.outputs[k])}",
+        "base": f"An average sample on this piece of the network: {base}",
+        "terms": _terms(report, sample, k),
+        "constant": f"The constant: {number(report.constant[k])}",
+        "parts": _parts(report, sample, k),
+    }
+
+
+def _terms(report: Report, sample: Explanation, k: int) -> list[list[Any]]:
+    """What columns add to an output: name and value, amount, length of a bar, slope."""
+    terms = sample.contributions[:, k]
+    size, order = float(np.max(np.abs(terms), initial=0.0)), _strongest(terms)
+    rows = [
+        [
+            _valued(report, sample, j),
+            signed(terms[j]),
+            _share(terms[j], size),
+            number(sample.slopes[j, k], 3),
         ]
-        if len(order) > len(named):
-            rest = float(np.sum(terms[order[NAMED:]]))
-            rows.append(
-                [f"{things(len(order) - len(named), 'other column')}", signed(rest), _share(rest, size), ""]
-            )
-        found["base"] = f"An average sample on this piece of the network: {number(sample.base[k])}"
-        found["terms"] = rows
-    adds = sample.adds[:, k]
-    strongest = [int(j) for j in np.argsort(-np.abs(adds), kind="stable") if adds[j] != 0.0]
-    size = float(np.max(np.abs(adds), initial=0.0))
-    described = len(report.neurons)
-    parts = [
-        [f"neuron {j + 1}", signed(adds[j]), _share(adds[j], size), "", j + 1 if j < described else 0]
-        for j in strongest[:NAMED]
+        for j in order[:NAMED]
     ]
-    if len(strongest) > NAMED:
-        rest = float(np.sum(adds[strongest[NAMED:]]))
-        parts.append([things(len(strongest) - NAMED, "other neuron"), signed(rest), _share(rest, size)])
-    found["constant"] = f"The constant: {number(report.constant[k])}"
-    found["parts"] = parts
-    return found
+    if len(order) > NAMED:
+        rest = float(np.sum(terms[order[NAMED:]]))
+        rows.append([things(len(order) - NAMED, "other column"), signed(rest), _share(rest, size), ""])
+    return rows
+
+
+def _parts(report: Report, sample: Explanation, k: int) -> list[list[Any]]:
+    """What neurons add to an output: name, amount, length of a bar, nothing, card to link to."""
+    adds, described = sample.adds[:, k], len(report.neurons)
+    size, order = float(np.max(np.abs(adds), initial=0.0)), _strongest(adds)
+    rows = [
+        [f"neuron {j + 1}", signed(adds[j]), _share(adds[j], size), "", j + 1 if j < described else 0]
+        for j in order[:NAMED]
+    ]
+    if len(order) > NAMED:
+        rest = float(np.sum(adds[order[NAMED:]]))
+        rows.append([things(len(order) - NAMED, "other neuron"), signed(rest), _share(rest, size)])
+    return rows
+
+
+def _strongest(parts: np.ndarray) -> list[int]:
+    """The places of what counts among some parts of a sum, the largest first."""
+    least = ROUNDING * float(np.max(np.abs(parts), initial=0.0))
+    return [int(j) for j in np.argsort(-np.abs(parts), kind="stable") if abs(parts[j]) > least]
 
 
 def _valued(report: Report, sample: Explanation, j: int) -> str:

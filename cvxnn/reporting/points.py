@@ -61,8 +61,8 @@ def strengths(alpha_max: float, alpha: float, count: int) -> np.ndarray:
 
     Examples
     --------
-    >>> strengths(1.0, 0.01, 4)
-    array([1.    , 0.1   , 0.001 , 0.0001])
+    >>> strengths(1.0, 0.01, 4).round(9).tolist()
+    [1.0, 0.1, 0.001, 0.0001]
     """
     if alpha >= alpha_max * (1.0 - SAME) or count < 2:
         return alpha_max * np.geomspace(1.0, FAR, count)
@@ -161,8 +161,8 @@ def _ending(path: Path, max_time: float) -> str:
     missing = len(path.asked) - len(path)
     last = number(path.alphas[-1], 3) if len(path) else "none"
     return (
-        f"The path ended after {duration(max_time)}, the time it was given: {things(missing, 'network')} "
-        f"with weaker weight decay than {last} are missing."
+        f"The path ended early (it was given {duration(max_time)}): {things(missing, 'network')} "
+        f"at smaller alphas than {last} {'is' if missing == 1 else 'are'} missing."
     )
 
 

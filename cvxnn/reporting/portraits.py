@@ -19,6 +19,7 @@ from .charts import (
     dots,
     drawing,
     frame,
+    labels,
     place,
     shorten,
     trace,
@@ -138,14 +139,14 @@ def _map(report: Report, canvas: Canvas, name: str, picture: Picture, x: Axis, y
 def _map_frame(x: Axis, y: Axis, canvas: Canvas, tall: float) -> Html:
     floor = y.start
     parts = []
-    for tick in y.ticks():
+    for tick, label in zip(y.ticks(), labels(y.ticks()), strict=True):
         at = place(y(tick))
         parts.append(el("line", x1=LEFT - 4, x2=LEFT, y1=at, y2=at, class_="tick"))
-        parts.append(el("text", number(tick), x=LEFT - 7, y=at, dy="0.33em", text_anchor="end"))
-    for tick in x.ticks():
+        parts.append(el("text", label, x=LEFT - 7, y=at, dy="0.33em", text_anchor="end"))
+    for tick, label in zip(x.ticks(), labels(x.ticks()), strict=True):
         at = place(x(tick))
         parts.append(el("line", x1=at, x2=at, y1=floor, y2=floor + 4, class_="tick"))
-        parts.append(el("text", number(tick), x=at, y=floor + 17, text_anchor="middle"))
+        parts.append(el("text", label, x=at, y=floor + 17, text_anchor="middle"))
     middle = place(0.5 * (x.start + x.end))
     parts.append(
         el("text", shorten(canvas.names[0], 52), x=middle, y=tall - 8, text_anchor="middle", class_="name")
@@ -167,7 +168,7 @@ def _marks(report: Report, canvas: Canvas, x: Axis, height: object) -> Html:
             share = np.array((float(canvas.targets[i]) - low) / ((high - low) or 1.0))
             tone = between(share, MIDDLE, PALETTE[5], PALETTE[0], NIGHT)
             found.append(shape(0, at, up, "#" + "".join(f"{v:02x}" for v in tone.tolist())))
-    return el("g", *found, class_="marks")
+    return el("g", *found, class_="marks" if report.classes else "marks ringed")
 
 
 def shape(k: int, x: float, y: float, colour: str, size: float = 3.4) -> Html:

@@ -163,38 +163,11 @@ def training(report: Report) -> Html:
 def samples(report: Report) -> Html:
     """Single samples, chosen in a list."""
 
-    def option(k: int) -> Html:
-        sample = report.samples[k]
-        wrong = " ✗" if sample.right is False else ""
-        return el(
-            "option", f"{sample.place}: {sample.truth}, predicted {sample.prediction}{wrong}", value=k
-        )
-
-    groups = [
-        el("optgroup", *map(option, range(report.worst)), label="Largest losses"),
-        el("optgroup", *map(option, range(report.worst, len(report.samples))), label="Others"),
-    ]
-    several = len(report.outputs) > 1
-    which = [
-        el("label", "Explain the output", for_="output"),
-        el(
-            "select",
-            *(el("option", name, value=k) for k, name in enumerate(report.outputs)),
-            id="output",
-            autocomplete="off",
-        ),
-    ]
     return section(
         "samples",
         "Why it says what it says",
         el("p", report.sample_note),
-        el(
-            "div",
-            el("label", "Sample", for_="sample"),
-            el("select", *groups, id="sample", autocomplete="off"),
-            *(which if several else []),
-            class_="control chooser",
-        ),
+        _chooser(report),
         el(
             "div",
             el("p", id="verdict", class_="lead"),
@@ -208,6 +181,31 @@ def samples(report: Report) -> Html:
             aria_live="polite",
         ),
         el("noscript", el("p", "Choosing samples and alphas needs JavaScript; the tables above do not.")),
+    )
+
+
+def _chooser(report: Report) -> Html:
+    """The lists to choose a sample and an output from."""
+    entries = []
+    for k, sample in enumerate(report.samples):
+        wrong = " ✗" if sample.right is False else ""
+        words = f"{sample.place}: {sample.truth}, predicted {sample.prediction}{wrong}"
+        entries.append(el("option", words, value=k))
+    groups = [
+        el("optgroup", *entries[: report.worst], label="Largest losses"),
+        el("optgroup", *entries[report.worst :], label="Others"),
+    ]
+    outputs = [el("option", name, value=k) for k, name in enumerate(report.outputs)]
+    which = [
+        el("label", "Explain the output", for_="output"),
+        el("select", *outputs, id="output", autocomplete="off"),
+    ]
+    return el(
+        "div",
+        el("label", "Sample", for_="sample"),
+        el("select", *groups, id="sample", autocomplete="off"),
+        *(which if len(outputs) > 1 else []),
+        class_="control chooser",
     )
 
 

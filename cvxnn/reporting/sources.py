@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from ..architectures import Architecture
 from ..certificate import Certificate
 from ..estimator_base import ConvexNet
-from ..losses import Loss, code_classes, get_loss
+from ..losses import code_classes, get_loss
 from ..models import Model
 from ..parameters import check_class_weight, check_weights
 from ..patches import flat_samples
@@ -63,18 +63,10 @@ def from_estimator(
     labels = getattr(model, "classes_", None)
     network, certificate = model.network_, model.certificate_
     outputs = network.n_outputs
-    loss = get_loss(model.loss, outputs)
     data = Sheet(Z, _targets(y, labels, outputs))
     held_out = None if X_test is None else Sheet(_flat(front, X_test)[0], _targets(y_test, labels, outputs))
-    weights = check_weights(sample_weight, Z)
-    class_weight = getattr(model, "class_weight", None)
-    if class_weight is not None:
-        of_class = check_class_weight(class_weight, column_or_1d(y), weights)
-        weights = of_class if weights is None else of_class * weights
     family = _family(model, outputs, shape)
-    problem = Problem.from_alpha(
-        Z, _coded(data.y, loss, labels), weights, loss, certificate.alpha, bool(model.fit_intercept)
-    )
+    problem = _posed(model, data, labels, _weights(model, y, Z, sample_weight))
     others = "X_test and y_test (sample_weight belongs to the training)"
     check_data(problem, family, network, certificate, others)
     name = type(model).__name__ if front is None else f"{type(model).__name__} in a pipeline"
@@ -177,8 +169,21 @@ def _targets(y: Any, labels: np.ndarray | None, outputs: int) -> np.ndarray:
     return y.reshape(len(y), -1)[:, 0] if outputs == 1 else y
 
 
-def _coded(y: np.ndarray, loss: Loss, labels: np.ndarray | None) -> np.ndarray:
-    return y if labels is None else code_classes(y, loss, len(labels))
+def _weights(model: Any, y: Any, Z: np.ndarray, sample_weight: Any) -> np.ndarray | None:
+    """The weights of the training: those of samples times those of their classes."""
+    weights = check_weights(sample_weight, Z)
+    if getattr(model, "class_weight", None) is None:
+        return weights
+    of_class = check_class_weight(model.class_weight, column_or_1d(y), weights)
+    return of_class if weights is None else of_class * weights
+
+
+def _posed(model: Any, data: Sheet, labels: np.ndarray | None, weights: np.ndarray | None) -> Problem:
+    """The problem that an estimator was trained on."""
+    loss = get_loss(model.loss, model.network_.n_outputs)
+    y = data.y if labels is None else code_classes(data.y, loss, len(labels))
+    alpha = model.certificate_.alpha
+    return Problem.from_alpha(data.X, y, weights, loss, alpha, bool(model.fit_intercept))
 
 
 def _family(model: Any, outputs: int, shape: tuple[int, ...] | None) -> Architecture:
@@ -193,7 +198,8 @@ def _columns(front: Any, X: Any, shape: Any, feature_names: Any, model: Any) -> 
     if shape is not None and feature_names is None:
         # a batch of images: places instead of names
         grid = np.ndindex(*shape[:2]) if len(shape) < 3 else np.ndindex(*shape)
-        return plain([f"pixel {', '.join(map(str, place))}" for place in grid])
+        names = [f"pixel {', '.join(map(str, place))}" for place in grid]
+        return Columns(plain(names).entries, places=True)
     own = getattr(X, "columns", None)
     first = model if front is None else front[0]
     own = getattr(first, "feature_names_in_", None) if own is None else own
@@ -202,8 +208,8 @@ def _columns(front: Any, X: Any, shape: Any, feature_names: Any, model: Any) -> 
     columns = through(front, plain(list(entering)))
     if len(columns.entries) == model.n_features_in_:
         return columns
-    names = named(None, model.n_features_in_, "input")
-    return Columns(plain(list(names)).entries, columns.opaque or ("the pipeline",))
+    numbered = named(None, model.n_features_in_, "input")
+    return Columns(plain(list(numbered)).entries, columns.opaque or ("the pipeline",))
 
 
 def _outputs_of(names: Any, y: Any, labels: np.ndarray | None, outputs: int) -> tuple[str, ...]:

@@ -69,7 +69,9 @@ def firing(neuron: Neuron) -> str:
         "leaky_relu": f"At full strength on {share} of the samples, where S ≥ 0",
         "absolute": f"Always active; S is positive on {share} of the samples",
         "gated": f"Its gate is open on {share} of the samples, where G ≥ 0",
-        "filter": f"Fires in {share} of the windows" if share else "Looks at every window",
+        **dict.fromkeys(
+            ("filter", "head"), f"Fires in {share} of the windows" if share else "Looks at every window"
+        ),
         "deep": f"Fires on {share} of the samples" if share else "Always active",
     }
     return words.get(neuron.kind, "Always active")
@@ -86,36 +88,33 @@ def strength_of(neuron: Neuron) -> str:
         first = _signed_part("", q, f"{number(abs(q), DIGITS)}·S²")
         second = _signed_part(first, w, f"{number(abs(w), DIGITS)}·S")
         return first + second + _signed_part(first, c, number(abs(c), DIGITS))
-    return {"absolute": "|S|", "product": "S·T", "filter": "what it finds", "deep": "its value"}.get(
-        neuron.kind, "S"
-    )
+    return {"absolute": "|S|", "product": "S·T", "filter": "F", "deep": "U"}.get(neuron.kind, "S")
 
 
 def effect(neuron: Neuron, report: Report) -> str:
     """Say what a neuron adds to the output."""
     what, a = strength_of(neuron), neuron.outputs
+    what = f"({what})" if " " in what else what
     if len(a) > 1:
+        word = "class " if report.classes else ""
         order = [k for k in np.argsort(-np.abs(a), kind="stable") if a[k] != 0.0]
-        each = [f"{_times(a[k], what, neuron)} to {report.outputs[k]}" for k in order[:NAMED]]
+        each = [f"{_times(a[k], what, neuron)} to {word}{report.outputs[k]}" for k in order[:NAMED]]
         more = len(order) - len(each)
-        return "adds " + ", ".join(each) + (f", and to {things(more, 'other')}" if more > 0 else "")
-    if neuron.kind == "threshold":
-        amount = number(abs(a[0]), DIGITS)
-    else:
-        amount = what if abs(abs(a[0]) - 1.0) < 1e-9 else f"{number(abs(a[0]), DIGITS)} × ({what})"
-        amount = (
-            amount if neuron.kind not in ("filter", "deep") else f"{number(abs(a[0]), DIGITS)} × {what}"
-        )
+        verb = "adds on average " if neuron.kind == "head" else "adds "
+        return verb + ", ".join(each) + (f", and to {things(more, 'other')}" if more > 0 else "")
+    amount = _times(abs(a[0]), what, neuron).removeprefix("+")
     # what a neuron computes may be negative: then it pushes the other way
     if len(report.classes) == 2 and neuron.kind in ("relu", "threshold", "absolute"):
         return f"pushes towards {report.classes[int(a[0] > 0)]} by {amount}"
     verb, to = ("adds", "to") if a[0] >= 0 else ("subtracts", "from")
+    verb += " on average" if neuron.kind == "head" else ""
     return f"{verb} {amount} {to} {report.unit}"
 
 
 def _times(a: float, what: str, neuron: Neuron) -> str:
-    if neuron.kind == "threshold":
+    if neuron.kind in ("threshold", "head"):
         return signed(a)
+    # what a threshold adds is a number, and so is the mean of a filter in places
     sign = MINUS if a < 0 else "+"
     return f"{sign}{what}" if abs(abs(a) - 1.0) < 1e-9 else f"{signed(a)}·{what}"
 
