@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from .problems import Missing, _loader
+from .problems import Missing, loader
 from .report import machine, table
 from .runner import RAW, RESULTS
 
@@ -75,7 +75,7 @@ def _pictures(load: Callable[[str], tuple[np.ndarray, np.ndarray]]) -> Split:
 
 
 def _fashion(part: str) -> tuple[np.ndarray, np.ndarray]:
-    return _loader().load_fashion_mnist(part, FASHION)
+    return loader().load_fashion_mnist(part, FASHION)
 
 
 #: name -> (loader, alpha, seconds of training at most)
@@ -83,10 +83,10 @@ SETS: dict[str, tuple[Callable[[], Split], float, float | None]] = {
     "iris": (lambda: _small("iris"), 1e-3, None),
     "wine": (lambda: _small("wine"), 1e-3, None),
     "digits": (lambda: _small("digits", 16.0), 1e-3, None),
-    "pendigits": (lambda: _divided(*_loader().load_pmlb("pendigits"), None), 1e-4, 120.0),
-    "mnist": (lambda: _pictures(_loader().load_mnist), 1e-4, 480.0),
+    "pendigits": (lambda: _divided(*loader().load_pmlb("pendigits"), None), 1e-4, 120.0),
+    "mnist": (lambda: _pictures(loader().load_mnist), 1e-4, 480.0),
     "fashion-mnist": (
-        lambda: _pictures(lambda part: _loader().load_fashion_mnist(part, FASHION)),
+        lambda: _pictures(lambda part: loader().load_fashion_mnist(part, FASHION)),
         1e-4,
         480.0,
     ),

@@ -29,14 +29,14 @@ import numpy as np
 
 from cvxnn.operators import Masked
 
-from .problems import Missing, _loader
+from .problems import Missing, loader
 from .runner import RESULTS
 
 
 def data(limit: int | None) -> tuple[str, np.ndarray]:
     """Return a name and X, float32 of shape (60000, 784) or less: MNIST, or noise of that size."""
     try:
-        X, _ = _loader().load_mnist("train")
+        X, _ = loader().load_mnist("train")
         name = "MNIST"
         X = X.reshape(len(X), -1)[:limit].astype(np.float32) / np.float32(255.0)
     except (Missing, OSError):

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from .problems import Missing, _loader
+from .problems import Missing, loader
 from .report import machine, table
 from .runner import RAW, RESULTS
 
@@ -117,7 +117,7 @@ def path_of(name: str, method: str) -> Path:
 
 def run(chosen: Any) -> None:
     """Run what is not there yet, and write ``results/ntk.md`` and ``.json`` after every set."""
-    load = _loader()
+    load = loader()
     names = [n for n in load.list_uci_binary() if len(load.load_uci_binary(n)[1]) <= MOST]
     if chosen.problems:
         names = [name for name in names if name in chosen.problems]

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from .problems import Missing, _loader
+from .problems import Missing, loader
 from .report import machine, table
 from .runner import RAW, RESULTS
 
@@ -101,7 +101,7 @@ def data(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return a set, cut to `MOST` rows; X (n, d) as it is in the file, y of 0 and 1."""
     from sklearn.model_selection import train_test_split
 
-    X, y = _loader().load_uci_binary(name)
+    X, y = loader().load_uci_binary(name)
     if len(y) > MOST:
         X, _, y, _ = train_test_split(X, y, train_size=MOST, stratify=y, random_state=0)
     return X, y
@@ -146,7 +146,7 @@ def path_of(name: str, peer: str) -> Path:
 
 def run(chosen: Any) -> None:
     """Run what is not there yet, and write ``results/uci.md`` and ``.json`` after every set."""
-    names = [name for name in _loader().list_uci_binary() if name not in LEFT_OUT]
+    names = [name for name in loader().list_uci_binary() if name not in LEFT_OUT]
     if chosen.problems:
         names = [name for name in names if name in chosen.problems]
     if not names:
