@@ -188,7 +188,7 @@ def search(
     Parameters
     ----------
     X : ndarray of shape (n, d)
-    Z : ndarray of shape (n,)
+    Z : ndarray of shape (n,) or (n, outputs)
     starts : ndarray of shape (k, d)
         Gates to start from, besides random ones and regressions on Z.
     random_state : numpy.random.Generator
@@ -199,23 +199,35 @@ def search(
     U = np.concatenate([random_state.standard_normal((STARTS, X.shape[1])) * spread, guess, starts])
     U, sides = np.concatenate([U, U]), np.repeat([1.0, -1.0], len(U))
     T = U @ X.T
-    values = sides * ((T >= 0) @ Z)
+    Y = Z if Z.ndim == 2 else Z[:, None]
+    # with one output the direction of a start is its sign, and stays; with several it follows the pattern
+    G = sides[:, None] * (_unit((T >= 0) @ Y) if Z.ndim == 2 else 1.0)
+    values = np.sum(((T >= 0) @ Y) * G, axis=1)
     for k in range(LINES):
-        V = random_state.standard_normal(U.shape) * spread
+        V, pull = random_state.standard_normal(U.shape) * spread, G @ Y.T
         if k % 3:
             # towards the samples near the border that should change sides, as logistic regression would
             width = np.mean(np.abs(T), axis=1, keepdims=True) * 2.0 ** -(k % 7) + 1e-300
             near = np.exp(-np.minimum(np.abs(T) / width, 50.0))
-            V = (sides[:, None] * Z * near) @ X + 0.1 * V * (k % 3 - 1)
-        new, t = _best_on_lines(T, V @ X.T, sides[:, None] * Z)
+            V = (pull * near) @ X + 0.1 * V * (k % 3 - 1)
+        new, t = _best_on_lines(T, V @ X.T, pull)
         better = new > values
         U[better] += t[better, None] * V[better]
         U[better] /= np.maximum(np.linalg.norm(U[better], axis=1, keepdims=True), 1e-300)
         T[better] = U[better] @ X.T
         # what rounding left of it is what counts
-        values = sides * ((T >= 0) @ Z)
-    found = HalfSpaces.of(T >= 0, U, np.abs((T >= 0) @ Z))
+        held = (T >= 0) @ Y
+        if Z.ndim == 2:
+            G[better] = _unit(held[better])
+        values = np.sum(held * G, axis=1)
+    found = HalfSpaces.of(T >= 0, U, np.linalg.norm((T >= 0) @ Y, axis=1))
     return found.choose(np.arange(min(MOST, len(found.masks))))
+
+
+def _unit(C: np.ndarray) -> np.ndarray:
+    """Rows of length one; rows of zeros stay."""
+    size = np.linalg.norm(C, axis=1, keepdims=True)
+    return C / np.where(size > 0, size, 1.0)
 
 
 def _best_on_lines(T: np.ndarray, S: np.ndarray, Z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

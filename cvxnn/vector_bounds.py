@@ -45,6 +45,8 @@ _EPS = float(np.finfo(np.float64).eps)
 #: Powers of the eigenvalues whose sum stands for the largest one, in rounds of a descent.
 POWERS = (4.0, 16.0, 64.0)
 Map = Callable[[np.ndarray], np.ndarray]
+#: Rounds without a rise of the bound by more than this share after which :func:`improve` gives up.
+IDLE = (12, 1e-5)
 
 
 def bound(X: np.ndarray, Z: np.ndarray, logs: np.ndarray, slope: float = 0.0) -> float:
@@ -262,8 +264,11 @@ def improve(
     look(f, logs)
     kappa = rho = max(best[1], 1e-3 * loss.value(np.zeros_like(y), y, s), 1e-300)
     shape, cut = f.shape, f.size
+    paid, before = 0, best[1]
     for k in range(max_iter):
-        if time.perf_counter() > end:
+        if best[1] > before + IDLE[1] * abs(before):
+            paid, before = k, best[1]
+        if time.perf_counter() > end or k - paid > IDLE[0]:
             break
         power = POWERS[min(k // 4, len(POWERS) - 1)]
         lagrangian = _lagrangian(

@@ -31,6 +31,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg.lapack import dtrtri
 
 from .losses import VectorLoss
 from .oracles import Design
@@ -48,8 +49,8 @@ ENTRIES, BLOCKS = 2e6, 4e6
 DAMPING, LEAST, MOST, EASE, HARDEN = 0.1, 1e-3, 1e4, 0.2, 4.0
 #: Products of a step, at most, and how exactly it is solved.
 PRODUCTS, SHARE = 40, 0.1
-#: Neurons whose blocks are formed at a time.
-CHUNK = 32
+#: Weights, relative to the largest, up to which a sample is left out of a neuron's block.
+SEEN = 1e-5
 
 
 def affordable(n: int, neurons: int, d: int, outputs: int) -> bool:
@@ -103,11 +104,7 @@ class _Network:
         bend = np.maximum(pull, 0.0) * (2.0 * self.mu**2) / self.root**3 / (self.reach * self.sizes)
         self.S, self.bend, self.G = S.astype(np.float32), bend.astype(np.float32), G
         self.low_H, self.low_V = self.H.astype(np.float32), self.V.astype(np.float32)
-        unit = np.eye(y.shape[1])
-        #: the Hessians of the loss, sample by sample, (n, outputs, outputs)
-        self.W = np.stack(
-            [self.loss.curve(self.f, y, s, np.tile(row, (len(y), 1))) for row in unit], axis=1
-        ).astype(np.float32)
+        self.W = self.loss.hessians(self.f, y, s).astype(np.float32)
         self.inner = np.linalg.pinv(np.sum(self.W, axis=0, dtype=np.float64), rcond=1e-10, hermitian=True)
         return gU, gV
 
@@ -132,26 +129,29 @@ class _Network:
 
     def factors(self) -> np.ndarray:
         """The inverse Cholesky factors of the neurons' Gauss-Newton blocks, (m, r + k, r + k)."""
-        X, S, H, V, W = self.low, self.S, self.low_H, self.low_V, self.W
+        S, V, W = self.S, self.low_V, self.W
         (m, r), k = self.U.shape, V.shape[1]
-        WV = np.einsum("nkl,jl->jnk", W, V)
-        weight = S * S * np.einsum("jnk,jk->nj", WV, V) + self.bend
-        B = np.zeros((m, r + k, r + k), np.float32)
-        XT = np.ascontiguousarray(X.T)
-        SH = S * H
-        for j in range(0, m, CHUNK):
-            part = slice(j, j + CHUNK)
-            B[part, :r, :r] = (XT * weight.T[part, None, :]) @ X
-            B[part, :r, r:] = XT @ (SH.T[part, :, None] * WV[part])
-        B[:, r:, :r] = B[:, :r, r:].transpose(0, 2, 1)
-        B[:, r:, r:] = ((H * H).T @ W.reshape(len(X), k * k)).reshape(m, k, k)
-        C, beta = B.astype(np.float64), self.problem.beta
-        pair = beta * self.units[0][:, :, None] * self.units[1][:, None, :]
-        C[:, :r, r:] -= pair
-        C[:, r:, :r] -= pair.transpose(0, 2, 1)
+        WV = np.ascontiguousarray(np.matmul(W, V.T).transpose(2, 0, 1))  # (m, n, k)
+        weight = np.sum(WV * V[:, None, :], axis=2)
+        weight *= (S * S).T
+        weight += self.bend.T
+        SH = np.ascontiguousarray((S * self.low_H).T)
+        C = np.zeros((m, r + k, r + k))
+        for block, w, h, bends in zip(C, weight, SH, WV, strict=True):
+            # what hardly bends hardly matters to blocks that only have to be about right
+            seen = np.flatnonzero(w > SEEN * np.max(w, initial=0.0))
+            rows = self.low[seen]
+            block[:r, r:] = rows.T @ (h[seen, None] * bends[seen])
+            rows *= np.sqrt(w[seen])[:, None]
+            block[:r, :r] = rows.T @ rows
+        C[:, r:, r:] = ((self.low_H**2).T @ W.reshape(len(S), k * k)).reshape(m, k, k)
+        beta = self.problem.beta
+        C[:, :r, r:] -= beta * self.units[0][:, :, None] * self.units[1][:, None, :]
+        C[:, r:, :r] = C[:, :r, r:].transpose(0, 2, 1)
         i = np.arange(r + k)
         C[:, i, i] += beta * self.damping + 1e-6 * np.trace(C, axis1=1, axis2=2)[:, None] / (r + k)
-        return np.linalg.inv(np.linalg.cholesky(C))
+        low = np.linalg.cholesky(C)
+        return np.stack([dtrtri(block, lower=1)[0] for block in low])
 
 
 class _Whitened:

@@ -1,10 +1,15 @@
-"""The same linear map for every output: matrices of weights in place of vectors.
+"""Operators with several outputs.
+
+*The same linear map for every output*: matrices of weights in place of vectors.
 
 In the program of a gated network with several outputs a group is a matrix (d, outputs), and
 
     A(W) = sum_g D_g X W_g        of shape (n, outputs),
 
 which is the operator of one output on every column.
+
+*A column for every group*: neurons h_g without inner weights, such as threshold units, have an output
+vector each, the rows of W, so that ``A(W) = H W``.
 """
 
 from __future__ import annotations
@@ -46,3 +51,35 @@ class PerColumn(Operator):
     def dense(self) -> np.ndarray:
         """The matrix of one output, (n, groups * d)."""
         return self.single.dense()
+
+
+@dataclass(frozen=True, eq=False)
+class Columns(Operator):
+    """A column for every group and an output vector on it: W (groups, outputs) to ``H W`` (n, outputs).
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (n, groups)
+        H.
+    outputs : int
+    """
+
+    matrix: np.ndarray
+    outputs: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return *self.matrix.shape, self.outputs
+
+    def apply(self, W: Array) -> Array:
+        return self.matrix @ W
+
+    def adjoint(self, Z: Array) -> Array:
+        return self.matrix.T @ Z
+
+    def norm_bound(self) -> float:
+        return float(np.linalg.norm(self.matrix, 2)) * (1.0 + 1e-12) if self.matrix.size else 0.0
+
+    def dense(self) -> np.ndarray:
+        """The matrix of one output, (n, groups)."""
+        return self.matrix

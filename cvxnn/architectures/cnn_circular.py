@@ -205,6 +205,7 @@ class VectorCNNCircular(Circular, VectorRectified):
         longer: int,
         level: int,
         deadline: float,
+        dear: bool,
     ) -> Iterator[VectorRows]:
         """The rows after each descent, and after holding kinks and zeros that are near."""
         assert isinstance(design, NormDesign)

@@ -142,7 +142,10 @@ class Threshold(Architecture):
         return self._network(problem, spaces, z[kept])
 
     def _network(self, problem: Problem, spaces: HalfSpaces, z: np.ndarray) -> Network:
-        """Units with the patterns of half-spaces, their borders clear of rounding where they can be."""
+        """Units with the patterns of half-spaces, their borders clear of rounding where they can be.
+
+        Output weights ``z`` are of shape (m,) or (m, outputs).
+        """
         problem, X = self.problem_of(problem), self._design(problem)
         size = np.linalg.norm(spaces.gates, axis=1, keepdims=True)
         gates = spaces.gates / np.where(size > 0, size, 1.0)
@@ -157,10 +160,12 @@ class Threshold(Architecture):
             middle = np.where(np.isfinite(on) & np.isfinite(off), 0.5 * (on + off), 0.0)
             W, bias = gates[:, :-1], gates[:, -1] - middle
         layers = (Affine(np.ascontiguousarray(W.T), np.ascontiguousarray(bias)), Step())
-        return with_constants(problem, Network((*layers, Affine(z[:, None].copy(), np.zeros(1)))))
+        V = np.array(z if z.ndim == 2 else z[:, None])
+        return with_constants(problem, Network((*layers, Affine(V, np.zeros(V.shape[1])))))
 
     def cost(self, network: Network) -> float:
-        """``sum_j |s_j a_j|``, weight decay on amplitudes and output weights after balancing them.
+        """``sum_j |s_j a_j|``, weight decay on amplitudes and output weights after balancing them, with the
+        Euclidean norm where there are several outputs.
 
         Raises
         ------
@@ -174,7 +179,7 @@ class Threshold(Architecture):
                 f"{network!r} is not a two-layer threshold network: pass Affine, Threshold, Affine"
             )
         assert isinstance(last, Affine)
-        return float(np.sum(np.abs(last.weight)))
+        return float(np.sum(np.linalg.norm(last.weight, axis=1)))
 
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> HalfSpaceOracle:
         problem, X, biased = self.problem_of(problem), self._design(problem), self.hidden_bias is not None

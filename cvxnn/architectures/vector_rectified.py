@@ -53,6 +53,11 @@ Plan = tuple[tuple[float, int], ...]
 QUICK: Plan = ((0.1, 60), (0.03, 60), (0.01, 100), (0.003, 100))
 REFINE: Plan = ((1e-3, 80), (1e-4, 120))
 FINE: Plan = ((1e-4, 200),)
+#: The same where a step of Newton's method costs tens of steps of descent, numbers its blocks multiply from
+#: which that is so, and the share below which a round of descent leaves the rest to Newton's method.
+LONG: Plan = ((1e-3, 400),)
+LONG_FINE: Plan = ((1e-3, 200), (3e-4, 100))
+DEAR, DESCENT_PAYS = 1e8, 1e-4
 #: Search gap below which kinks are held, and products with the Hessian then.
 CLOSE, SLIDE = 1e-2, 300
 #: Distances below which neurons are tried as one.
@@ -184,13 +189,15 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
             network = yield from self._train_large(problem, design, oracle, effort, least, network)
             return network
         rows, plan = self._first(inner, design, coupling, oracle, effort)
-        idle, gap, closest, level = 0, 1.0, 1.0, 0
+        idle, gap, closest, level, dear = 0, 1.0, 1.0, 0, False
         pays = float(np.clip(2.5e-9 * design.X.size, *PAYS))
         for _ in range(effort.max_iter):
             before = least
             # where rounds are cheap, idle ones make the next longer: L-BFGS had not converged
             longer = 3**idle if pays < EXPENSIVE else 1
-            moves = self._moves(inner, design, coupling, rows, plan, gap, longer, level, effort.deadline)
+            moves = self._moves(
+                inner, design, coupling, rows, plan, gap, longer, level, effort.deadline, dear
+            )
             for moved in moves:
                 now = objective(inner, design, moved)
                 if now < least:
@@ -200,7 +207,7 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
             Z = problem.residual(network(problem.X))
             paid = (before - least) / least if least > 0 else 0.0
             found, gap = self._price(
-                problem, oracle, Z, network, least, paid < max(pays, 1e-4), idle, effort
+                problem, oracle, Z, network, least, dear or paid < max(pays, 1e-4), idle, effort
             )
             effort.history.append(Progress(least, gap, len(best), len(best), network, Z))
             yield effort.history[-1]
@@ -210,7 +217,9 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
             if gap <= effort.tol or idle >= (IDLE if pays < EXPENSIVE else 1):
                 break
             rows = insert(inner, design, best, found)
-            plan = REFINE if gap > CLOSE and idle == 0 else FINE
+            dear = len(rows) * design.X.size * design.X.shape[1] > DEAR and paid > DESCENT_PAYS
+            far = gap > CLOSE and idle == 0
+            plan = (LONG if far else LONG_FINE) if dear else REFINE if far else FINE
         return network
 
     def _train_large(
@@ -306,13 +315,14 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
         longer: int,
         level: int,
         deadline: float,
+        dear: bool,
     ) -> Iterator[Rows]:
         """The rows after a Newton path or, where that is too expensive, after each step of a plan and after
         sliding along their kinks."""
         n, r = design.X.shape
         kind = coupling is Coupling.joint and design.free == 0 and design.slope == 0.0 and design.pool == 1
         # Networks with more neurons than samples are far from a minimum worth following.
-        kind = kind and by_sample(problem) and len(rows) <= n
+        kind = kind and by_sample(problem) and len(rows) <= n and not dear
         if kind and NEAR[0] < gap < NEAR[1] and affordable(n, len(rows), r, problem.y.shape[1]):
             mu, end, steps = PATHS[level]
             yield follow(problem, design, rows, mu, end, steps, deadline=deadline)
@@ -320,7 +330,7 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
         for mu, steps in plan:
             rows = anneal(problem, design, coupling, rows, mu, steps * longer)
             yield rows
-        if gap <= CLOSE:
+        if gap <= CLOSE and not dear:
             rows = slide(problem, design, coupling, rows, plan[-1][0], SLIDE * longer)
             yield rows
             # without Newton's method neurons that become one do so slowly

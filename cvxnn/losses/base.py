@@ -267,3 +267,8 @@ class VectorLoss(Loss):
         return np.column_stack(
             [self.curve(f, y, s, np.tile(row, (len(f), 1)))[:, k] for k, row in enumerate(one)]
         )
+
+    def hessians(self, f: np.ndarray, y: np.ndarray, s: np.ndarray) -> np.ndarray:
+        """Return the Hessians of :meth:`value` sample by sample, shape (n, outputs, outputs)."""
+        one = np.eye(f.shape[1])
+        return np.stack([self.curve(f, y, s, np.tile(row, (len(f), 1))) for row in one], axis=1)

@@ -56,6 +56,11 @@ class Softmax(VectorLoss):
         p = probabilities(f)
         return s[:, None] * p * (1.0 - p)
 
+    def hessians(self, f: np.ndarray, y: np.ndarray, s: np.ndarray) -> np.ndarray:
+        p = probabilities(f)
+        weighted = s[:, None] * p
+        return weighted[:, :, None] * (np.eye(f.shape[1]) - p[:, None, :])
+
     def conjugate(self, z: Array, y: Array, s: Array) -> float:
         xp = array_namespace(z)
         q = y + z / s[:, None]
@@ -75,26 +80,38 @@ class Softmax(VectorLoss):
                 "or fit_intercept=False"
             )
         c, total = np.zeros(f.shape[1]), float(np.sum(s))
-        value, slope = self.value(f, y, s), np.sum(self.gradient(f, y, s), axis=0)
+        value, p = self._at(f, y, s)
+        slope = s @ (p - y)
         for _ in range(200):
-            if float(np.max(np.abs(slope))) <= 1e-16 * total:
+            size = float(np.max(np.abs(slope)))
+            if size <= 1e-16 * total:
                 break
-            p = probabilities(f + c)
             H = np.diag(s @ p) - (p.T * s) @ p + total / len(c)
             H[np.diag_indices_from(H)] += 1e-14 * total
             step = -np.linalg.solve(H, slope)
-            for _ in range(50):
-                now = self.value(f + c + step, y, s)
-                new = np.sum(self.gradient(f + c + step, y, s), axis=0)
-                # where values no longer tell points apart, the gradient does
+            # where values no longer tell points apart the gradient does, and one try is enough
+            close = -float(step @ slope) <= 1e-12 * abs(value)
+            for _ in range(1 if close else 50):
+                now, q = self._at(f + (c + step), y, s)
+                new = s @ (q - y)
+                left = float(np.max(np.abs(new)))
                 same = now <= value * (1.0 + 1e-12)
-                if now < value or (same and np.max(np.abs(new)) < np.max(np.abs(slope))):
+                if left < 0.5 * size if close else now < value or (same and left < size):
                     break
                 step = 0.5 * step
             else:
                 break
-            c, value, slope = c + step, now, new
+            c, value, p, slope = c + step, now, q, new
         return c - np.mean(c)
+
+    @staticmethod
+    def _at(f: np.ndarray, y: np.ndarray, s: np.ndarray) -> tuple[float, np.ndarray]:
+        """The value and the probabilities."""
+        shifted = f - np.max(f, axis=1, keepdims=True)
+        e = np.exp(shifted)
+        total = np.sum(e, axis=1, keepdims=True)
+        value = float(s @ (np.log(total[:, 0]) - np.einsum("ij,ij->i", shifted, y)))
+        return value, e / total
 
     @staticmethod
     def balance(Z: np.ndarray) -> np.ndarray:

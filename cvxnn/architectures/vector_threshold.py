@@ -1,0 +1,144 @@
+r"""Two-layer networks of threshold units with several outputs.
+
+The network ``f(x) = sum_j s_j a_j 1[x'w_j + b_j >= 0] + c`` with amplitudes s_j and output vectors a_j, and
+weight decay on both (the size of w_j and b_j changes nothing, and is not penalised),
+
+    minimise   sum_i loss(f(x_i), y_i) + beta/2 * sum_j (s_j^2 + |a_j|_2^2),
+
+is a group Lasso: the least of ``1/2 (s^2 + |a|^2)`` with ``s a = z`` is ``|z|_2``, units with one pattern
+d_i add up, and their sum costs at most as much, so that
+
+    minimise   L( sum_i d_i z_i' + c ) + beta * sum_i |z_i|_2,         |Z'd_i|_2 <= beta in the dual.
+
+A neuron serves all outputs at the price of one. For one sample that is always on and the targets (3, 4) the
+optimum at beta = 1 is ``5 - 1/2 = 4.5``; two networks of one output cost ``(3 - 1/2) + (4 - 1/2) = 6``.
+
+Training is column generation: price half-spaces (:mod:`cvxnn.vector_halfspaces`), add the best, solve the
+group Lasso over those so far, until none prices out. Where all patterns are listed their price is exact,
+and certificates are global. With linearly independent rows every set of samples is a pattern; their best
+is no longer a matter of sorting as with one output, and is searched and bounded.
+
+References: Ergen, Gulluk, Lacotte and Pilanci, ICLR 2023, for one output; the group Lasso is derived here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..arrangement import Arrangement, TooManyPatterns, pack
+from ..certificate import Oracle, search_gap
+from ..halfspaces import HalfSpaces, listed
+from ..network import Network
+from ..penalties import GroupL2
+from ..program import Master, Problem, Program, Solution
+from ..vector_halfspaces import VectorHalfSpaceOracle, VectorListedOracle, VectorSearchedOracle
+from ..vector_operators import Columns
+from .base import Effort, Progress, Training, VectorArchitecture
+from .threshold import ADDED, ALL_PATTERNS, AUTO_NUMBERS, AUTO_PATTERNS, FIRST, Threshold
+from .two_layer import is_sample
+
+#: How much better than the network a program is solved.
+INNER = 0.1
+
+
+@dataclass(frozen=True)
+class VectorThreshold(VectorArchitecture, Threshold):
+    """Two-layer networks of threshold units with several outputs.
+
+    Parameters
+    ----------
+    hidden_bias : {"penalized", "free", None}, default="penalized"
+        Whether units have a bias, which is never penalised; ``"free"`` brings free constants of the
+        outputs.
+    patterns : {"auto", "all", "wedge"}, int or tuple, default="auto"
+        "auto" lists all patterns where that is cheap and searches them otherwise; "all" insists; a number,
+        "wedge" or ("wedge", number) trains on sampled patterns, with scope ``patterns``.
+    """
+
+    def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
+        if is_sample(self.patterns) or self.patterns not in ("auto", "all"):
+            return super().arrange(problem, random_state)
+        X = self._design(problem)
+        if self.patterns == "all":
+            return listed(X, ALL_PATTERNS)
+        try:
+            found = listed(X, min(AUTO_PATTERNS, max(64, AUTO_NUMBERS // len(X))))
+        except TooManyPatterns:
+            return None
+        return found if found.complete else None
+
+    def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
+        """The group Lasso over the listed patterns."""
+        problem = self.problem_of(problem)
+        operator = Columns(arrangement.masks().T.astype(np.float64), problem.y.shape[1])
+        rest = (problem.y, problem.weights, problem.beta, GroupL2())
+        return Program(operator, problem.loss, *rest, intercept=problem.intercept)
+
+    def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
+        W = np.asarray(solution.W, dtype=np.float64)
+        sizes = np.linalg.norm(W, axis=1)
+        kept = sizes > 1e-10 * np.sum(sizes)
+        spaces = HalfSpaces(arrangement.masks()[kept], arrangement.gates[kept], sizes[kept])
+        return self._network(problem, spaces, W[kept])
+
+    def oracle(self, problem: Problem, arrangement: Arrangement | None) -> VectorHalfSpaceOracle:
+        problem, X, biased = self.problem_of(problem), self._design(problem), self.hidden_bias is not None
+        if arrangement is None:
+            return VectorSearchedOracle(problem, X, biased)
+        return VectorListedOracle(problem, X, biased, arrangement)
+
+    def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
+        H = super().unit_neurons(problem, arrangement, U)
+        V = np.cos(np.outer(np.arange(len(U)) + 1.0, np.arange(problem.y.shape[1]) + 1.0))
+        V = V / np.linalg.norm(V, axis=1, keepdims=True)
+        return H[:, :, None] * V[:, None, :]
+
+    def train(
+        self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
+    ) -> Training:
+        assert isinstance(oracle, VectorHalfSpaceOracle)
+        problem = self.problem_of(problem)
+        spaces, W = self._first(problem, oracle, effort), None
+        best, least = None, float("inf")
+        for _ in range(effort.max_iter):
+            drawn = Arrangement(pack(spaces.masks), len(oracle.X), spaces.gates)
+            solution = yield Master(self.lift(problem, drawn), INNER * effort.tol, W)
+            assert solution is not None
+            network, Z = self.decode(problem, drawn, solution), np.asarray(solution.Z)
+            value = problem.value(network(problem.X), self.cost(network))
+            if best is None or value <= least:
+                best, least = network, value
+            found = oracle.search(Z, oracle.gates_of(network))
+            gap = search_gap(problem, least, Z, max(found.best, problem.beta))
+            effort.history.append(Progress(least, gap, best.width, len(spaces.masks), best, Z))
+            yield effort.history[-1]
+            out = found.choose(np.flatnonzero(found.values > problem.beta * (1.0 + 1e-9))[:ADDED])
+            W, before = np.asarray(solution.W), len(spaces.masks)
+            spaces = _joined(spaces, out)
+            if gap <= effort.tol or len(spaces.masks) == before:
+                break
+            W = np.concatenate([W, np.zeros((len(spaces.masks) - before, W.shape[1]))])
+        assert best is not None
+        return best
+
+    def _first(self, problem: Problem, oracle: VectorHalfSpaceOracle, effort: Effort) -> HalfSpaces:
+        """Half-spaces to begin with: the best for the constant network, those of a network, random ones."""
+        X = oracle.X
+        found = oracle.search(problem.residual(np.zeros_like(problem.y)), X[:0])
+        if isinstance(oracle, VectorListedOracle):
+            return found
+        gates = effort.random_state.standard_normal((FIRST, X.shape[1]))
+        if effort.start is not None:
+            gates = np.concatenate([oracle.gates_of(effort.start), gates])
+        return _joined(found, HalfSpaces.of(gates @ X.T >= 0, gates))
+
+
+def _joined(one: HalfSpaces, other: HalfSpaces) -> HalfSpaces:
+    """The patterns of `one`, in their order, and after them those of `other` that are new."""
+    known = {mask.tobytes() for mask in np.packbits(one.masks, axis=1)}
+    new = [mask.tobytes() not in known for mask in np.packbits(other.masks, axis=1)]
+    more = other.choose(np.flatnonzero(new))
+    pairs = ((one.masks, more.masks), (one.gates, more.gates), (one.values, more.values))
+    return HalfSpaces(*(np.concatenate(pair) for pair in pairs))
