@@ -368,6 +368,7 @@ class VectorCNNMax(MaxPooled, VectorRectified):
         longer: int,
         level: int,
         deadline: float,
+        dear: bool,
     ) -> Iterator[VectorRows]:
         """The rows after a descent, and after holding the kinks that are near, of neurons tried as one."""
         assert isinstance(design, MaxDesign)

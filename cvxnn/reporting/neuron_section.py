@@ -35,12 +35,12 @@ def neurons(report: Report) -> Html:
         words = f"There are none: the network says {_constants(report)} to every sample."
         return section("neurons", heading, el("p", words))
     width = report.certificate.width
-    added = "its one neuron adds" if width == 1 else f"each of the {width} neurons adds"
+    whose = "its one neuron adds" if width == 1 else f"each of the {width} neurons adds"
     intro = [
         el(
             "p",
-            f"The output is a constant, {_constants(report)}, plus what {added}. Sorted by how much that "
-            "varies over the samples.",
+            f"The output is a constant, {_constants(report)}, plus what {whose}. "
+            "Sorted by how much that varies over the samples.",
         ),
         _flags(report),
         el("p", f"Values are in the units of what {', '.join(report.opaque)} makes of the data.")
