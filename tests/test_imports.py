@@ -79,6 +79,7 @@ FAMILIES = {
     "architectures.rectified",
     "architectures.skip",
     "architectures.spectrahedral",
+    "architectures.threshold_units",
     "architectures.two_layer",
     "architectures.vector_rectified",
     "architectures.whitened",

@@ -199,9 +199,9 @@ def test_the_command_line(tmp_path):
     out = str(tmp_path / "m.safetensors")
     call = ["fit", str(tmp_path / "t.csv"), "--target", "y", "--out", out, "--architecture", "threshold"]
     fitted = CliRunner().invoke(app, [*call, "--alpha", "0.01"])
-    assert fitted.exit_code == 0 and "scope global" in " ".join(fitted.output.split())
+    assert fitted.exit_code == 0 and "Certificate (global)" in fitted.output
     judged = CliRunner().invoke(app, ["certify", out, str(tmp_path / "t.csv"), "--target", "y"])
-    assert judged.exit_code == 0 and "scope global" in " ".join(judged.output.split())
+    assert judged.exit_code == 0 and "Certificate (global)" in judged.output
 
 
 def test_what_is_refused():

@@ -38,7 +38,6 @@ import numpy as np
 from ..arrangement import Arrangement, TooManyPatterns, pack
 from ..certificate import Oracle, search_gap
 from ..halfspaces import (
-    TIE,
     HalfSpaceOracle,
     HalfSpaces,
     ListedOracle,
@@ -49,33 +48,19 @@ from ..halfspaces import (
     search,
     shatters,
 )
-from ..layers import Layer
-from ..network import Affine, Network
-from ..network import Threshold as Step
+from ..network import Network
 from ..operators import Masked
 from ..penalties import GroupL2
 from ..program import Master, Problem, Program, Solution
 from .base import Architecture, Effort, Progress, Training
+from .threshold_units import ADDED, ALL_PATTERNS, AUTO_NUMBERS, AUTO_PATTERNS, FIRST, ThresholdUnits
 from .two_layer import (
-    check_count,
-    check_hidden_bias,
-    design_matrix,
-    free_constants,
     is_sample,
-    sampled_gates,
-    with_constants,
 )
-
-#: `patterns="auto"` lists up to this many patterns, and up to this many numbers in them.
-AUTO_PATTERNS, AUTO_NUMBERS = 10_000, 10_000_000
-#: `patterns="all"` refuses beyond this many.
-ALL_PATTERNS = 50_000
-#: Patterns to begin with where they grow, and patterns a round adds.
-FIRST, ADDED = 64, 32
 
 
 @dataclass(frozen=True)
-class Threshold(Architecture):
+class Threshold(ThresholdUnits, Architecture):
     """Two-layer networks of threshold units with one output.
 
     Parameters
@@ -90,35 +75,14 @@ class Threshold(Architecture):
     """
 
     name: ClassVar[str] = "threshold"
-    continuous: ClassVar[bool] = False
 
     hidden_bias: str | None = "penalized"
     patterns: str | int | tuple = "auto"
 
-    @classmethod
-    def reads(cls, network: Network) -> bool:
-        return len(network.layers) == 3 and isinstance(network.layers[1], Step)
-
-    def _design(self, problem: Problem) -> np.ndarray:
-        check_hidden_bias(self.hidden_bias)
-        return design_matrix(problem, self.hidden_bias)
-
-    def problem_of(self, problem: Problem) -> Problem:
-        """A free hidden bias frees the constant of the output too, as in other families."""
-        return free_constants(problem, self.hidden_bias)
-
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
         X = self._design(problem)
-        if is_sample(self.patterns):
-            drawn = sampled_gates(X, self.patterns, random_state)
-            if drawn is None:
-                drawn = random_state.standard_normal((check_count(self.patterns), X.shape[1]))
-            found = HalfSpaces.of(drawn @ X.T >= 0, drawn)
-            return Arrangement(pack(found.masks), len(X), found.gates)
-        if self.patterns not in ("auto", "all"):
-            raise ValueError(
-                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all' or a number, or 'wedge'"
-            )
+        if not self._all():
+            return self._sampled(X, random_state)
         if shatters(X):
             return level_sets(X, problem.y)
         if self.patterns == "all":
@@ -141,46 +105,6 @@ class Threshold(Architecture):
         spaces = HalfSpaces(arrangement.masks()[kept], arrangement.gates[kept], z[kept])
         return self._network(problem, spaces, z[kept])
 
-    def _network(self, problem: Problem, spaces: HalfSpaces, z: np.ndarray) -> Network:
-        """Units with the patterns of half-spaces, their borders clear of rounding where they can be.
-
-        Output weights ``z`` are of shape (m,) or (m, outputs).
-        """
-        problem, X = self.problem_of(problem), self._design(problem)
-        size = np.linalg.norm(spaces.gates, axis=1, keepdims=True)
-        gates = spaces.gates / np.where(size > 0, size, 1.0)
-        T = gates @ X.T
-        on = np.min(np.where(spaces.masks, T, np.inf), axis=1, initial=np.inf)
-        off = np.max(np.where(spaces.masks, -np.inf, T), axis=1, initial=-np.inf)
-        if self.hidden_bias is None:
-            reach = float(np.max(np.linalg.norm(X, axis=1), initial=0.0))
-            border = (on < 0.25 * TIE * reach) & (size[:, 0] > 0)
-            W, bias = gates, np.where(border, 0.5 * TIE * reach, 0.0)
-        else:
-            middle = np.where(np.isfinite(on) & np.isfinite(off), 0.5 * (on + off), 0.0)
-            W, bias = gates[:, :-1], gates[:, -1] - middle
-        layers = (Affine(np.ascontiguousarray(W.T), np.ascontiguousarray(bias)), Step())
-        V = np.array(z if z.ndim == 2 else z[:, None])
-        return with_constants(problem, Network((*layers, Affine(V, np.zeros(V.shape[1])))))
-
-    def cost(self, network: Network) -> float:
-        """``sum_j |s_j a_j|``, weight decay on amplitudes and output weights after balancing them, with the
-        Euclidean norm where there are several outputs.
-
-        Raises
-        ------
-        ValueError
-            If it is not a two-layer network of threshold units.
-        """
-        first, last = network.layers[0], network.layers[-1]
-        two = isinstance(first, Affine) and isinstance(last, Affine) and len(network.layers) == 3
-        if not (two and isinstance(network.layers[1], Step)):
-            raise ValueError(
-                f"{network!r} is not a two-layer threshold network: pass Affine, Threshold, Affine"
-            )
-        assert isinstance(last, Affine)
-        return float(np.sum(np.linalg.norm(last.weight, axis=1)))
-
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> HalfSpaceOracle:
         problem, X, biased = self.problem_of(problem), self._design(problem), self.hidden_bias is not None
         if not is_sample(self.patterns) and shatters(X):
@@ -189,16 +113,8 @@ class Threshold(Architecture):
             return SearchedOracle(problem, X, biased)
         return ListedOracle(problem, X, biased, arrangement)
 
-    def hidden_units(self, network: Network) -> tuple[Layer, ...]:
-        """Return the hidden layer as it is: a unit of any size of weights costs its amplitude, here one."""
-        return network.layers[:-1]
-
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
-        X = self._design(problem)
-        return (U[:, : X.shape[1]] @ X.T >= 0).astype(np.float64)
-
-    def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: float) -> Network:
-        return Network.two_layer(W1, b1, w2, c, Step())
+        return self.unit_outputs(problem, U)
 
     def train(
         self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort

@@ -24,6 +24,7 @@ References: Ergen, Gulluk, Lacotte and Pilanci, ICLR 2023, for one output; the g
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -36,15 +37,14 @@ from ..program import Master, Problem, Program, Solution
 from ..vector_halfspaces import VectorHalfSpaceOracle, VectorListedOracle, VectorSearchedOracle
 from ..vector_operators import Columns
 from .base import Effort, Progress, Training, VectorArchitecture
-from .threshold import ADDED, ALL_PATTERNS, AUTO_NUMBERS, AUTO_PATTERNS, FIRST, Threshold
-from .two_layer import is_sample
+from .threshold_units import ADDED, ALL_PATTERNS, AUTO_NUMBERS, AUTO_PATTERNS, FIRST, ThresholdUnits
 
 #: How much better than the network a program is solved.
 INNER = 0.1
 
 
 @dataclass(frozen=True)
-class VectorThreshold(VectorArchitecture, Threshold):
+class VectorThreshold(ThresholdUnits, VectorArchitecture):
     """Two-layer networks of threshold units with several outputs.
 
     Parameters
@@ -57,10 +57,15 @@ class VectorThreshold(VectorArchitecture, Threshold):
         "wedge" or ("wedge", number) trains on sampled patterns, with scope ``patterns``.
     """
 
+    name: ClassVar[str] = "threshold"
+
+    hidden_bias: str | None = "penalized"
+    patterns: str | int | tuple = "auto"
+
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
-        if is_sample(self.patterns) or self.patterns not in ("auto", "all"):
-            return super().arrange(problem, random_state)
         X = self._design(problem)
+        if not self._all():
+            return self._sampled(X, random_state)
         if self.patterns == "all":
             return listed(X, ALL_PATTERNS)
         try:
@@ -90,7 +95,7 @@ class VectorThreshold(VectorArchitecture, Threshold):
         return VectorListedOracle(problem, X, biased, arrangement)
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
-        H = super().unit_neurons(problem, arrangement, U)
+        H = self.unit_outputs(problem, U)
         V = np.cos(np.outer(np.arange(len(U)) + 1.0, np.arange(problem.y.shape[1]) + 1.0))
         V = V / np.linalg.norm(V, axis=1, keepdims=True)
         return H[:, :, None] * V[:, None, :]
