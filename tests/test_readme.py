@@ -29,6 +29,6 @@ def test_python_blocks_run_in_order_and_print_what_is_said(capsys):
 
 def test_commands_exist():
     commands = set(re.findall(r"^\$ cvxnn (\w+)", README, flags=re.M))
-    assert commands == {"fit", "path", "predict", "certify"}
+    assert commands == {"fit", "path", "predict", "certify", "report", "export"}
     for command in commands:
         assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
