@@ -68,6 +68,8 @@ mathjax_path = "tex-svg.js"
 
 autosummary_generate = True
 autosummary_ignore_module_all = False
+# One module is made of torch's modules; the site is built without torch too.
+autodoc_mock_imports = [] if importlib.util.find_spec("torch") else ["torch"]
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True

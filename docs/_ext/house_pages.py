@@ -22,6 +22,7 @@ from docutils import nodes
 from page_sources import member_table, module_named, sources
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.ext.autodoc.mock import mock
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
@@ -29,7 +30,8 @@ from sphinx.util.nodes import make_refnode
 def write_pages(app: Sphinx) -> None:
     """Write all pages; those of members that are gone are removed, unchanged ones are not touched."""
     source = Path(app.srcdir)
-    pages = {source / path: text for path, text in sources().items()}
+    with mock(app.config.autodoc_mock_imports):
+        pages = {source / path: text for path, text in sources().items()}
     for folder in {path.parent for path in pages} - {source}:
         folder.mkdir(exist_ok=True)
         for old in set(folder.glob("*.rst")) - {*pages, folder / "index.rst"}:
