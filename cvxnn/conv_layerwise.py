@@ -269,7 +269,12 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
         return self.classes_[np.argmax(self.decision_function(X), axis=1)]
 
     def predictor(self) -> Predictor:
-        """Return the last stage's network for an exporter, with its classes; inputs are flat images."""
+        """Return the last stage's network for an exporter, with its classes; inputs are flat images.
+
+        Returns
+        -------
+        Predictor
+        """
         check_is_fitted(self)
         return Predictor(self.network_.layers, classes=self.classes_, architecture="layerwise")
 

@@ -153,6 +153,10 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
     def predictor(self) -> Predictor:
         """Return the network for an exporter, with its classes and whether outputs are logits.
 
+        Returns
+        -------
+        Predictor
+
         Raises
         ------
         NotFittedError

@@ -33,7 +33,7 @@ class HiddenFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     estimator_ : estimator
         Fitted; its `network_` and `certificate_` are those of the features.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (d,)
         Their names, if X had string column names.
 
     Examples
@@ -79,7 +79,16 @@ class HiddenFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """Return the hidden activations, shape (n, neurons), of ``X`` of shape (n, d)."""
+        """Return the hidden activations of samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        ndarray of shape (n, neurons)
+        """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         hidden = np.asarray(X, dtype=np.float64)

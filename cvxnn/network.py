@@ -144,7 +144,12 @@ class Network(Exportable):
         return float(constant[0]) if len(constant) == 1 else constant
 
     def predictor(self) -> Predictor:
-        """Return the layers for an exporter; outputs mean themselves."""
+        """Return the layers for an exporter; outputs mean themselves.
+
+        Returns
+        -------
+        Predictor
+        """
         return Predictor(self.layers)
 
     def __repr__(self) -> str:

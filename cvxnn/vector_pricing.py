@@ -7,7 +7,7 @@ g for a given u is along ``Z'(Xu)_+``, so that
 
 This module *searches*. Batched ascent from many starts, with the gradient ``X'diag(1[Xu > 0]) Z g``, finds
 good cells. For a fixed g the problem is that of one output with the dual variable ``Z g``: so the best
-candidates are solved exactly in their cell and walked to neighbouring cells by :func:`cvxnn.pricing.walk`,
+candidates are solved exactly in their cell and walked to neighbouring cells by :func:`cvxnn.walks.walk`,
 in turn with their g. Each half step can only raise the price. What is found is a lower bound of M, never a
 proof.
 

@@ -121,7 +121,25 @@ class ArrangementDisplay:
     ) -> Any:
         """Draw the arrangement of some samples and the neurons of a network.
 
-        Parameters are those of :meth:`from_data`; ``bias=None`` looks whether the neurons have one.
+        Parameters
+        ----------
+        network : Network
+        X : array-like of shape (n, 1) or (n, 2)
+        bias : bool, default=None
+            Whether neurons have a bias; None looks.
+        ax : Axes or array of Axes, default=None
+        **kwargs
+            Of :meth:`plot`.
+
+        Returns
+        -------
+        ArrangementDisplay
+
+        Raises
+        ------
+        ValueError
+            If the weights have fewer than two or more than three dimensions, or neurons have no
+            hyperplane.
         """
         planes = hyperplanes(network)
         bias = bool(np.any(planes.offsets)) if bias is None else bias
@@ -133,7 +151,25 @@ class ArrangementDisplay:
     @classmethod
     @needs_matplotlib
     def from_estimator(cls, estimator: Any, X: Any, *, ax: Any = None, **kwargs: Any) -> Any:
-        """Draw the arrangement of the samples of a fitted estimator, or of a pipeline, and its neurons."""
+        """Draw the arrangement of the samples of a fitted estimator, or of a pipeline, and its neurons.
+
+        Parameters
+        ----------
+        estimator : ConvexNetRegressor, ConvexNetClassifier or a pipeline that ends with one
+        X : array-like of shape (n, 1) or (n, 2)
+        ax : Axes or array of Axes, default=None
+        **kwargs
+            Of :meth:`plot`.
+
+        Returns
+        -------
+        ArrangementDisplay
+
+        Raises
+        ------
+        ValueError
+            As :meth:`from_network`.
+        """
         network, rows, _ = network_of(estimator, X)
         model = estimator[-1] if hasattr(estimator, "steps") else estimator
         bias = True if getattr(model, "hidden_bias", None) is not None else None

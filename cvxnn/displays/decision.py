@@ -187,8 +187,22 @@ class DecisionDisplay:
     ) -> Any:
         """Draw the function of a network.
 
-        Parameters are those of :meth:`from_estimator`; `classes`, an array-like in the order of the outputs
-        (of two: the one of negative outputs first), says that it tells classes apart.
+        Parameters
+        ----------
+        network : Network
+        X : array-like of shape (n, d)
+        y : array-like of shape (n,) or (n, targets), default=None
+        classes : array-like, default=None
+            In the order of the outputs (of two: the one of negative outputs first), if the network tells
+            classes apart.
+        features, values, grid_resolution, feature_names, ax
+            As for :meth:`from_estimator`.
+        **kwargs
+            Of :meth:`plot`.
+
+        Returns
+        -------
+        DecisionDisplay
         """
         classes = None if classes is None else np.asarray(classes)
         feature_names = getattr(X, "columns", None) if feature_names is None else feature_names

@@ -144,7 +144,26 @@ class NeuronDisplay:
         ax: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """Draw the neurons of a network; parameters are those of :meth:`from_estimator`."""
+        """Draw the neurons of a network.
+
+        Parameters
+        ----------
+        network : Network
+        X : array-like of shape (n, d)
+        k, tol, feature_names, ax
+            As for :meth:`from_estimator`.
+        **kwargs
+            Of :meth:`plot`.
+
+        Returns
+        -------
+        NeuronDisplay
+
+        Raises
+        ------
+        ValueError
+            If the network has no neurons, or they have no hyperplane.
+        """
         X = to_numpy(X)
         planes = hyperplanes(network)
         if X.ndim != 2 or X.shape[1] != network.n_features:

@@ -36,7 +36,12 @@ class Exportable:
     """What has a network that can leave the house: methods that make other libraries' objects of it."""
 
     def predictor(self) -> Predictor:
-        """Return the layers for an exporter, and what their outputs mean."""
+        """Return the layers for an exporter, and what their outputs mean.
+
+        Returns
+        -------
+        Predictor
+        """
         raise NotImplementedError
 
     def to_onnx(self, dtype: Any = "float64", *, opset: int = OPSET) -> Any:
@@ -52,6 +57,10 @@ class Exportable:
             Of the input, the weights and the arithmetic.
         opset : int, default=17
             From 13 on.
+
+        Returns
+        -------
+        onnx.ModelProto
 
         Raises
         ------
@@ -73,6 +82,10 @@ class Exportable:
         ----------
         dtype : {"float64", "float32"}
 
+        Returns
+        -------
+        torch.nn.Sequential
+
         Raises
         ------
         ImportError
@@ -89,6 +102,10 @@ class Exportable:
         ----------
         dtype : {"float64", "float32"}
             Of the weights.
+
+        Returns
+        -------
+        MLPRegressor or MLPClassifier
 
         Raises
         ------
@@ -110,6 +127,11 @@ class Exportable:
             double or float.
         function : str, default="predict"
             The name of the function, and the beginning of all other names in the file.
+
+        Returns
+        -------
+        str
+            The text of the file.
 
         Raises
         ------

@@ -97,7 +97,7 @@ class Loss(ABC):
     classification: ClassVar[bool] = False
     #: Whether targets must not be negative.
     nonnegative: ClassVar[bool] = False
-    #: What :meth:`mean` computes, by a name that exporters know: "identity" or "exp".
+    #: What `mean` computes, by a name that exporters know: "identity" or "exp".
     inverse_link: ClassVar[str] = "identity"
     #: The largest change of a prediction over which the second derivative stays of one size; Newton
     #: steps of solvers without a line search are cut to it.
@@ -269,6 +269,6 @@ class VectorLoss(Loss):
         )
 
     def hessians(self, f: np.ndarray, y: np.ndarray, s: np.ndarray) -> np.ndarray:
-        """Return the Hessians of :meth:`value` sample by sample, shape (n, outputs, outputs)."""
+        """Return the Hessians of :meth:`VectorLoss.value` sample by sample, shape (n, outputs, outputs)."""
         one = np.eye(f.shape[1])
         return np.stack([self.curve(f, y, s, np.tile(row, (len(f), 1))) for row in one], axis=1)
