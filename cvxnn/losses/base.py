@@ -269,6 +269,6 @@ class VectorLoss(Loss):
         )
 
     def hessians(self, f: np.ndarray, y: np.ndarray, s: np.ndarray) -> np.ndarray:
-        """Return the Hessians of :meth:`VectorLoss.value` sample by sample, shape (n, outputs, outputs)."""
+        """Return the Hessians of the loss sample by sample, shape (n, outputs, outputs)."""
         one = np.eye(f.shape[1])
         return np.stack([self.curve(f, y, s, np.tile(row, (len(f), 1))) for row in one], axis=1)
