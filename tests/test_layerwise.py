@@ -292,7 +292,7 @@ def test_paths_and_cross_validation():
     X, y = load_iris(return_X_y=True)
     X = ((X - X.mean(axis=0)) / X.std(axis=0))[:, 2:]
     cv = ConvexNetClassifierCV(
-        n_alphas=2, cv=2, architecture=Layerwise("penalized", 10, stage="gated_relu")
+        n_alphas=2, cv=2, tol=1e-3, architecture=Layerwise("penalized", 10, stage="gated_relu")
     )
     assert cv.fit(X, y).score(X, y) > 0.9
     assert len(cv.network_.layers) == 3

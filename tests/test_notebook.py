@@ -171,7 +171,12 @@ def test_an_interrupt_of_a_kernel_reaches_training():
     from cvxnn.train import train
 
     problem = Problem.from_alpha(X, y, None, get_loss("squared_error"), 0.001, True)
-    trained = train(problem, ReLU(), callback=Slow())
+    # as in a kernel; processes in the background of a shell ignore the signal
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        trained = train(problem, ReLU(), callback=Slow())
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert trained.status is Status.interrupted and trained.network.width > 0
 
 
