@@ -8,13 +8,14 @@ Reference: the safetensors format.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from .certificate import Certificate
-from .encoding import Encoding, Target
+from .encoding import Encoding, Feature, Target
 from .network import Network
 from .penalty_options import penalty_of
 from .train import Moment, get_architecture
@@ -87,6 +88,7 @@ class Model:
         try:
             encoding = Encoding.from_dict(header["encoding"])
             target, settings = Target.from_dict(header["target"]), dict(header["settings"])
+            _check(encoding, target)
             keys = ("alpha", "loss", "architecture", "hidden_bias", "fit_intercept")
             # files of before do not say these, and were trained with the defaults
             settings = {
@@ -95,13 +97,46 @@ class Model:
             }
             certificate = Certificate(**header["certificate"]) if header.get("certificate") else None
             history = _moments(header.get("history", {}))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise ValueError(
                 f"{path} does not say how to read a table: use a file written by cvxnn fit"
             ) from None
         if encoding.width != network.n_features:
             raise ValueError(f"{path} is damaged (its encoding and weights do not fit): fit again")
+        outputs = len(target.classes) if len(target.classes) > 2 else 1
+        if outputs != network.n_outputs:
+            raise ValueError(f"{path} is damaged (its classes and outputs do not fit): fit again")
         return cls(network, encoding, target, settings, certificate, history)
+
+
+def _check(encoding: Encoding, target: Target) -> None:
+    """Refuse an encoding or a target that no table can be read with; TypeError or ValueError says why."""
+    kinds = get_args(get_type_hints(Feature)["kind"])
+    for feature in encoding.features:
+        _check_words(feature.name, *feature.levels)
+        _check_numbers(feature.scale, feature.mean, feature.fill)
+        if feature.kind not in kinds or not isinstance(feature.other, bool):
+            raise ValueError(f"{feature!r} is of no known kind")
+    _check_words(target.name, *target.classes)
+    _check_numbers(target.scale, target.mean)
+    if len(target.classes) == 1 or len(set(target.classes)) < len(target.classes):
+        raise ValueError(f"{target.classes!r} are not two or more different classes")
+
+
+def _check_words(*words: Any) -> None:
+    for word in words:
+        if not isinstance(word, str):
+            raise TypeError(f"{word!r} is no text")
+
+
+def _check_numbers(scale: Any, *others: Any) -> None:
+    for value in (scale, *others):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"{value!r} is no number")
+        if not math.isfinite(value):
+            raise ValueError(f"{value!r} is not finite")
+    if scale <= 0:
+        raise ValueError(f"cells cannot be divided by {scale!r}")
 
 
 def _columns(history: Sequence[Moment]) -> dict[str, list[float]]:

@@ -278,6 +278,18 @@ def test_models_that_are_none(folder: Path, here: Path) -> None:
     }
     network.save(here / "mixed.safetensors", header)
     refused(run("predict", "mixed.safetensors", data), "fit again")
+    encoding, target = header["encoding"], header["target"]
+    lies = [
+        {"encoding": {"features": [{**encoding["features"][0], key: value}, *encoding["features"][1:]]}}
+        for key, value in (("mean", "x"), ("scale", 0.0), ("fill", None), ("levels", [[]]), ("kind", "a"))
+    ]
+    lies += [{"target": {**target, "classes": classes}} for classes in ([], ["no"], ["no", "no"], [1, 2])]
+    lies += [{"encoding": {"features": 3}}, {"target": []}, {"settings": "alpha"}]
+    for lie in lies[:5] + lies[6:]:
+        good.network.save(here / "lie.safetensors", header | lie)
+        refused(run("predict", "lie.safetensors", data), "use a file written by cvxnn fit")
+    good.network.save(here / "lie.safetensors", header | {"target": {**target, "classes": list("abc")}})
+    refused(run("predict", "lie.safetensors", data), "classes and outputs do not fit")
 
 
 def test_data_that_do_not_fit_the_model(folder: Path, here: Path) -> None:

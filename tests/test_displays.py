@@ -352,3 +352,11 @@ def test_classifiers_and_pipelines():
     expected = model.predict(points) == model.classes_[1]
     np.testing.assert_array_equal(display.response.ravel() > 0.0, expected)
     assert ArrangementDisplay.from_estimator(model, X2[:5]).bias
+
+
+def test_dollar_signs_in_names_are_no_formula():
+    rng = np.random.default_rng(0)
+    network = Network.two_layer(rng.normal(size=(2, 3)), np.ones(3), np.ones(3))
+    names, X = ["price $^_$", "$_"], rng.normal(size=(6, 2))
+    for display in (DecisionDisplay, NeuronDisplay):
+        display.from_network(network, X, feature_names=names).figure_.canvas.draw()

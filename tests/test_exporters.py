@@ -422,3 +422,19 @@ def test_the_breast_cancer_network_in_c_is_small():
             proba = program.probabilities(rows, 2)
             assert np.array_equal(program.numbers(rows), model.predict(rows))
         assert np.max(np.abs(proba - model.predict_proba(rows))) <= tol
+
+
+def test_no_column_name_ends_a_comment_of_c(tmp_path):
+    need("c")
+    columns = ("a*\\b", "???/", "*/ int q; /*", "line\nbreak")
+    layers = Network.two_layer(np.eye(4), np.zeros(4), np.ones(4)).layers
+    classes = np.array([-(2**63), 2**62])
+    exporter = get_exporter("c")
+    source = exporter.export(Predictor(layers, classes=classes, columns=columns))
+    path = tmp_path / "names.c"
+    path.write_text(source, encoding="utf-8")
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-c"]
+    subprocess.run(["cc", *flags, str(path), "-o", str(tmp_path / "names.o")], check=True)
+    for name in ("x", "y", "best", "printf"):
+        with pytest.raises(ValueError, match="no name of a function"):
+            exporter.export(Predictor(layers), function=name)

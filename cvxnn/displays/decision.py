@@ -29,6 +29,7 @@ from .drawing import (
     needs_matplotlib,
     of_cycle,
     one_axes,
+    plain,
 )
 from .slices import columns_of, crossings, held_at, on_grid
 from .source import network_of
@@ -274,7 +275,7 @@ class DecisionDisplay:
         self.samples_: list[Any] = []
         self.surface_: Any = None
         self.boundary_: Any = None
-        names = names_of(self.feature_names, len(self.grid))
+        names = [plain(name) for name in names_of(self.feature_names, len(self.grid))]
         if len(self.grid) == 1:
             self._plot_curves(show_kinks)
         elif self.classes is None:
@@ -289,7 +290,7 @@ class DecisionDisplay:
         if len(self.grid) == 2:
             self.ax_.set_ylabel(names[1])
         if self.held:
-            self.ax_.set_title(self.held, fontsize="small")
+            self.ax_.set_title(plain(self.held), fontsize="small")
         if self.ax_.get_legend_handles_labels()[1]:
             self.ax_.legend(**LEGEND)
         return self

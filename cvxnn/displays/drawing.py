@@ -156,6 +156,11 @@ def names_of(features: Any, d: int) -> list[str]:
     return names
 
 
+def plain(text: str) -> str:
+    """A user's words for a figure, where two dollar signs would begin and end a formula."""
+    return text.replace("$", r"\$")
+
+
 def merged(defaults: dict[str, Any], given: dict[str, Any] | None) -> dict[str, Any]:
     """Keyword arguments of an artist: what a user gives goes before the defaults, in any spelling."""
     from matplotlib.cbook import normalize_kwargs

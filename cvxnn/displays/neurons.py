@@ -16,7 +16,18 @@ import numpy as np
 from ..arrays import to_numpy
 from ..hyperplanes import hyperplanes
 from ..network import Network
-from .drawing import BLACK, BLUE, GREY, LEGEND, VERMILION, grid_axes, names_of, needs_matplotlib, spread_out
+from .drawing import (
+    BLACK,
+    BLUE,
+    GREY,
+    LEGEND,
+    VERMILION,
+    grid_axes,
+    names_of,
+    needs_matplotlib,
+    plain,
+    spread_out,
+)
 from .source import network_of
 
 #: Bars in the picture of a neuron's weights: the largest ones.
@@ -256,14 +267,14 @@ class NeuronDisplay:
         else:
             said = f"{len(out)} output weights of norm {np.linalg.norm(out):.3g}"
         if len(self.weights) <= 2:
-            names = names_of(self.feature_names, len(self.weights))
+            names = [plain(name) for name in names_of(self.feature_names, len(self.weights))]
             terms = [f"{w:+.3g} {name}" for w, name in zip(self.weights[:, row], names, strict=True)]
             bias = [f"{self.biases[row]:+.3g}"] if self.biases[row] else []
             said = f"{' '.join([*terms, *bias])};  {said}"
         return f"neuron {self.neurons[row]}:  {said}"
 
     def _plot_weights(self, axis: Any, row: int) -> None:
-        names = [*names_of(self.feature_names, len(self.weights)), "bias"]
+        names = [*map(plain, names_of(self.feature_names, len(self.weights))), "bias"]
         values = np.append(self.weights[:, row], self.biases[row])
         if not np.any(self.biases):
             names, values = names[:-1], values[:-1]

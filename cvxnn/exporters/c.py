@@ -37,11 +37,11 @@ from ..version import __version__
 from .base import Exporter, Predictor, labels_of, precision
 from .c_kernels import BEFORE, CHOICE, KERNELS, MAIN, PROBABILITIES
 
-#: Words of C99 that no function can be called.
+#: Words of C99 that no function can be called, with names that the file uses around calls of it.
 WORDS = (
     "auto break case char const continue default do double else enum extern float for goto if inline int "
     "long register restrict return short signed sizeof static struct switch typedef union unsigned void "
-    "volatile while main exp expf"
+    "volatile while main exp expf x y p best most sum NULL EOF FILE stdin stdout stderr feof printf scanf"
 )
 RESERVED = set(WORDS.split())
 #: How many numbers stand on a line of weights.
@@ -206,7 +206,7 @@ class _Source:
         body = [first, *calls, *(link if self.predictor.link == "exp" else []), "}\n"]
         found = ["\n".join(body)]
         if self.labels:
-            listed = ", ".join(_quoted(v) if isinstance(v, str) else f"{v}LL" for v in self.labels)
+            listed = ", ".join(_quoted(v) if isinstance(v, str) else _integer(v) for v in self.labels)
             begin = self.named(f"const {self._label_type()} function_classes[CLASSES] = ")
             kind = "two" if outputs == 1 else "several"
             found += [f"{begin}{{{listed}}};\n", self.named(CHOICE[kind])]
@@ -256,7 +256,14 @@ class _Source:
 def _comment(text: str) -> str:
     """Text that may stand in a comment."""
     text = " ".join(text.split()) if "\n" in text else text
-    return text.replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?").replace("\\", "/")
+    # backslashes first: they become slashes, which may not end the comment either
+    text = text.replace("\\", "/").replace("*/", "* /").replace("/*", "/ *")
+    return re.sub(r"\?(?=\?)", "? ", text)
+
+
+def _integer(value: int) -> str:
+    """An integer of C; the least has no literal of its own, since its sign is no part of one."""
+    return f"{value}LL" if value > -(2**63) else f"({value + 1}LL - 1)"
 
 
 def _quoted(text: str) -> str:
