@@ -483,6 +483,12 @@ def test_other_data_and_objects_are_refused(
         report(model[-1], X[:, :1], y)
     with pytest.raises(ValueError, match=r"X_test and y_test belong together"):
         report(model, X, y, X_test=X)
+    with pytest.raises(ValueError, match=r"X_test has 20 samples, y_test 19"):
+        report(model, X, y, X_test=X[:20], y_test=y[:19])
+    with pytest.raises(ValueError, match=r"X_test holds NaN"):
+        report(model[-1], X, y, X_test=np.where(X > 0, np.nan, X), y_test=y)
+    with pytest.raises(ValueError, match=r"y_test holds labels other than .* not seen"):
+        report(model, X, y, X_test=X, y_test=np.where(y == "yes", "maybe", "no"))
     with pytest.raises(ValueError, match=r"3 names for 2 features"):
         report(model, X, y, feature_names=["a", "b", "c"])
     with pytest.raises(ValueError, match=r"n_alphas=1"):

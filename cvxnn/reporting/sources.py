@@ -64,7 +64,7 @@ def from_estimator(
     network, certificate = model.network_, model.certificate_
     outputs = network.n_outputs
     data = Sheet(Z, _targets(y, labels, outputs))
-    held_out = None if X_test is None else Sheet(_flat(front, X_test)[0], _targets(y_test, labels, outputs))
+    held_out = None if X_test is None else _held_out(front, X_test, y_test, labels, Z.shape[1], outputs)
     family = _family(model, outputs, shape)
     problem = _posed(model, data, labels, _weights(model, y, Z, sample_weight))
     others = "X_test and y_test (sample_weight belongs to the training)"
@@ -156,6 +156,26 @@ def _flat(front: Any, X: Any) -> tuple[np.ndarray, tuple[int, ...] | None]:
     Z, shape = flat_samples(X if front is None else front.transform(X))
     Z = Z.toarray() if hasattr(Z, "toarray") else Z
     return np.asarray(Z, dtype=np.float64), shape
+
+
+def _held_out(front: Any, X: Any, y: Any, labels: np.ndarray | None, features: int, outputs: int) -> Sheet:
+    """Samples that training has not seen, with errors that name them."""
+    Z, _ = _flat(front, X)
+    if Z.ndim != 2 or Z.shape[1] != features:
+        raise ValueError(f"X_test has {Z.shape[-1]} features, X has {features}: pass the same columns")
+    if not np.all(np.isfinite(Z)):
+        raise ValueError("X_test holds NaN or infinity: leave those samples out, or fill them in")
+    if len(Z) != len(y):
+        raise ValueError(f"X_test has {len(Z)} samples, y_test {len(y)}: pass one target for each")
+    if labels is not None and not np.all(np.isin(y, labels)):
+        raise ValueError(
+            f"y_test holds labels other than {labels.tolist()}: leave out samples of classes that the "
+            "training has not seen"
+        )
+    targets = _targets(y, labels, outputs)
+    if not np.all(np.isfinite(targets)):
+        raise ValueError("y_test holds NaN or infinity: leave those samples out")
+    return Sheet(Z, targets)
 
 
 def _targets(y: Any, labels: np.ndarray | None, outputs: int) -> np.ndarray:
