@@ -57,7 +57,10 @@ def report(
             f"the model predicts {loaded.target.name!r}, not {target!r}: leave --target out, or rename "
             "the column"
         )
-    subject = from_model(model.name, loaded, read_table(data), None if test is None else read_table(test))
+    table, held_out = read_table(data), None if test is None else read_table(test)
+    for note in [*table.notes, *([] if held_out is None else held_out.notes)]:
+        remark(f"note: {note}")
+    subject = from_model(model.name, loaded, table, held_out)
     if path:
         typer.echo(
             f"Training {count(n_alphas - 1, 'network')} at other alphas (--no-path leaves them out).",

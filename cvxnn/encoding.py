@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .certificate import count
-from .tables import Table, listing, missing, number, text
+from .tables import Table, decimal_comma, listing, missing, number, text
 
 Task = Literal["auto", "regression", "classification"]
 
@@ -32,6 +32,7 @@ YES_NO = {"true": "false", "yes": "no", "t": "f", "y": "n"}
 MAX_LEVELS = 20
 #: Classes of a target, at most.
 MAX_CLASSES = 100
+_HELD = {"number": "numbers", "yes/no": "yes or no"}
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d.*)?")
 
 
@@ -78,7 +79,7 @@ class Feature:
             if value is None:
                 raise ValueError(
                     f"column {self.name!r} holds {cell!r} on {table.place(row)} and held "
-                    f"{self.kind} in the training data: correct the cell or leave it empty"
+                    f"{_HELD[self.kind]} in the training data: correct the cell or leave it empty"
                 )
             x[row] = value
         _check_finite(x, self.name, table)
@@ -177,7 +178,11 @@ class Encoding:
         """
         lacking = [feature.name for feature in self.features if feature.name not in table.names]
         if lacking:
-            raise ValueError(f"the data lack columns the model was trained on: add {listing(lacking)}")
+            used = [feature.name for feature in self.features]
+            raise ValueError(
+                f"the data lack columns the model was trained on: add {listing(lacking)}"
+                f"{table.renamed(lacking, used)}"
+            )
         parts = [feature.apply(table) for feature in self.features]
         return np.hstack([X for X, _ in parts]), [note for _, notes in parts for note in notes]
 
@@ -245,6 +250,8 @@ class Target:
         classes = tuple(sorted(levels, key=float) if numeric else sorted(levels))
         if len(classes) > MAX_CLASSES:
             advice = "--task regression predicts the number" if numeric else "keep the rows of fewer"
+            if not numeric and all(decimal_comma(label) or number(label) is not None for label in classes):
+                advice = "write decimals with a point"
             raise ValueError(
                 f"the target {name!r} has {len(classes)} classes ({listing(classes)}) and {MAX_CLASSES} "
                 f"are supported: {advice}"
@@ -367,6 +374,8 @@ def _learn(name: str, table: Table, scale: bool) -> tuple[Feature | None, list[s
             fill = float(2 * ones >= len(filled))
             return Feature(name, "yes/no", fill), [f"{name!r}: {yes} is 1, {no} is 0"]
     what = "dates, treated as text" if all(map(_DATE.fullmatch, counts)) else "text"
+    if any(map(decimal_comma, counts)) and all(decimal_comma(t) or number(t) is not None for t in counts):
+        what = "text, because its decimals have commas and need points"
     if _mostly_numbers(values):
         odd = filled[values.index(None)]
         what = f"text, because {cells[odd]!r} on {table.place(odd)} is not a number"
@@ -381,7 +390,8 @@ def _learn_levels(name: str, counts: Counter[str], what: str) -> tuple[Feature |
         return feature, [f"{name!r} is {what}: a 0/1 column for each of {listing(levels)}"]
     if len(counts) > 0.5 * counts.total():
         different = f"{len(counts):,} different values in {count(counts.total(), 'row')}"
-        return None, [f"left out: {name!r} is {what}; {different} look like an identifier"]
+        advice = "; a column of days since some date would be used" if what.startswith("dates") else ""
+        return None, [f"left out: {name!r} is {what}; {different} look like an identifier{advice}"]
     levels = sorted(counts, key=lambda level: (-counts[level], level))[:MAX_LEVELS]
     kept = f"a 0/1 column for each of the {MAX_LEVELS} most frequent of {len(counts):,} levels"
     return Feature(name, "levels", levels=tuple(levels), other=True), [

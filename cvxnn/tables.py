@@ -2,8 +2,9 @@
 
 CSV is read with the standard library (comma, semicolon or tab; UTF-8; a header is required) and Parquet
 with pyarrow, an optional extra. Cells are kept as they are: a CSV cell is text, also where it spells a
-number, and :mod:`cvxnn.encoding` decides what it means. Whatever is wrong with a file is said with the
-line it is wrong on.
+number, and :mod:`cvxnn.encoding` decides what it means. One thing only is changed, and said: spreadsheets
+separate cells by semicolons where the comma is the decimal sign, so in such files 1,5 becomes 1.5.
+Whatever is wrong with a file is said with the line it is wrong on.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +25,8 @@ from typing import Any
 from .certificate import count
 
 Cell = str | float
+
+_COMMA = re.compile(r"[+-]?\d+,\d+")
 
 #: Cells that stand for nothing.
 MISSING = frozenset(["", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None"])
@@ -41,6 +45,11 @@ def number(cell: Cell) -> float | None:
         return None
     # Python reads 1_000 as a number; no spreadsheet does.
     return None if value != value or (isinstance(cell, str) and "_" in cell) else value
+
+
+def decimal_comma(cell: Cell) -> bool:
+    """Say whether a cell is a number with a decimal comma, such as 1,5."""
+    return isinstance(cell, str) and _COMMA.fullmatch(cell) is not None
 
 
 def text(cell: Cell) -> str:
@@ -70,12 +79,15 @@ class Table:
         Where each row is in its file, for messages.
     unit : str
         What `lines` counts: "line" or "row".
+    notes : tuple of str
+        What reading changed, in plain words.
     """
 
     names: tuple[str, ...]
     columns: tuple[list[Cell], ...]
     lines: tuple[int, ...]
     unit: str = "line"
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -87,6 +99,15 @@ class Table:
             advice = f"did you mean {listing(near)}?" if near else f"choose one of {listing(self.names)}"
             raise ValueError(f"there is no column {name!r}: {advice}")
         return self.columns[self.names.index(name)]
+
+    def renamed(self, lacking: Sequence[str], used: Sequence[str]) -> str:
+        """Advise to rename columns that are called much like lacking ones and are not in use, if any."""
+        spare = {name.lower(): name for name in self.names if name not in used}
+        pairs = []
+        for name in lacking:
+            near = difflib.get_close_matches(name.lower(), spare, n=1, cutoff=0.7)
+            pairs += [f"{spare[near[0]]!r} to {name!r}"] if near else []
+        return f" (or rename {', '.join(pairs)})" if pairs else ""
 
     def place(self, row: int) -> str:
         """Say where a row is in the file."""
@@ -147,9 +168,10 @@ def _read_csv(path: Path, content: bytes) -> Table:
             raise ValueError
     except ValueError:
         raise ValueError(f"{path} is not UTF-8 text: save it as CSV (UTF-8) or Parquet") from None
+    delimiter = _delimiter(text)
     # newline="" leaves line ends inside quotes to the csv module.
     reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=_delimiter(text), skipinitialspace=True, strict=True
+        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
     )
     names: tuple[str, ...] = ()
     rows, lines = [], []
@@ -172,7 +194,29 @@ def _read_csv(path: Path, content: bytes) -> Table:
     if all(number(name) is not None or name in MISSING for name in names):
         raise ValueError(f"{path} starts with numbers: write a line of column names above them")
     columns = tuple(map(list, zip(*rows, strict=True))) if rows else tuple([] for _ in names)
-    return Table(names, columns, tuple(lines))
+    table = Table(names, columns, tuple(lines))
+    return _with_points(table) if delimiter == ";" else table
+
+
+def _with_points(table: Table) -> Table:
+    """Write 1,5 as 1.5, but not in columns that hold points too: there a point may mark thousands."""
+    columns, notes, read, mixed = [], [], [], []
+    for name, cells in zip(table.names, table.columns, strict=True):
+        commas = [text(cell) for cell in cells if decimal_comma(cell)]
+        points = any("." in text(cell) and number(cell) is not None for cell in cells)
+        if commas and points:
+            mixed.append(name)
+        elif commas:
+            read.append((name, commas[0]))
+            cells = [text(cell).replace(",", ".") if decimal_comma(cell) else cell for cell in cells]
+        columns.append(cells)
+    if read:
+        example = read[0][1]
+        said = listing(name for name, _ in read)
+        notes.append(f"decimal commas in {said}: {example} is read as {example.replace(',', '.')}")
+    if mixed:
+        notes.append(f"commas and points in {listing(mixed)}, left as text: write decimals one way")
+    return replace(table, columns=tuple(columns), notes=tuple(notes))
 
 
 def _delimiter(text: str) -> str:

@@ -94,6 +94,11 @@ def test_dates_and_almost_numbers_are_text_and_said() -> None:
     encoding = Encoding.learn(data, "y")
     assert said(encoding, "'day' is dates, treated as text")
     assert said(encoding, "'x' is text, because 'oops' on line 5 is not a number")
+    days = [f"2024-01-{k:02d}" for k in range(1, 29)]
+    data = table(day=days, x=["1,5", "2", "3,5", "4"] * 7, y=[str(k) for k in range(28)])
+    encoding = Encoding.learn(data, "y")
+    assert said(encoding, "left out: 'day' is dates", "days since some date")
+    assert said(encoding, "'x' is text, because its decimals have commas and need points")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +118,9 @@ def test_new_data_must_fit() -> None:
     encoding = Encoding.learn(table(a=["1", "2"], b=["1", "3"], y=["0", "1"]), "y")
     with pytest.raises(ValueError, match="add 'a', 'b'"):
         encoding.apply(table(c=["1"]))
-    with pytest.raises(ValueError, match="column 'b' holds 'x' on line 2 and held number"):
+    with pytest.raises(ValueError, match=r"add 'a', 'b' \(or rename 'B' to 'b'\)"):
+        encoding.apply(table(c=["1"], B=["1"]))
+    with pytest.raises(ValueError, match="column 'b' holds 'x' on line 2 and held numbers in"):
         encoding.apply(table(a=["1"], b=["x"]))
     with pytest.raises(ValueError, match="infinite on line 2"):
         encoding.apply(table(a=["1"], b=["inf"]))
@@ -163,6 +170,7 @@ def test_targets_and_predictions_are_inverse() -> None:
     ("cells", "task", "words"),
     [
         ([f"c{k}" for k in range(101)], "auto", "101 classes .* keep the rows of fewer"),
+        ([f"{k},5" for k in range(101)], "auto", "101 classes .* write decimals with a point"),
         ([str(k) for k in range(101)], "classification", "101 classes .* --task regression"),
         (["a", "a"], "auto", "'a' in every row"),
         (["1", "1.0"], "auto", "in every row"),

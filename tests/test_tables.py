@@ -37,7 +37,20 @@ def test_quotes_hold_delimiters_and_line_ends(tmp_path: Path) -> None:
 
 def test_decimal_commas_do_not_decide_the_delimiter(tmp_path: Path) -> None:
     table = read_table(write(tmp_path, "a;b\n1,5;2,5\n3,5;4,5\n"))
-    assert table.columns == (["1,5", "3,5"], ["2,5", "4,5"])
+    assert len(table.names) == 2 and len(table) == 2
+
+
+def test_decimal_commas_become_points_where_semicolons_separate(tmp_path: Path) -> None:
+    content = "a;b;c;d\n1,5;2;1.234;x,y\n;-3,25;2,5;1,2,3\n"
+    table = read_table(write(tmp_path, content))
+    assert table.columns == (["1.5", ""], ["2", "-3.25"], ["1.234", "2,5"], ["x,y", "1,2,3"])
+    assert table.notes == (
+        "decimal commas in 'a', 'b': 1,5 is read as 1.5",
+        "commas and points in 'c', left as text: write decimals one way",
+    )
+    assert table.without(["c"]).notes == table.notes
+    table = read_table(write(tmp_path, 'a,b\n"1,234",2\n'))  # thousands, perhaps
+    assert table.columns == (["1,234"], ["2"]) and table.notes == ()
 
 
 def test_one_column_and_blank_lines(tmp_path: Path) -> None:
