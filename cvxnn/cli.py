@@ -3,7 +3,7 @@
     cvxnn fit wine.csv --target quality          trains, says what it did, writes wine.safetensors
     cvxnn path wine.csv --target quality         a table of networks, from strong to weak weight decay
     cvxnn predict wine.safetensors new.csv       writes predictions as CSV
-    cvxnn certify wine.safetensors new.csv --target quality
+    cvxnn certify wine.safetensors new.csv       how far a model is from the best for a table
     cvxnn export wine.safetensors --to onnx      the network for other programs, see :mod:`cvxnn.cli_export`
     cvxnn report wine.safetensors --data wine.csv   one HTML file that explains the model
 
@@ -224,8 +224,9 @@ def predict(
     if out is not None:
         check_out(out, model, data)
     loaded = Model.load(model)
-    X, notes = loaded.encoding.apply(read_table(data))
-    for note in notes:
+    table = read_table(data)
+    X, notes = loaded.encoding.apply(table)
+    for note in [*table.notes, *notes]:
         remark(f"note: {note}")
     output = loaded.network(X)
     loss = get_loss(loaded.settings["loss"])
@@ -252,7 +253,10 @@ def predict(
 def certify(
     model: ModelFile,
     data: Data,
-    target: TargetName,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Column with the truth; by default the one of the training."),
+    ] = None,
     max_time: MaxTime = None,
     bound: Annotated[
         BoundName, typer.Option(help="What proves the lower bound; sdp proves more, for few rows.")
@@ -260,6 +264,7 @@ def certify(
 ) -> None:
     """Compare a model with the best possible network for a table."""
     loaded = Model.load(model)
+    target = target or loaded.target.name
     table, notes = read_table(data).with_target(target)
     X, more = loaded.encoding.apply(table)
     coding = replace(loaded.target, name=target)
@@ -268,7 +273,9 @@ def certify(
         raise ValueError(
             f"the target {target!r} is {table.column(target)[0]!r} in every row: add other rows"
         )
-    for note in [*notes, *more]:
+    if target != loaded.target.name:
+        notes = [f"the model predicts {loaded.target.name!r}; it is judged on {target!r}, as asked", *notes]
+    for note in [*table.notes, *notes, *more]:
         remark(f"note: {note}")
     with wait("searching the best network for these data, to compare with ..."):
         certificate = certify_network(
@@ -282,6 +289,8 @@ app.command()(export)
 app.command()(report)
 
 
+#: Gaps above this are worth a word, where the search gap is small.
+LOOSE = 0.1
 #: What a training that did not reach `--tol` says.
 ENDINGS = {
     Status.interrupted: "stopped by Ctrl-C: the best network so far is kept",
@@ -300,6 +309,22 @@ def _report(trained: Trained, tol: float, f: np.ndarray, y: np.ndarray, coding: 
     right = np.argmax(f, axis=1) == y if f.ndim == 2 else (f > 0) == (y > 0)
     score = f"{np.mean(right):.1%} correct" if coding.classes else f"R2 {r2_score(y, f):.3f}"
     typer.echo(f"On the training data: {score}.")
+    _advise(trained, tol, f)
+
+
+def _advise(trained: Trained, tol: float, f: np.ndarray) -> None:
+    """Say what to do about a network that is constant, and about a bound that is loose."""
+    c = trained.certificate
+    if not np.ptp(f, axis=0).any():
+        remark(
+            f"note: no neuron pays at alpha {c.alpha:g}, every prediction is the same: pass a smaller "
+            "--alpha; cvxnn path shows which"
+        )
+    elif c.scope == "bounded" and c.gap > LOOSE and c.search_gap <= tol:
+        remark(
+            "note: the search found nothing better, so the bound is probably what is loose; a larger "
+            "--alpha tightens it, cvxnn path shows by how much"
+        )
 
 
 def _read(
@@ -318,7 +343,7 @@ def _read(
     typer.echo(f"{data}: {count(len(whole), 'row')}, {count(len(whole.names), 'column')}")
     if ignore:
         typer.echo(f"  - left out, as asked: {listing(ignore)}")
-    for note in [*notes, *coding.notes, *encoding.notes]:
+    for note in [*whole.notes, *notes, *coding.notes, *encoding.notes]:
         typer.echo(f"  - {note}")
     return X, y, encoding, coding, chosen
 

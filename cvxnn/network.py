@@ -239,7 +239,8 @@ class Network(Exportable):
             raise
         except Exception as error:  # of many kinds: the header may say anything
             raise ValueError(
-                f"{path} is not a safetensors file or is damaged ({error}): save the model again"
+                f"{path} is not a safetensors file or is damaged ({error}): pass a file "
+                "written by cvxnn, or save the model again"
             ) from error
         if header.get("format") != "cvxnn":
             raise ValueError(f"{path} is not a cvxnn model: pass a file written by cvxnn")

@@ -64,7 +64,7 @@ class Point:
     def __str__(self) -> str:
         c = self.certificate
         return (
-            f"alpha {self.alpha:<10.4g} objective {c.objective:<12.8g} gap {c.gap:.1e} ({c.scope})  "
+            f"alpha {self.alpha:<10.4g} objective {c.objective:<12.8g} gap {percent(c.gap)} ({c.scope})  "
             f"search gap {c.search_gap:.1e}  {c.width} neurons  {self.seconds:.2f} s"
         )
 

@@ -17,6 +17,9 @@ from rich.text import Text
 from .certificate import Certificate, count, percent
 from .paths import Path
 
+#: Relative gaps up to this are rounding, not looseness.
+CLOSED = 1e-9
+
 
 def wait(message: str) -> Any:
     """A spinner in a terminal, a plain line elsewhere, while something without steps runs."""
@@ -34,11 +37,13 @@ def show(certificate: Certificate) -> Panel:
         "bounded": "proven; the true one may be far smaller",
         "patterns": "proven for these patterns only",
     }
+    closed = certificate.gap <= CLOSED and certificate.scope == "bounded"
+    meaning = "proven; closed up to rounding" if closed else strength[certificate.scope]
     grid = Grid.grid(padding=(0, 2))
     for row in (
         ("objective", f"{certificate.objective:.8g}", f"with {count(certificate.width, 'neuron')}"),
         ("lower bound", f"{certificate.lower_bound:.8g}", certificate.sentence()),
-        ("gap", percent(certificate.gap), strength[certificate.scope]),
+        ("gap", percent(certificate.gap), meaning),
         (
             "search gap",
             f"{certificate.search_gap:.1e}",

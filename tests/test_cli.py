@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner, Result
 
 from cvxnn import ConvexNetClassifier, ConvexNetRegressor, Network, certify
-from cvxnn.cli import app
+from cvxnn.cli import LOOSE, app
 from cvxnn.feature_penalties import Elastic, Groups
 from cvxnn.models import Model
 from cvxnn.tables import read_table
@@ -159,6 +159,44 @@ def test_certify(folder: Path) -> None:
     assert result.exit_code == 0, result.stderr
     assert f"{expected.objective:.8g}" in result.stdout and f"{expected.lower_bound:.8g}" in result.stdout
     assert "no network of any width" in result.stdout and "searching the best network" in result.stderr
+    assert run("certify", folder / "classes.safetensors", folder / "houses.csv").stdout == result.stdout
+
+
+def test_certify_says_when_the_target_is_another(folder: Path, here: Path) -> None:
+    header, *rows = rows_of(12)
+    data = write_csv(here / "other.csv", [[*header[:-1], "gone"], *rows])
+    result = run("certify", folder / "classes.safetensors", data, "--target", "gone", "--max-time", 1)
+    assert result.exit_code == 0, result.stderr
+    assert "the model predicts 'sold'; it is judged on 'gone', as asked" in result.stderr
+
+
+def test_constant_networks_and_loose_bounds_come_with_advice(
+    folder: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = folder / "houses.csv"
+    result = run("fit", data, "--target", "price", "--alpha", 100, "--out", "m.safetensors")
+    assert "no neuron pays at alpha 100" in result.stderr and "smaller --alpha" in result.stderr
+    result = run("fit", data, "--target", "price", "--alpha", 0.3, "--out", "m.safetensors")
+    assert "no neuron pays" not in result.stderr and "larger --alpha" not in result.stderr
+    certificate = Model.load(here / "m.safetensors").certificate
+    assert certificate is not None and certificate.scope == "bounded" and 0 < certificate.gap < LOOSE
+    monkeypatch.setattr("cvxnn.cli.LOOSE", certificate.gap / 2)
+    result = run("fit", data, "--target", "price", "--alpha", 0.3, "--out", "m.safetensors")
+    assert "larger --alpha tightens it" in result.stderr
+
+
+def test_decimal_commas_are_read_and_said_by_every_command(here: Path) -> None:
+    rows = [f"{k},5;{abs(k - 6)},25" for k in range(12)]
+    (here / "comma.csv").write_text("\n".join(["x;y", *rows]))
+    (here / "point.csv").write_text("\n".join(["x;y", *rows]).replace(",", ".").replace(";", ","))
+    assert run("fit", "point.csv", "--target", "y", "--alpha", 0.05).exit_code == 0
+    result = run("fit", "comma.csv", "--target", "y", "--alpha", 0.05)
+    assert "  - decimal commas in 'x', 'y': 0,5 is read as 0.5" in result.stdout
+    first, second = (run("predict", "comma.safetensors", f"{name}.csv") for name in ("comma", "point"))
+    assert first.exit_code == 0 and first.stdout == second.stdout
+    assert "note: decimal commas in 'x', 'y'" in first.stderr and second.stderr == ""
+    report = run("report", "comma.safetensors", "--data", "comma.csv", "--no-path")
+    assert report.exit_code == 0 and "note: decimal commas in 'x', 'y'" in report.stderr
 
 
 def test_options_and_default_name(here: Path) -> None:
