@@ -33,7 +33,7 @@ from .oracles import ROUNDING, SEED
 from .pooled_oracles import PooledVectorOracle, Single
 from .program import Problem
 from .vector_growth import Coupling
-from .vector_oracles import VectorOracle, VectorSearch, list_flats
+from .vector_oracles import ListedOracle, VectorOracle, VectorSearch, list_flats
 from .vector_pricing import VectorNeurons
 
 #: Random starts of a search: so many numbers in what they select, within limits.
@@ -90,7 +90,7 @@ class MaxSearchOracle(PooledVectorOracle):
         return self.tightened(Z, Price(value, "bounded", min(found, value)))
 
 
-class MaxFaceOracle(VectorOracle):
+class MaxFaceOracle(ListedOracle):
     """Exact pricing over all faces of all cells (scope ``global``); for few and small patches.
 
     Parameters
@@ -117,24 +117,10 @@ class MaxFaceOracle(VectorOracle):
         self.faces = [
             (flat.basis, design.selected(flat.gates @ flat.basis.T) @ flat.basis) for flat in flats
         ]
-        self._priced: tuple[np.ndarray, VectorNeurons] | None = None
 
     @property
     def large(self) -> bool:
         return False
-
-    def neurons(
-        self,
-        Z: np.ndarray,
-        starts: np.ndarray,
-        random_state: np.random.Generator,
-        effort: int,
-        *,
-        exact: bool = True,
-    ) -> VectorNeurons:
-        if self._priced is None or not np.array_equal(self._priced[0], Z):
-            self._priced = (Z.copy(), self._best(Z))
-        return self._priced[1]
 
     def _best(self, Z: np.ndarray) -> VectorNeurons:
         """The top eigenvectors of all faces at their own price, whether they lie in their face or not."""

@@ -259,7 +259,30 @@ def list_flats(X: np.ndarray, deadline: float = float("inf")) -> tuple[list[Flat
     return found, resolution
 
 
-class FaceOracle(VectorOracle):
+class ListedOracle(VectorOracle):
+    """What oracles that list all faces share: the best neurons of a dual variable are found once."""
+
+    _priced: tuple[np.ndarray, VectorNeurons] | None = None
+
+    def neurons(
+        self,
+        Z: np.ndarray,
+        starts: np.ndarray,
+        random_state: np.random.Generator,
+        effort: int,
+        *,
+        exact: bool = True,
+    ) -> VectorNeurons:
+        if self._priced is None or not np.array_equal(self._priced[0], Z):
+            self._priced = (Z.copy(), self._best(Z))
+        return self._priced[1]
+
+    @abstractmethod
+    def _best(self, Z: np.ndarray) -> VectorNeurons:
+        """The best neuron of every face."""
+
+
+class FaceOracle(ListedOracle):
     """Exact pricing over all faces of all cells (scope ``global``); for a few dimensions.
 
     Parameters
@@ -281,20 +304,6 @@ class FaceOracle(VectorOracle):
         if design.free:
             raise TooManyFaces("a free hidden bias has no list of faces")
         self.flats, self.resolution = list_flats(self.X, time.perf_counter() + max_time)
-        self._priced: tuple[np.ndarray, VectorNeurons] | None = None
-
-    def neurons(
-        self,
-        Z: np.ndarray,
-        starts: np.ndarray,
-        random_state: np.random.Generator,
-        effort: int,
-        *,
-        exact: bool = True,
-    ) -> VectorNeurons:
-        if self._priced is None or not np.array_equal(self._priced[0], Z):
-            self._priced = (Z.copy(), self._best(Z))
-        return self._priced[1]
 
     def _best(self, Z: np.ndarray) -> VectorNeurons:
         """The top eigenvector of every face that lies in it."""

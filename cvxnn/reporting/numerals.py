@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import math
 
+from ..certificate import count
+
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 MINUS = "\u2212"
 #: Between thousands; it does not break.
@@ -70,7 +72,7 @@ def part(share: float) -> str:
 
 def things(k: int, noun: str) -> str:
     """Write a number of things."""
-    return f"{k:,}".replace(",", THIN) + f" {noun}" + ("" if k == 1 else "s")
+    return count(k, noun).replace(",", THIN)
 
 
 def duration(seconds: float) -> str:
