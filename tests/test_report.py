@@ -8,6 +8,7 @@ import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ from cvxnn.models import Model
 from cvxnn.reporting import Report, render
 from cvxnn.reporting.columns import Columns, plain, through
 from cvxnn.reporting.content import Picture
-from cvxnn.reporting.neurons import describe, first_units, take_apart
+from cvxnn.reporting.deep_units import unstack
+from cvxnn.reporting.neurons import describe, take_apart
 from cvxnn.reporting.numerals import MINUS, THIN, number, part, percent, signed
 from cvxnn.reporting.page import asset
 from cvxnn.reporting.points import strengths
@@ -279,13 +281,43 @@ def test_gates_products_and_layers_have_their_words(
     deep = Network((Affine(w, b), ReLU(), Affine(np.ones((1, 1)), np.ones(1)), ReLU(), last))
     (neuron,), _ = describe(deep, X, plain(["a", "b"]))
     assert neuron.kind == "deep" and "1 unit" in neuron.note
-    (unit,) = first_units(deep, X, plain(["a", "b"]))
+    parts = unstack(deep, X, plain(["a", "b"]))
+    ((unit,),) = parts.layers
     np.testing.assert_allclose(unit.adds(X), deep.layers[1](deep.layers[0](X)), rtol=1e-10)
-    assert first_units(gated, X, plain(["a", "b"])) == ()
-    content = replace(binary[3], units=(unit,))
-    assert "The 1 unit of the first layer" in render(content) and formula(unit.rule) in render(content)
+    (last_neuron,), _ = describe(parts.network, parts.X, parts.columns)
+    np.testing.assert_allclose(last_neuron.adds(parts.X)[:, 0], deep(X), rtol=1e-10)
+    assert "2·unit 1 + 2" in formula(last_neuron.rule)
+    assert unstack(gated, X, plain(["a", "b"])).layers == ()
+    content = replace(binary[3], layers=parts.layers)
+    page = render(content)
+    assert "The 1 unit of layer 1" in page and formula(unit.rule) in page
     with pytest.raises(ValueError, match="no rule in values"):
         neuron.adds(X)
+
+
+def test_units_of_every_layer_are_rules_about_the_one_in_front() -> None:
+    rng = np.random.default_rng(0)
+    X, sizes = rng.standard_normal((50, 3)), (3, 5, 4, 2)
+    hidden: list = []
+    for m, k in pairwise(sizes):
+        hidden += [Affine(rng.standard_normal((m, k)), rng.standard_normal(k)), ReLU()]
+    network = Network((*hidden, Affine(rng.standard_normal((2, 1)), np.ones(1))))
+    parts = unstack(network, X, plain(["a", "b", "c"]))
+    assert [len(units) for units in parts.layers] == [5, 4]
+    assert all(name.startswith("unit 2.") for name in parts.columns.names)
+    # from the data to the output with nothing but the rules and the numbers of the units
+    seen = dict(zip("abc", X.T, strict=True))
+    for depth, units in enumerate(parts.layers, 1):
+        made = {}
+        for unit in units:
+            assert unit.rule is not None
+            values = np.column_stack([seen[name] for name in unit.rule.names])
+            made[f"unit {depth}.{unit.number}"] = unit.adds(values).sum(axis=1)
+        seen = made
+    last, _ = describe(parts.network, parts.X, parts.columns)
+    columns = np.column_stack([seen[name] for name in parts.columns.names])
+    output = network.intercept + sum(neuron.adds(columns)[:, 0] for neuron in last)
+    np.testing.assert_allclose(output, network(X), rtol=1e-10)
 
 
 def test_formulas_read_as_they_should() -> None:

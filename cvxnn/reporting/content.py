@@ -295,8 +295,8 @@ class Report:
     picture : Picture or None
         Of the network itself.
     neurons : tuple of Neuron
-    units : tuple of Neuron
-        Of a deep network: those of its first layer, which see the data.
+    layers : tuple of tuples of Neuron
+        Of a deep network: the units of the layers in front of the last hidden one.
     samples : tuple of Explanation
         The samples with the largest losses first (`worst` of them), then others in their order.
     worst : int
@@ -329,7 +329,7 @@ class Report:
     canvas: Canvas | None
     picture: Picture | None
     neurons: tuple[Neuron, ...]
-    units: tuple[Neuron, ...]
+    layers: tuple[tuple[Neuron, ...], ...]
     samples: tuple[Explanation, ...]
     worst: int
     sample_note: str

@@ -13,7 +13,8 @@ import numpy as np
 from ..paths import Point
 from .concerns import concerns_of
 from .content import Report
-from .neurons import describe, first_units
+from .deep_units import unstack
+from .neurons import describe
 from .numerals import number
 from .pictures import canvas_of, picture_of
 from .points import points_of, trail_of
@@ -36,7 +37,8 @@ def gather(
     """Return what a report says of a subject; the parameters are those of :func:`cvxnn.report`."""
     trail = trail_of(subject, path, n_alphas, max_time, callback)
     canvas, held_out = canvas_of(subject), subject.held_out
-    neurons, order = describe(subject.network, subject.data.X, subject.columns, subject.step, DESCRIBED)
+    deep = unstack(subject.network, subject.data.X, subject.columns)
+    neurons, order = describe(deep.network, deep.X, deep.columns, subject.step, DESCRIBED)
     samples, worst, note = explanations_of(subject, order)
     score = subject.score(subject.data)
     test_score = float("nan") if held_out is None else subject.score(held_out)
@@ -66,7 +68,7 @@ def gather(
         canvas=canvas,
         picture=None if canvas is None else picture_of(subject, subject.network, canvas),
         neurons=neurons,
-        units=first_units(subject.network, subject.data.X, subject.columns),
+        layers=deep.layers,
         samples=samples,
         worst=worst,
         sample_note=note,

@@ -46,6 +46,13 @@ def neurons(report: Report) -> Html:
         el("p", f"Values are in the units of what {', '.join(report.opaque)} makes of the data.")
         if report.opaque
         else None,
+        el(
+            "p",
+            f"The network is deep: these are the neurons of its last hidden layer, and what they see are "
+            f"the units of layer {len(report.layers)}, in the tables below.",
+        )
+        if report.layers
+        else None,
     ]
     shown = [card(report, neuron) for neuron in report.neurons]
     first, rest = shown[:OPEN], shown[OPEN:]
@@ -60,28 +67,33 @@ def neurons(report: Report) -> Html:
     if report.canvas is not None and report.picture is not None and not report.points:
         drawn = framed(report, portrait(report, "picture", report.picture), "The network")
     return section(
-        "neurons", heading, *intro, drawn, el("div", *first, class_="cards"), more, _units(report)
+        "neurons",
+        heading,
+        *intro,
+        drawn,
+        el("div", *first, class_="cards"),
+        more,
+        *(_layer(report, place) for place in range(len(report.layers))),
     )
 
 
-def _units(report: Report) -> Html | None:
-    """The units of a deep network that see the data, as a table of rules."""
-    if not report.units:
-        return None
+def _layer(report: Report, place: int) -> Html:
+    """The units of one layer of a deep network, as a table of rules."""
+    units = report.layers[place]
     rows = [
         [f"unit {unit.number}", part(unit.fires), f"S = {formula(unit.rule)}"]
-        for unit in report.units[:ROWS]
+        for unit in units[:ROWS]
         if unit.rule is not None
     ]
-    left = len(report.units) - len(rows)
-    caption = "Units of the first layer" + (f", without {left} that vary less" if left else "")
-    whole = table(caption, ["unit", "S ≥ 0 on", "rule in its short form"], rows)
-    words = "What the first layer sees: the next layers add up what its units pass on."
+    left = len(units) - len(rows)
+    caption = f"Units of layer {place + 1}" + (f", without {left} that vary less" if left else "")
+    sees = "the columns of the data" if place == 0 else f"the units of layer {place}"
+    words = f"A unit passes on what its activation makes of S, a sum over {sees}."
     return el(
         "details",
-        el("summary", f"The {things(len(report.units), 'unit')} of the first layer"),
+        el("summary", f"The {things(len(units), 'unit')} of layer {place + 1}"),
         el("p", words),
-        whole,
+        table(caption, ["unit", "S ≥ 0 on", "rule in its short form"], rows),
     )
 
 

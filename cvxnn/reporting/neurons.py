@@ -161,20 +161,6 @@ def describe(
     return tuple(found), order
 
 
-def first_units(network: Network, X: np.ndarray, columns: Columns) -> tuple[Neuron, ...]:
-    """Return the units of the first layer of a deep network as rules; none of other networks.
-
-    What they add is nothing of the output: they are what the next layer sees.
-    """
-    first, second = network.layers[0], network.layers[1]
-    deep = len(network.layers) > 3 and isinstance(first, Affine) and isinstance(second, Activation)
-    if not deep or isinstance(second, SkipReLU):
-        return ()
-    assert isinstance(first, Affine)
-    m = first.weight.shape[1]
-    return describe(Network((first, second, Affine(np.eye(m), np.zeros(m)))), X, columns)[0]
-
-
 def _ruled(
     neuron: Neuron, network: Network, j: int, columns: Columns, values: np.ndarray, mean: np.ndarray
 ) -> Neuron:

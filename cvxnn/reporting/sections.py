@@ -20,6 +20,9 @@ from .wording import (
     sentence,
 )
 
+#: A search gap up to this is as good as nothing left to gain.
+CLOSED = 1e-2
+
 
 def verdict(report: Report) -> Html:
     """What is proven, in words and numbers."""
@@ -56,6 +59,19 @@ def verdict(report: Report) -> Html:
     )
 
 
+def _searched(gap: float) -> str:
+    """What the search found, in a sentence: a large gap is a neuron that is still missing."""
+    if gap <= CLOSED:
+        return (
+            "A thorough search for a neuron that would improve this network found that at most "
+            f"{percent(gap, 2)} could be gained. That is strong evidence, and no proof."
+        )
+    return (
+        "A search found a neuron that improves this network. If there is no better one, what is left to "
+        f"gain is at most {percent(gap, 2)}; that is evidence, and no proof."
+    )
+
+
 def _says(report: Report) -> Html:
     """What the certificate says and what it does not."""
     c = report.certificate
@@ -67,11 +83,7 @@ def _says(report: Report) -> Html:
         ),
         el("p", f"It is proven that {_lower(sentence(report, 6))} {scope_words(report)}"),
         el("p", f"So the best of these networks is better than this one by at most {percent(c.gap, 3)}."),
-        el(
-            "p",
-            "A thorough search for a neuron that would improve this network found that at most "
-            f"{percent(c.search_gap, 2)} could be gained. That is strong evidence, and no proof.",
-        ),
+        el("p", _searched(c.search_gap)),
     ]
     silent = [
         "Nothing about new data: that is what held-out data are for"
