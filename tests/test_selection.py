@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-import cvxnn.selection_estimator
+import cvxnn.selection_base
 from cvxnn import ConvexNetClassifier, ConvexNetClassifierCV, ConvexNetRegressor, ConvexNetRegressorCV
 from cvxnn.architectures.relu import ReLU
 from cvxnn.losses import get_loss
@@ -215,7 +215,7 @@ def test_time_and_interrupts(monkeypatch):
         fresh.predict(X)
     # after the choice, the best network so far is kept, as in a single fit
     monkeypatch.setattr(
-        cvxnn.selection_estimator,
+        cvxnn.selection_base,
         "score_fold",
         lambda problem, family, alphas, score, **_: cvxnn.selection.Fold(alphas, alphas.astype(int)),
     )
