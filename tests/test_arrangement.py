@@ -257,10 +257,10 @@ def test_small_but_clear_cells_are_found():
 @pytest.mark.parametrize("shape", [(569, 30), (569, 10), (569, 3), (2000, 60), (40, 40), (6000, 2)])
 def test_too_many_patterns_is_noticed_quickly(shape):
     X = normal(*shape)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(TooManyPatterns, match="limit=") as raised:
         Arrangement.enumerate(X)
-    assert time.perf_counter() - start < 1.0  # milliseconds on an idle machine
+    assert time.process_time() - start < 1.0  # milliseconds on an idle machine
     assert raised.value.limit == 10_000 < raised.value.bound
 
 
