@@ -12,6 +12,7 @@ ORDER = (
     "plot_wedge.py",
     "plot_deep.py",
     "plot_cnn.py",
+    "plot_convolutions.py",
     "plot_batchnorm.py",
     "plot_layerwise.py",
     "plot_polynomial.py",
