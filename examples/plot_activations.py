@@ -3,9 +3,9 @@ Six activations, each at its optimum
 ====================================
 
 Forty patients of the diabetes data, two columns, the same penalty: what an activation does to the function
-that is learnt, when all networks are the best of their kind. ReLU networks bend along half lines, leaky ones
-too but never go flat, absolute values bend symmetrically, thresholds make steps, a quadratic activation bends
-everywhere, and a linear one nowhere.
+that is learnt, when all networks are the best of their kind. ReLU neurons bend it along a line and are flat
+on one side, leaky ones are nowhere flat, absolute values rise on both sides, thresholds make steps, a
+quadratic activation bends everywhere, and a linear one nowhere.
 """
 
 import matplotlib.pyplot as plt
@@ -36,7 +36,7 @@ for name, model in models.items():
     print(f"{name}: {model.certificate_}")
 
 # %%
-# With two columns all patterns can be listed, so every gap is nothing and the pictures are those of optimal
+# With two columns all patterns can be listed, so the gaps close and the pictures are those of optimal
 # networks. Contours are predictions, points the patients (colours: their progress); errors are those of the
 # 402 other patients. On few noisy samples a family that can do less is not worse.
 a, b = (np.linspace(X[:, k].min(), X[:, k].max(), 160) for k in range(2))
@@ -50,7 +50,7 @@ for axis, (name, model) in zip(axes.ravel(), models.items(), strict=True):
     error = np.sqrt(np.mean((model.predict(X[test]) - y[test]) ** 2))
     found = model.certificate_
     units = f"{found.width} neuron{'' if found.width == 1 else 's'}"
-    axis.set_title(f"{name}: {units}, gap {found.gap:.0e},\nerror on others {error:.2f}", fontsize=9)
+    axis.set_title(f"{name}\n{units}, gap {found.gap:.0e}, error {error:.2f}", fontsize=10)
 for axis in axes[1]:
     axis.set_xlabel("body mass index (standardised)")
 for axis in axes[:, 0]:
