@@ -33,7 +33,7 @@ for depth, model in chains.items():
 # Parallel networks whose branches have wide hidden layers, on ten patients of the diabetes data: blood
 # pressure against the progress of the disease. Three layers are never worse than two at the same alpha, and
 # both optima are proven here. Where they agree, clipping does not pay. A penalty of paths instead of layers
-# charges no branch more and many less, so its optimum is lower still; it depends on how wide a branch may be.
+# charges no branch more and many less, so its optimum is lower still; it depends on the width of branches.
 data = load_diabetes()
 rows = slice(20, 30)
 pressure = data.data[rows, 3][:, None] / np.std(data.data[:, 3])
