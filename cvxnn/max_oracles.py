@@ -13,7 +13,16 @@ left side is, and otherwise the largest term is one of the sum. The bound of :mo
 neurons that *add up* the rows is derived from the right side, and so holds here too, up to K times as loose
 (scope ``bounded``). Moving the dual variable is the same for both. Where the cells can be listed, though
 their faces cannot, prices of one output are exact, and ``M(Z)^2 <= sum_c M(z_c)^2`` for the columns of Z in
-an orthonormal basis of the outputs.
+an orthonormal basis of the outputs. Where not, one output has the bound of a sum with other weights: as the
+largest of K numbers that are not negative is between their mean and their sum,
+
+    sum_i z_i max_k (b_ik)_+  <=  sum_i max(z_i, z_i / K) sum_k (b_ik)_+,
+
+a price of sum pooling (:mod:`cvxnn.bounds`); and as it is between zero and the length of the longest row,
+
+    sum_i z_i max_k (b_ik)_+  <=  sum_i (z_i)_+ max_k |x_ik|,
+
+which is far less where rows are many. The price is at most the larger of the bounds of z and -z.
 
 References: Ergen and Pilanci, ICLR 2021 (max pooling); Sahiner, Ergen, Pauly and Pilanci, ICLR 2021
 (faces).
@@ -26,6 +35,7 @@ from itertools import combinations
 
 import numpy as np
 
+from .bounds import oracle_bound
 from .certificate import Price
 from .max_pooling import MaxDesign, priced, search_max
 from .network import Network
@@ -47,13 +57,45 @@ def with_differences(design: MaxDesign) -> np.ndarray:
     return np.concatenate([design.X, *pairs])
 
 
+def columns(Z: np.ndarray) -> np.ndarray:
+    """Return a dual variable with a column for every output, also for one."""
+    return Z[:, None] if Z.ndim == 1 else Z
+
+
+def single_bound(design: MaxDesign, z: np.ndarray) -> float:
+    """Bound the price of a dual variable of one output over all cells, as the module says.
+
+    Parameters
+    ----------
+    design : MaxDesign
+        Without a free bias.
+    z : ndarray of shape (n,)
+
+    Returns
+    -------
+    float
+    """
+    longest = reach(design)
+    each = []
+    for side in (z, -z):
+        summed = design.spread(np.maximum(side, side / design.pool))
+        length = float(np.maximum(side, 0.0) @ longest) * (1.0 + ROUNDING)
+        each.append(min(length, oracle_bound(design.X, summed, max_iter=20)))
+    return max(each)
+
+
+def reach(design: MaxDesign) -> np.ndarray:
+    """Return the length of the longest row of every sample, (samples,)."""
+    return np.asarray(np.max(np.linalg.norm(design.X, axis=1).reshape(-1, design.pool), axis=1))
+
+
 class MaxSearchOracle(PooledVectorOracle):
     """Local search for neurons, and the bound for rows that are added up (scope ``bounded``).
 
     Parameters
     ----------
     problem : Problem
-        Of several outputs.
+        Of one output or of several.
     design : MaxDesign
         Without a free bias.
     singles : tuple of at most one callable
@@ -76,6 +118,7 @@ class MaxSearchOracle(PooledVectorOracle):
         exact: bool = True,
     ) -> VectorNeurons:
         n_random = int(np.clip(STARTS / self.X.size, FEWEST, MOST)) * 2**effort
+        Z = columns(Z)
         return search_max(self.design, Z, starts=starts, n_random=n_random, random_state=random_state)
 
     def thorough(self, Z: np.ndarray, network: Network) -> VectorNeurons:
@@ -96,7 +139,7 @@ class MaxFaceOracle(ListedOracle):
     Parameters
     ----------
     problem : Problem
-        Of several outputs.
+        Of one output or of several.
     design : MaxDesign
         Without a free bias.
     max_time : float
@@ -126,17 +169,16 @@ class MaxFaceOracle(ListedOracle):
         """The top eigenvectors of all faces at their own price, whether they lie in their face or not."""
         parts = []
         for basis, selected in self.faces:
-            A = np.einsum("no,cnk->cok", Z, selected, optimize=True)
+            A = np.einsum("no,cnk->cok", columns(Z), selected, optimize=True)
             top = np.linalg.eigh(np.einsum("cok,col->ckl", A, A))[1][:, :, -1] @ basis.T
             parts += [top, -top]
         U = np.concatenate(parts)
-        found = priced(self.design, Z, U / np.linalg.norm(U, axis=1, keepdims=True))
+        found = priced(self.design, columns(Z), U / np.linalg.norm(U, axis=1, keepdims=True))
         return VectorNeurons(found.values[:1000], found.directions[:1000], found.outputs[:1000])
 
     def price(self, Z: np.ndarray) -> Price:
         best = self.neurons(Z, self.X[:0], np.random.default_rng(SEED), 0).best
-        reach = np.max(np.linalg.norm(self.X, axis=1).reshape(-1, self.design.pool), axis=1)
-        size = float(np.linalg.norm(Z, axis=1) @ reach)
+        size = float(np.linalg.norm(columns(Z), axis=1) @ reach(self.design))
         # differences are twice as long as rows at most
         slack = (2.0 * self.resolution + 1e-14) * size
         return Price(best * (1.0 + ROUNDING) + slack, "global", best)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -10,7 +12,7 @@ from cvxnn import ConvexNetClassifier, ConvexNetRegressor, certify
 from cvxnn.architectures.cnn_max import CNNMax, VectorCNNMax
 from cvxnn.architectures.vector_relu import VectorReLU
 from cvxnn.losses import get_loss
-from cvxnn.max_oracles import MaxFaceOracle, MaxSearchOracle
+from cvxnn.max_oracles import MaxFaceOracle, MaxSearchOracle, reach, single_bound
 from cvxnn.network import Network
 from cvxnn.program import Problem
 from cvxnn.train import train
@@ -153,3 +155,34 @@ def test_bad_parameters(family, message):
     problem = make(np.eye(3, 4), np.eye(3))
     with pytest.raises(ValueError, match=message):
         train(problem, family.for_outputs(3))
+
+
+def test_one_output_grows_to_what_its_cells_give():
+    """540 cells of 270 lines: too many for "auto", which grows; the program over all of them agrees."""
+    rng = np.random.default_rng(8)
+    problem = make(rng.normal(size=(18, 6)), rng.normal(size=18), 0.5, intercept=True)
+    grown = train(problem, CNNMax(kernel=2, hidden_bias=None), tol=1e-6)
+    listed = train(problem, CNNMax(kernel=2, hidden_bias=None, patterns="all"), tol=1e-6).certificate
+    assert grown.certificate.scope == "global" and listed.scope == "global"
+    assert grown.certificate.objective == pytest.approx(listed.objective, rel=1e-5)
+    assert grown.certificate.lower_bound == pytest.approx(listed.objective, rel=1e-5)
+    assert grown.network.width > 0 and grown.network.n_outputs == 1
+
+
+def test_one_output_is_bounded_where_cells_cannot_be_listed():
+    rng = np.random.default_rng(9)
+    family = CNNMax(kernel=3)
+    problem = make(rng.normal(size=(9, 6)), rng.normal(size=9), 0.3, intercept=True)
+    H = family.unit_neurons(problem, None, rng.normal(size=(5000, 4)))
+    design = family.growing().design(problem)
+    for _ in range(5):
+        Z = problem.residual(rng.normal(size=9))
+        assert np.max(np.abs(H @ Z)) <= single_bound(design, Z) <= np.sum(np.abs(Z)) * np.max(reach(design))
+    certificate = train(problem, family, tol=1e-4).certificate
+    assert certificate.scope == "bounded" and certificate.search_gap <= 1e-4
+    rival = rivals(
+        make(problem.X, problem.y[:, None] - np.mean(problem.y), 0.3), VectorCNNMax(3, None), runs=3
+    )
+    assert 0.0 < certificate.lower_bound * 12 <= rival
+    gates = train(make(problem.X, np.sign(problem.y), 0.3, "hinge"), replace(family, patterns=20), tol=1e-2)
+    assert gates.certificate.scope == "patterns"

@@ -17,7 +17,9 @@ same piece, and the program the same value). The price of a dual variable Z in a
 projection of ``X_kappa' D Z`` onto its cone.
 
 Cells are listed where there are few (scope ``global``). There are ``nK + n K (K - 1) / 2`` rows, so this
-is for small data; otherwise sampled gates choose the cells, and certificates have scope ``patterns``.
+is for small data. Otherwise networks grow as those of several outputs do, without a program and with
+their scopes; of losses with kinks, on which descent would stop, sampled gates choose the cells (scope
+``patterns``).
 
 With several outputs filters have output vectors, and per cell the program has the nuclear norm with left
 factors kept in the cone, as in :mod:`cvxnn.architectures.vector_relu`: no program is solved, networks grow,
@@ -34,6 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import combinations
 from typing import Any, ClassVar
 
@@ -44,7 +47,7 @@ from ..certificate import Oracle, Price
 from ..constraints import ReLUCones, project_cone
 from ..growth import Rows, merge
 from ..losses.squared_error import SquaredError
-from ..max_oracles import MaxFaceOracle, MaxSearchOracle
+from ..max_oracles import MaxFaceOracle, MaxSearchOracle, single_bound
 from ..max_pooling import NEAR, MaxDesign, descend_max, hold
 from ..network import Network, ReLU
 from ..operators import Masked, Pooled
@@ -53,11 +56,12 @@ from ..penalties import GroupL2
 from ..pooled_oracles import Single
 from ..pricing import Neurons
 from ..program import Master, Problem, Program, Solution
+from ..unfolding import unfold_problem
 from ..vector_growth import Coupling, drop
 from ..vector_growth import Rows as VectorRows
 from ..vector_growth import merge as merge_vectors
 from ..vector_oracles import TooManyFaces, VectorOracle
-from .base import Architecture, Effort
+from .base import Architecture, Effort, Training
 from .convolutional import Convolutional, Size, is_pooled
 from .two_layer import balanced_cost, check_count
 from .vector_rectified import Plan, VectorRectified
@@ -188,8 +192,9 @@ class CNNMax(MaxPooled, Architecture):
     hidden_bias : {"penalized", None}, default="penalized"
         A bias per filter that is penalised with its weights, or none.
     patterns : {"auto", "all"} or int, default="auto"
-        "auto" lists all cells where there are at most 500, and takes those of 200 Gaussian gates otherwise;
-        "all" insists on listing; a number of gates has scope ``patterns``.
+        "auto" lists all cells where there are at most 500, and grows them otherwise (those of 200 Gaussian
+        gates where the loss has kinks); "all" insists on listing; a number of gates has scope
+        ``patterns``.
     """
 
     name: ClassVar[str] = "cnn_max"
@@ -209,8 +214,8 @@ class CNNMax(MaxPooled, Architecture):
         every = np.concatenate([rows, *(pair[:, None] for pair in pairs)], axis=1)
         return Design.reduce(every.reshape(-1, rows.shape[2]), 0, 0.0, every.shape[1])
 
-    def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement:
-        """Return cells of patches and differences."""
+    def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
+        """Return cells of patches and differences, or None where they grow."""
         X = self.design(problem).X
         if self.patterns == "all":
             return Arrangement.enumerate(X, limit=ALL_CELLS)
@@ -222,7 +227,9 @@ class CNNMax(MaxPooled, Architecture):
             try:
                 return Arrangement.enumerate(X, limit=AUTO_CELLS)
             except TooManyPatterns:
-                pass  # then gates are drawn, and the scope says so
+                pass  # then they grow, or gates are drawn
+        if self.patterns == "auto" and problem.loss.smooth:
+            return None
         number = AUTO_GATES if self.patterns == "auto" else check_count(self.patterns)
         return Arrangement.sample(X, number, random_state=int(random_state.integers(2**31 - 1)))
 
@@ -262,18 +269,26 @@ class CNNMax(MaxPooled, Architecture):
         return best
 
     def for_outputs(self, outputs: int) -> Architecture:
-        if outputs == 1:
-            return self
-        # patterns of several outputs grow; others are refused there
+        return self if outputs == 1 else self.growing()
+
+    def growing(self) -> VectorCNNMax:
+        """Return the family whose networks grow, of one output or of several; it refuses other patterns."""
         return VectorCNNMax(**{part.name: getattr(self, part.name) for part in fields(self)})
 
     def cost(self, network: Network) -> float:
         """``sum_j ||(u_j, b_j)|| |a_j|``, the penalty after the best rescaling of each filter."""
         return balanced_cost(self.hidden_norms(network), network)
 
-    def oracle(self, problem: Problem, arrangement: Arrangement | None) -> MaxOracle:
+    def oracle_within(
+        self, problem: Problem, arrangement: Arrangement | None, max_time: float | None
+    ) -> Oracle:
         if arrangement is None:
-            raise ValueError("a network with max pooling is judged against cells: pass an arrangement")
+            return self.growing().oracle_within(problem, None, max_time)
+        return self.oracle(problem, arrangement)
+
+    def oracle(self, problem: Problem, arrangement: Arrangement | None) -> Oracle:
+        if arrangement is None:
+            return self.growing().oracle(problem, None)
         return MaxOracle(problem, self.design(problem), arrangement, self._positions(problem))
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
@@ -282,6 +297,13 @@ class CNNMax(MaxPooled, Architecture):
     def master(self, problem: Problem, arrangement: Arrangement, oracle: Oracle, effort: Effort) -> Master:
         # of programs with cones the network is a rounding, which needs some room below the tolerance
         return replace(super().master(problem, arrangement, oracle, effort), tol=0.1 * effort.tol)
+
+    def train(
+        self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
+    ) -> Training:
+        if arrangement is None:
+            return (yield from self.growing().train(problem, None, oracle, effort))
+        return (yield from super().train(problem, arrangement, oracle, effort))
 
 
 #: Steps of descent, products with the Hessian where kinks are held, and distances of neurons tried as one.
@@ -324,6 +346,10 @@ class VectorCNNMax(MaxPooled, VectorRectified):
         assert isinstance(found, MaxDesign)
         return found
 
+    def rows_problem(self, problem: Problem) -> Problem:
+        """Return the problem of one output as one of several."""
+        return unfold_problem(problem, 1) if problem.y.ndim == 1 else problem
+
     def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: Any) -> Network:
         """Plain weights have no geometry.
 
@@ -339,23 +365,24 @@ class VectorCNNMax(MaxPooled, VectorRectified):
         try:
             return MaxFaceOracle(problem, design, limit)
         except TooManyFaces:
-            return MaxSearchOracle(problem, design, self._singles(problem))
+            return MaxSearchOracle(problem, design, (self._single(problem, design),))
 
-    def _singles(self, problem: Problem) -> tuple[Single, ...]:
-        """The exact price of neurons of one output, if their cells can be listed."""
+    def _single(self, problem: Problem, design: MaxDesign) -> Single:
+        """A bound of the price of neurons of one output: exact if their cells can be listed."""
+        loose = partial(single_bound, design)
         one = replace(problem, y=np.zeros(len(problem.X)), loss=SquaredError())
         family = CNNMax(**{part.name: getattr(self, part.name) for part in fields(self)})
         X = family.design(one).X
         try:
             if count_bound(len(X), X.shape[1]) > 20 * ALL_CELLS:
-                return ()
+                return loose
             drawn = Arrangement.enumerate(X, limit=ALL_CELLS)
         except TooManyPatterns:
-            return ()
+            return loose
         if not drawn.complete:
-            return ()
+            return loose
         oracle = family.oracle(one, drawn)
-        return (lambda z: oracle.price(z).value,)
+        return lambda z: oracle.price(z).value
 
     def _moves(
         self,
