@@ -43,7 +43,7 @@ from .patches import Windows
 #: Numbers that a chunk of samples may unfold into, and a block of features may hold.
 CHUNK, BLOCK = 1 << 25, 1 << 28
 #: Patches and samples that gates are drawn from, and how far directions of little variance are stretched.
-PATCHES, SAMPLES, STRETCH = 20_000, 400, 1.0
+PATCHES, SAMPLES, STRETCH = 20_000, 400, 0.1
 
 #: What makes the maps of some samples: a slice to an array (n, h * w * c).
 Maps = Callable[[slice], np.ndarray]
@@ -181,7 +181,8 @@ def _by_features(pooled: PooledPatches, maps: Maps, Y: np.ndarray, beta: float) 
         right += Phi.T @ Y[part].astype(Phi.dtype)
     gram -= np.outer(total, total / len(Y))
     gram[np.diag_indices(size)] += beta
-    return np.asarray(cho_solve(cho_factor(gram, overwrite_a=True), right))
+    # the transpose is the same matrix in the order of LAPACK, which then needs no copy
+    return np.asarray(cho_solve(cho_factor(gram.T, overwrite_a=True), right))
 
 
 def _by_samples(pooled: PooledPatches, maps: Maps, Y: np.ndarray, beta: float) -> np.ndarray:
@@ -202,7 +203,7 @@ def _by_samples(pooled: PooledPatches, maps: Maps, Y: np.ndarray, beta: float) -
     kernel -= kernel.mean(axis=0)
     kernel -= kernel.mean(axis=1)[:, None]
     kernel[np.diag_indices(n)] += beta
-    A = cho_solve(cho_factor(kernel, overwrite_a=True), Y)
+    A = cho_solve(cho_factor(kernel.T, overwrite_a=True), Y)
     A -= A.mean(axis=0)  # a sum of zero in exact arithmetic
     parts = []
     for at in blocks:
@@ -281,6 +282,30 @@ def leading_filters(pooled: PooledPatches, Z: np.ndarray, count: int) -> GatedCo
     weight = np.ascontiguousarray(U[:, :, :count].transpose(1, 0, 2)).reshape(pooled.windows.patch, -1)
     gates, bias = np.repeat(pooled.gates, count, axis=1), np.repeat(pooled.gate_bias, count)
     return GatedConv(gates, bias, weight, np.zeros(weight.shape[1]), pooled.windows.to_array())
+
+
+def class_maps(pooled: PooledPatches, Z: np.ndarray) -> tuple[GatedConv, Conv]:
+    """Return the layers that make a map of every output: the stage's own outputs, position by position.
+
+    ``M_c(k) = sum_p 1[X_k g_p + h_p >= 0] X_k' Z_pc`` with Z_pc the mean over the cells, so with one cell the
+    output c is the mean of the map c: all gates at work in as many channels as there are outputs, where
+    leading filters keep a part of each gate. A gated convolution with the filters Z_pc, then their sum over
+    the gates.
+    """
+    weight, outputs = Z.mean(axis=1), Z.shape[3]
+    hidden = GatedConv(
+        np.repeat(pooled.gates, outputs, axis=1),
+        np.repeat(pooled.gate_bias, outputs),
+        np.ascontiguousarray(weight.transpose(1, 0, 2)).reshape(pooled.windows.patch, -1),
+        np.zeros(len(weight) * outputs),
+        pooled.windows.to_array(),
+    )
+    return hidden, pixelwise(np.tile(np.eye(outputs), (len(weight), 1)), pooled.windows.out)
+
+
+def pixelwise(weight: np.ndarray, size: tuple[int, int]) -> Conv:
+    """Return the layer that maps the channels of every pixel by a matrix (channels, filters)."""
+    return Conv(weight, np.zeros(weight.shape[1]), Windows((*size, len(weight)), (1, 1)).to_array())
 
 
 def with_pixels(hidden: GatedConv) -> GatedConv:

@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from cvxnn import LayerwiseConvClassifier, Network
 from cvxnn.conv_stage import (
     PooledPatches,
+    class_maps,
     judge_stage,
     leading_filters,
     solve,
@@ -141,6 +142,40 @@ def test_skip_passes_the_maps_on():
     assert wide[:, :, 2:].reshape(len(Y), -1) == pytest.approx(hidden(maps), abs=1e-12)
 
 
+def test_class_maps_are_the_outputs_position_by_position():
+    """With one cell the mean of the map of an output is the output."""
+    pooled, maps, Y = stage(grid=1)
+    Z = solve(pooled, lambda part: maps[part], Y, 0.5)
+    made = features(class_maps(pooled, Z), maps).reshape(len(Y), -1, Y.shape[1])
+    assert made.shape[1] == 16
+    outputs = pooled.of(maps).reshape(len(Y), -1) @ Z.reshape(-1, Y.shape[1])
+    assert made.mean(axis=1) == pytest.approx(outputs, abs=1e-12)
+    P, k = pooled.windows.patches(maps)[3], 5
+    opened = P[k] @ pooled.gates + pooled.gate_bias >= 0
+    assert made[3, k] == pytest.approx(np.einsum("p,h,phc->c", opened, P[k], Z[:, 0]))
+
+
+def test_stages_on_class_maps():
+    """A map of every class, and with skip the maps of the stage before in front of them."""
+    X, y = load_digits(return_X_y=True)
+    for skip, channels in ((False, 10), (True, 11)):
+        clf = LayerwiseConvClassifier(
+            (1e-4, 1e-3), input_shape=(8, 8), stages=2, gates=(6, 3), filters="classes", down=(), skip=skip
+        ).fit(X[:200], y[:200])
+        first, second = clf.stages_
+        assert (first.certificate.alpha, second.certificate.alpha) == pytest.approx((1e-4, 1e-3))
+        assert second.certificate.gap <= 1e-5 and second.certificate.frozen == 1
+        *frozen, hidden, _, _ = clf.network_.layers
+        assert hidden.windows.shape == (8, 8, channels)
+        assert len(np.unique(first.network.layers[-3].gates, axis=1).T) == 6
+        assert len(np.unique(hidden.gates, axis=1).T) == 3
+        maps = features(tuple(frozen), X[:200])
+        if skip:
+            ratio = maps.reshape(200, 64, 11)[:, :, 0] / (X[:200] - X[:200].mean())
+            assert np.ptp(ratio) == pytest.approx(0.0, abs=1e-9)
+        assert clf.network_(X[:20]) == pytest.approx(clf.decision_function(X[:20]), abs=1e-9)
+
+
 @pytest.fixture(scope="module")
 def fitted():
     X, y = load_digits(return_X_y=True)
@@ -211,6 +246,9 @@ def test_precision_and_seeds(fitted):
     ("options", "message"),
     [
         ({"alpha": 0.0}, "alpha"),
+        ({"alpha": (1e-2, 1e-3)}, "alpha has 2 values for 3 stages"),
+        ({"gates": (2, 0, 2)}, "gates=0"),
+        ({"filters": "pixels"}, "at least 1 or 'classes'"),
         ({"stages": 0}, "stages=0"),
         ({"gates": True}, "gates=True"),
         ({"skip": "yes"}, "True or False"),
