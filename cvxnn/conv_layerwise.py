@@ -2,9 +2,9 @@ r"""Layer-wise convolutional networks for images: greedy stages, each the optimu
 
 Stage j draws random convolutional gates for its maps, solves its program (:mod:`cvxnn.conv_stage`: gated
 convolution, average pooling, linear layer, squared error to -1 and +1) to its optimum, and certifies it.
-The maps of the next stage are made by the leading filters of every gate, or are a map of every class, scaled
+The maps of the next stage are those of the leading filters of every gate, or a map of every class, scaled
 so that patches have a mean square norm of one, with the maps of this stage if asked for, before some stages
-with half the resolution by space-to-depth. Everything works from chunks of samples.
+at half the resolution. Everything works from chunks of samples.
 
 **Certificates are per stage**: no weights for the same gates on the same frozen layers are better. Nothing
 is claimed about the deep network, nor about other gates.
@@ -21,7 +21,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.linalg import block_diag
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
@@ -31,14 +30,12 @@ from .architectures.base import Stage
 from .certificate import Certificate
 from .conv_stage import (
     PooledPatches,
-    class_maps,
     judge_stage,
-    leading_filters,
-    pixelwise,
+    means_of_blocks,
+    passed_on,
     solve,
     space_to_depth,
     stage_network,
-    with_pixels,
 )
 from .exporters import Exportable, Predictor
 from .frozen_layers import depth, features
@@ -67,15 +64,18 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
     gates : int or sequence of int, default=32
         Random gates of every stage; a sequence has a number for each.
     filters : int or "classes", default=1
-        What the next stage sees: so many filters of every gate, its leading singular vectors (the published
-        networks pass on one), in as many maps as gates and filters; or all gates' filters for a class, added
-        up, in one map for every class. With few gates those of the classes keep more of what was learned.
+        What the next stage sees: the maps of so many filters of every gate, its leading singular vectors
+        (the published networks pass on one); or one map for every class, the sum of all gates' filters for
+        it. With few gates the maps of the classes keep more of what was learned.
     kernel : int or (int, int), default=3
         Size of the windows; odd sizes keep the resolution.
     grid : int, default=2
         Cells of the average pooling along each axis, in front of the linear layer.
     down : tuple of int, default=(1, 2)
-        Stages, counted from 0, that see their maps at half the resolution, by space-to-depth.
+        Stages, counted from 0, that see their maps at half the resolution.
+    downsampling : {"depth", "mean"}, default="depth"
+        How: every 2 x 2 block of pixels moved into channels, of which there are four times as many then, or
+        its mean.
     skip : bool, default=False
         Whether the next stage also sees the maps that the stage saw.
     precision : {"float32", "float64"}, default="float32"
@@ -124,6 +124,7 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
         kernel: Any = 3,
         grid: int = 2,
         down: tuple[int, ...] = (1, 2),
+        downsampling: str = "depth",
         skip: bool = False,
         precision: str = "float32",
         random_state: Any = 0,
@@ -137,6 +138,7 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
         self.kernel = kernel
         self.grid = grid
         self.down = down
+        self.downsampling = downsampling
         self.skip = skip
         self.precision = precision
         self.random_state = random_state
@@ -172,29 +174,18 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
         maps = _made((first,), X, np.dtype(self.precision))
         for k in range(self.stages):
             if k in self.down:
-                layer = space_to_depth(shape)
-                shape = (shape[0] // 2, shape[1] // 2, layer.windows.patch)
+                layer = space_to_depth(shape) if self.downsampling == "depth" else means_of_blocks(shape)
+                shape = (shape[0] // 2, shape[1] // 2, layer.channels())
                 frozen, maps = (*frozen, layer), _made((layer,), maps, maps.dtype)
             pooled, Z = self._train(X, maps, shape, Y, frozen, rng)
             if k + 1 < self.stages:
-                hidden = self._passed_on(pooled, Z)
+                hidden = passed_on(pooled, Z, self.filters, self.skip)
                 maps = _made(hidden, maps, maps.dtype)
                 shape = (*pooled.windows.out, hidden[-1].weight.shape[1])
                 last, scale = _of_unit_size(hidden[-1], maps, self._patch(shape, k + 1))
                 frozen = (*frozen, *hidden[:-1], last)
                 maps *= scale.astype(maps.dtype)
         return self
-
-    def _passed_on(self, pooled: PooledPatches, Z: np.ndarray) -> tuple[GatedConv | Conv, ...]:
-        """The layers that make the next stage's maps."""
-        if self.filters != "classes":
-            hidden = leading_filters(pooled, Z, self.filters)
-            return (with_pixels(hidden) if self.skip else hidden,)
-        hidden, summed = class_maps(pooled, Z)
-        if not self.skip:
-            return hidden, summed
-        channels = np.eye(pooled.windows.shape[2])
-        return with_pixels(hidden), pixelwise(block_diag(channels, summed.weight), pooled.windows.out)
 
     def _coded(self, y: np.ndarray) -> np.ndarray:
         """Targets -1 and +1 for every class, (n, classes)."""
@@ -207,7 +198,8 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
     def _patch(self, shape: tuple[int, int, int], stage: int) -> int:
         """The length of the patches that a stage makes of maps of some shape."""
         rows, columns = pair("kernel", self.kernel)
-        return rows * columns * shape[2] * (4 if stage in self.down else 1)
+        moved = stage in self.down and self.downsampling == "depth"
+        return rows * columns * shape[2] * (4 if moved else 1)
 
     def _train(
         self,
@@ -263,6 +255,8 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
         for alpha in self._each("alpha"):
             check_alpha(alpha)
         check_switch("skip", self.skip)
+        if self.downsampling not in ("depth", "mean"):
+            raise ValueError(f"downsampling={self.downsampling!r} is unknown: pass 'depth' or 'mean'")
         if self.precision not in ("float32", "float64"):
             raise ValueError(f"precision={self.precision!r} is unknown: pass 'float32' or 'float64'")
         down = tuple(self.down) if isinstance(self.down, tuple | list | set | range) else None

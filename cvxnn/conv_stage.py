@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import block_diag, cho_factor, cho_solve
 
 from .certificate import Certificate, relative_gap
 from .network import Affine, Conv, GatedConv, Layer, Network, Pool
@@ -57,12 +57,27 @@ def space_to_depth(shape: tuple[int, int, int]) -> Conv:
     ValueError
         If height or width is odd.
     """
+    windows = _blocks(shape)
+    return Conv(np.eye(windows.patch), np.zeros(windows.patch), windows.to_array())
+
+
+def means_of_blocks(shape: tuple[int, int, int]) -> Pool:
+    """Return the layer that takes the mean of every 2 x 2 block of pixels, channel by channel.
+
+    Raises
+    ------
+    ValueError
+        If height or width is odd.
+    """
+    return Pool.of("mean", _blocks(shape))
+
+
+def _blocks(shape: tuple[int, int, int]) -> Windows:
     if shape[0] % 2 or shape[1] % 2:
         raise ValueError(
             f"maps of {shape[0]} x {shape[1]} have no 2 x 2 blocks: leave the stage out of down"
         )
-    windows = Windows(shape, (2, 2), (2, 2))
-    return Conv(np.eye(windows.patch), np.zeros(windows.patch), windows.to_array())
+    return Windows(shape, (2, 2), (2, 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,6 +290,29 @@ def _filters(Z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return U, np.where(sizes > 1e-13 * np.max(sizes, initial=0.0), sizes, 0.0), V
 
 
+def passed_on(
+    pooled: PooledPatches, Z: np.ndarray, filters: int | str, skip: bool
+) -> tuple[GatedConv | Conv, ...]:
+    """Return the layers that make the next stage's maps, those of this one in front of them with `skip`.
+
+    Parameters
+    ----------
+    pooled : PooledPatches
+    Z : ndarray of shape (gates, cells, patch, outputs)
+    filters : int or "classes"
+        Leading filters of every gate, or a map of every output.
+    skip : bool
+    """
+    if filters != "classes":
+        hidden = leading_filters(pooled, Z, int(filters))
+        return (with_pixels(hidden) if skip else hidden,)
+    hidden, summed = class_maps(pooled, Z)
+    if not skip:
+        return hidden, summed
+    channels = np.eye(pooled.windows.shape[2])
+    return with_pixels(hidden), pixelwise(block_diag(channels, summed.weight), pooled.windows.out)
+
+
 def leading_filters(pooled: PooledPatches, Z: np.ndarray, count: int) -> GatedConv:
     """Return the hidden layer of the leading filters of every gate, of norm one."""
     U = _filters(Z)[0]
@@ -287,8 +325,8 @@ def leading_filters(pooled: PooledPatches, Z: np.ndarray, count: int) -> GatedCo
 def class_maps(pooled: PooledPatches, Z: np.ndarray) -> tuple[GatedConv, Conv]:
     """Return the layers that make a map of every output: the stage's own outputs, position by position.
 
-    ``M_c(k) = sum_p 1[X_k g_p + h_p >= 0] X_k' Z_pc`` with Z_pc the mean over the cells, so with one cell the
-    output c is the mean of the map c: all gates at work in as many channels as there are outputs, where
+    ``M_c(k) = sum_p 1[X_k g_p + h_p >= 0] X_k' Z_pc`` with Z_pc the mean over the cells, so with one cell
+    the output c is the mean of the map c: all gates at work in as many channels as there are outputs, where
     leading filters keep a part of each gate. A gated convolution with the filters Z_pc, then their sum over
     the gates.
     """
