@@ -202,7 +202,7 @@ CHOICES = """"""
 
 #: What the report was made with.
 SIZES: dict[str, Any] = {
-    "train": 15_000,
+    "train": 10_000,
     "test": 2000,
     "stages": 3,
     "gates": (16, 16, 16),
@@ -224,7 +224,9 @@ def main() -> None:
             kind = float if name == "alpha" else int
             parser.add_argument(f"--{name}", type=kind, nargs="*", default=value)
         elif isinstance(value, bool):
-            parser.add_argument(f"--{name}", action="store_true")
+            parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=value)
+        elif name == "filters":
+            parser.add_argument("--filters", type=lambda v: v if v == "classes" else int(v), default=value)
         else:
             parser.add_argument(f"--{name}", type=type(value), default=value)
     run(**vars(parser.parse_args()))

@@ -12,12 +12,20 @@ larger), and the winner is trained again on all of it.
 gates* gives the kernels of 500 gates equal weights, which is where the reweighting starts. *Best kernel*
 is the gated network with these gates (equal patterns once), trained along the path of strengths to
 a relative duality gap of 1e-4 and certified: by the duality of multiple-kernel learning it is ridge
-regression with the best nonnegative combination of the gates' kernels. The published comparison
-(Dwaraknath, Ergen and Pilanci, NeurIPS 2023) has a 75/25 split of 33 sets with at most 1000 rows, several
-classes among them, and finds the best kernel at least equal to the NTK on 26. This suite does not confirm
-that for accuracy. Part of it is the number of gates: with 3000 of them (tried on four sets on which 500
-lose) the best kernel has 82.4 % on echocardiogram, 86.7 on hepatitis, 90.0 on ionosphere and 93.5 on
-parkinsons, more than with 500 on all four and more than the NTK on one.
+regression with the best nonnegative combination of the gates' kernels.
+
+The published comparison (Dwaraknath, Ergen and Pilanci, NeurIPS 2023) has a 75/25 split of 33 sets with at
+most 1000 rows, several classes among them, and finds its kernels at least equal to the NTK on 26. How it
+chose the strength, and how often it reweighted, is not said in what we could read of it. So this suite also
+goes the way of its algorithm: both at one strength, nothing chosen, kernels reweighted from the NTK a few
+times or often. On single splits, where ties are frequent, one reweighting at beta = 10 is at least equal on
+21 to 23 of 31 sets, five on 19 to 22, thirty on 16 to 20; at the two other strengths all are on fewer. Near
+the optimum few kernels are left. That its training objective is the lowest is a theorem; on new data it
+pays on sets with a sharp structure (monks) and costs on noisy ones. With a strength for each by inner folds
+the NTK stays ahead, and this suite does not confirm the claim for accuracy. Part of it is the number of
+gates: with 3000 of them (tried on four sets on which 500 lose) the best kernel has 82.4 % on
+echocardiogram, 86.7 on hepatitis, 90.0 on ionosphere and 93.5 on parkinsons, more than with 500 on all four
+and more than the NTK on one.
 """
 
 from __future__ import annotations
@@ -36,8 +44,8 @@ from .runner import RAW, RESULTS
 #: Rows of a set at most; splits, inner folds, strengths and their range, gates.
 MOST, SPLITS, INNER, STRENGTHS, LEAST, GATES = 1000, 5, 3, 10, 1e-5, 500
 METHODS = ("NTK", "NTK of the gates", "best kernel")
-#: Strengths that both have without a choice, and rounds of reweighting after which accuracy is taken.
-BETAS, ROUNDS, SAME = (1.0, 10.0, 100.0), (1, 5, 60), "same strength"
+#: Strengths that both have without a choice, rounds of reweighting after which accuracy is taken, splits.
+BETAS, ROUNDS, SINGLE, SAME = (1.0, 10.0, 100.0), (1, 5, 30), 3, "same strength"
 
 
 def strengths_of_ntk(X: np.ndarray) -> np.ndarray:
@@ -178,7 +186,7 @@ def run(chosen: Any) -> None:
             print(f"{name} {X.shape}, {method}: {mean:.4f} in {spent:.1f} s", flush=True)
         where = path_of(name, SAME)
         if not (chosen.report or (chosen.resume and where.exists())):
-            each = [same_strength(X, y, seed).tolist() for seed in range(SPLITS)]
+            each = [same_strength(X, y, seed).tolist() for seed in range(SINGLE)]
             where.write_text(json.dumps({"set": name, "betas": BETAS, "rounds": ROUNDS, "splits": each}))
             print(f"{name}, {SAME}", flush=True)
         write(names)
@@ -225,7 +233,7 @@ def compared_at_one_strength(names: list[str]) -> list[str]:
         "## One strength for both, nothing chosen",
         "",
         f"Mean accuracy in %; on how many of {len(done)} sets at least equal to the NTK at that strength",
-        "(means of five splits; in brackets the fewest and most on single splits).",
+        f"(means of {SINGLE} splits; in brackets the fewest and most on single splits).",
         "",
         table(["beta", METHODS[0], *kernels], lines),
         "",
