@@ -2,9 +2,9 @@ r"""Layer-wise convolutional networks for images: greedy stages, each the optimu
 
 Stage j draws random convolutional gates for its maps, solves its program (:mod:`cvxnn.conv_stage`: gated
 convolution, average pooling, linear layer, squared error to -1 and +1) to its optimum, and certifies it.
-The leading filters of every gate, scaled so that patches have a mean square norm of one, make the maps of
-the next stage, with the maps of this one if asked for, before some stages with half the resolution by
-space-to-depth. Everything works from chunks of samples.
+The maps of the next stage are those of the leading filters of every gate, or a map of every class, scaled
+so that patches have a mean square norm of one, with the maps of this stage if asked for, before some stages
+at half the resolution. Everything works from chunks of samples.
 
 **Certificates are per stage**: no weights for the same gates on the same frozen layers are better. Nothing
 is claimed about the deep network, nor about other gates.
@@ -31,11 +31,11 @@ from .certificate import Certificate
 from .conv_stage import (
     PooledPatches,
     judge_stage,
-    leading_filters,
+    means_of_blocks,
+    passed_on,
     solve,
     space_to_depth,
     stage_network,
-    with_pixels,
 )
 from .exporters import Exportable, Predictor
 from .frozen_layers import depth, features
@@ -54,22 +54,28 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    alpha : float, default=1e-3
-        Strength of the penalty per sample, > 0.
+    alpha : float or sequence of float, default=1e-3
+        Strength of the penalty per sample, > 0; a sequence has one for every stage. Later stages have
+        longer patches and fit more, so they may need more.
     input_shape : int or tuple, default=(32, 32, 3)
         Height, width and channels of the images in the rows of X.
     stages : int, default=3
         Number of stages, each one convolution.
-    gates : int, default=32
-        Random gates of every stage.
-    filters : int, default=1
-        Filters of every gate that the next stage sees: its leading singular vectors.
+    gates : int or sequence of int, default=32
+        Random gates of every stage; a sequence has a number for each.
+    filters : int or "classes", default=1
+        What the next stage sees: the maps of so many filters of every gate, its leading singular vectors
+        (the published networks pass on one); or one map for every class, the sum of all gates' filters for
+        it. With few gates the maps of the classes keep more of what was learned.
     kernel : int or (int, int), default=3
         Size of the windows; odd sizes keep the resolution.
     grid : int, default=2
         Cells of the average pooling along each axis, in front of the linear layer.
     down : tuple of int, default=(1, 2)
-        Stages, counted from 0, that see their maps at half the resolution, by space-to-depth.
+        Stages, counted from 0, that see their maps at half the resolution.
+    downsampling : {"depth", "mean"}, default="depth"
+        How: every 2 x 2 block of pixels moved into channels, of which there are four times as many then, or
+        its mean.
     skip : bool, default=False
         Whether the next stage also sees the maps that the stage saw.
     precision : {"float32", "float64"}, default="float32"
@@ -109,15 +115,16 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        alpha: float = 1e-3,
+        alpha: Any = 1e-3,
         *,
         input_shape: Any = (32, 32, 3),
         stages: int = 3,
-        gates: int = 32,
-        filters: int = 1,
+        gates: Any = 32,
+        filters: Any = 1,
         kernel: Any = 3,
         grid: int = 2,
         down: tuple[int, ...] = (1, 2),
+        downsampling: str = "depth",
         skip: bool = False,
         precision: str = "float32",
         random_state: Any = 0,
@@ -131,6 +138,7 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
         self.kernel = kernel
         self.grid = grid
         self.down = down
+        self.downsampling = downsampling
         self.skip = skip
         self.precision = precision
         self.random_state = random_state
@@ -166,17 +174,17 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
         maps = _made((first,), X, np.dtype(self.precision))
         for k in range(self.stages):
             if k in self.down:
-                layer = space_to_depth(shape)
-                shape = (shape[0] // 2, shape[1] // 2, layer.windows.patch)
+                layer = space_to_depth(shape) if self.downsampling == "depth" else means_of_blocks(shape)
+                shape = (shape[0] // 2, shape[1] // 2, layer.channels())
                 frozen, maps = (*frozen, layer), _made((layer,), maps, maps.dtype)
             pooled, Z = self._train(X, maps, shape, Y, frozen, rng)
             if k + 1 < self.stages:
-                hidden = leading_filters(pooled, Z, self.filters)
-                hidden = with_pixels(hidden) if self.skip else hidden
-                maps = _made((hidden,), maps, maps.dtype)
-                shape = (*pooled.windows.out, hidden.weight.shape[1])
-                hidden, scale = _of_unit_size(hidden, maps, self._patch(shape, k + 1))
-                frozen, maps = (*frozen, hidden), maps * scale.astype(maps.dtype)
+                hidden = passed_on(pooled, Z, self.filters, self.skip)
+                maps = _made(hidden, maps, maps.dtype)
+                shape = (*pooled.windows.out, hidden[-1].weight.shape[1])
+                last, scale = _of_unit_size(hidden[-1], maps, self._patch(shape, k + 1))
+                frozen = (*frozen, *hidden[:-1], last)
+                maps *= scale.astype(maps.dtype)
         return self
 
     def _coded(self, y: np.ndarray) -> np.ndarray:
@@ -190,7 +198,8 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
     def _patch(self, shape: tuple[int, int, int], stage: int) -> int:
         """The length of the patches that a stage makes of maps of some shape."""
         rows, columns = pair("kernel", self.kernel)
-        return rows * columns * shape[2] * (4 if stage in self.down else 1)
+        moved = stage in self.down and self.downsampling == "depth"
+        return rows * columns * shape[2] * (4 if moved else 1)
 
     def _train(
         self,
@@ -204,8 +213,10 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
         """Solve and certify one stage, and keep what it is; returns its features and weights."""
         size = pair("kernel", self.kernel)
         windows = Windows(shape, size, padding=(size[0] // 2, size[1] // 2))
-        pooled = PooledPatches.draw(maps, windows, self.gates, self.grid, rng)
-        beta = float(self.alpha) * len(Y)
+        stage = len(self.stages_)
+        gates, alpha = self._each("gates")[stage], self._each("alpha")[stage]
+        pooled = PooledPatches.draw(maps, windows, gates, self.grid, rng)
+        beta = float(alpha) * len(Y)
         Z = solve(pooled, lambda part: maps[part], Y, beta)
 
         def exact(part: slice) -> np.ndarray:
@@ -223,13 +234,29 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
             )
         return pooled, Z
 
+    def _each(self, name: str) -> list[Any]:
+        """A parameter that may differ from stage to stage, for every stage."""
+        value = getattr(self, name)
+        if not isinstance(value, list | tuple | np.ndarray):
+            return [value] * self.stages
+        if len(value) != self.stages:
+            raise ValueError(
+                f"{name} has {len(value)} values for {self.stages} stages: pass one, or one for each stage"
+            )
+        return list(value)
+
     def _check(self) -> None:
-        check_alpha(self.alpha)
-        for name in ("stages", "gates", "filters", "grid"):
-            value = getattr(self, name)
-            if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name}={value!r}: pass an integer of at least 1")
+        named = self.filters == "classes"
+        for name in ("stages", "gates", *(() if named else ("filters",)), "grid"):
+            for value in self._each(name) if name == "gates" else [getattr(self, name)]:
+                if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+                    choices = " or 'classes'" if name == "filters" else ""
+                    raise ValueError(f"{name}={value!r}: pass an integer of at least 1{choices}")
+        for alpha in self._each("alpha"):
+            check_alpha(alpha)
         check_switch("skip", self.skip)
+        if self.downsampling not in ("depth", "mean"):
+            raise ValueError(f"downsampling={self.downsampling!r} is unknown: pass 'depth' or 'mean'")
         if self.precision not in ("float32", "float64"):
             raise ValueError(f"precision={self.precision!r} is unknown: pass 'float32' or 'float64'")
         down = tuple(self.down) if isinstance(self.down, tuple | list | set | range) else None
@@ -330,10 +357,14 @@ def _made(layers: tuple[Layer, ...], X: np.ndarray, dtype: np.dtype[Any]) -> np.
     return np.concatenate([features(light, part.astype(dtype)).astype(dtype) for part in parts])
 
 
-def _of_unit_size(hidden: GatedConv, maps: np.ndarray, patch: int) -> tuple[GatedConv, np.ndarray]:
+def _of_unit_size(
+    hidden: GatedConv | Conv, maps: np.ndarray, patch: int
+) -> tuple[GatedConv | Conv, np.ndarray]:
     """The layer with filters of mean square 1 / patch on its maps, and the scale of each entry of a map."""
     filters = hidden.weight.shape[1]
-    square = np.mean(np.square(maps, dtype=np.float64), axis=0).reshape(-1, filters).mean(axis=0)
+    parts = (maps[at : at + 64] for at in range(0, len(maps), 64))
+    sums = sum(np.sum(np.square(part, dtype=np.float64), axis=0) for part in parts)
+    square = np.reshape(sums / len(maps), (-1, filters)).mean(axis=0)
     scale = 1.0 / np.sqrt(np.where(square > 0.0, square, 1.0) * patch)
     return replace(hidden, weight=hidden.weight * scale), np.tile(scale, maps.shape[1] // filters)
 

@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import block_diag, cho_factor, cho_solve
 
 from .certificate import Certificate, relative_gap
 from .network import Affine, Conv, GatedConv, Layer, Network, Pool
@@ -43,7 +43,7 @@ from .patches import Windows
 #: Numbers that a chunk of samples may unfold into, and a block of features may hold.
 CHUNK, BLOCK = 1 << 25, 1 << 28
 #: Patches and samples that gates are drawn from, and how far directions of little variance are stretched.
-PATCHES, SAMPLES, STRETCH = 20_000, 400, 1.0
+PATCHES, SAMPLES, STRETCH = 20_000, 400, 0.1
 
 #: What makes the maps of some samples: a slice to an array (n, h * w * c).
 Maps = Callable[[slice], np.ndarray]
@@ -57,12 +57,27 @@ def space_to_depth(shape: tuple[int, int, int]) -> Conv:
     ValueError
         If height or width is odd.
     """
+    windows = _blocks(shape)
+    return Conv(np.eye(windows.patch), np.zeros(windows.patch), windows.to_array())
+
+
+def means_of_blocks(shape: tuple[int, int, int]) -> Pool:
+    """Return the layer that takes the mean of every 2 x 2 block of pixels, channel by channel.
+
+    Raises
+    ------
+    ValueError
+        If height or width is odd.
+    """
+    return Pool.of("mean", _blocks(shape))
+
+
+def _blocks(shape: tuple[int, int, int]) -> Windows:
     if shape[0] % 2 or shape[1] % 2:
         raise ValueError(
             f"maps of {shape[0]} x {shape[1]} have no 2 x 2 blocks: leave the stage out of down"
         )
-    windows = Windows(shape, (2, 2), (2, 2))
-    return Conv(np.eye(windows.patch), np.zeros(windows.patch), windows.to_array())
+    return Windows(shape, (2, 2), (2, 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +196,8 @@ def _by_features(pooled: PooledPatches, maps: Maps, Y: np.ndarray, beta: float) 
         right += Phi.T @ Y[part].astype(Phi.dtype)
     gram -= np.outer(total, total / len(Y))
     gram[np.diag_indices(size)] += beta
-    return np.asarray(cho_solve(cho_factor(gram, overwrite_a=True), right))
+    # the transpose is the same matrix in the order of LAPACK, which then needs no copy
+    return np.asarray(cho_solve(cho_factor(gram.T, overwrite_a=True), right))
 
 
 def _by_samples(pooled: PooledPatches, maps: Maps, Y: np.ndarray, beta: float) -> np.ndarray:
@@ -202,7 +218,7 @@ def _by_samples(pooled: PooledPatches, maps: Maps, Y: np.ndarray, beta: float) -
     kernel -= kernel.mean(axis=0)
     kernel -= kernel.mean(axis=1)[:, None]
     kernel[np.diag_indices(n)] += beta
-    A = cho_solve(cho_factor(kernel, overwrite_a=True), Y)
+    A = cho_solve(cho_factor(kernel.T, overwrite_a=True), Y)
     A -= A.mean(axis=0)  # a sum of zero in exact arithmetic
     parts = []
     for at in blocks:
@@ -274,6 +290,29 @@ def _filters(Z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return U, np.where(sizes > 1e-13 * np.max(sizes, initial=0.0), sizes, 0.0), V
 
 
+def passed_on(
+    pooled: PooledPatches, Z: np.ndarray, filters: int | str, skip: bool
+) -> tuple[GatedConv | Conv, ...]:
+    """Return the layers that make the next stage's maps, those of this one in front of them with `skip`.
+
+    Parameters
+    ----------
+    pooled : PooledPatches
+    Z : ndarray of shape (gates, cells, patch, outputs)
+    filters : int or "classes"
+        Leading filters of every gate, or a map of every output.
+    skip : bool
+    """
+    if filters != "classes":
+        hidden = leading_filters(pooled, Z, int(filters))
+        return (with_pixels(hidden) if skip else hidden,)
+    hidden, summed = class_maps(pooled, Z)
+    if not skip:
+        return hidden, summed
+    channels = np.eye(pooled.windows.shape[2])
+    return with_pixels(hidden), pixelwise(block_diag(channels, summed.weight), pooled.windows.out)
+
+
 def leading_filters(pooled: PooledPatches, Z: np.ndarray, count: int) -> GatedConv:
     """Return the hidden layer of the leading filters of every gate, of norm one."""
     U = _filters(Z)[0]
@@ -281,6 +320,30 @@ def leading_filters(pooled: PooledPatches, Z: np.ndarray, count: int) -> GatedCo
     weight = np.ascontiguousarray(U[:, :, :count].transpose(1, 0, 2)).reshape(pooled.windows.patch, -1)
     gates, bias = np.repeat(pooled.gates, count, axis=1), np.repeat(pooled.gate_bias, count)
     return GatedConv(gates, bias, weight, np.zeros(weight.shape[1]), pooled.windows.to_array())
+
+
+def class_maps(pooled: PooledPatches, Z: np.ndarray) -> tuple[GatedConv, Conv]:
+    """Return the layers that make a map of every output: the stage's own outputs, position by position.
+
+    ``M_c(k) = sum_p 1[X_k g_p + h_p >= 0] X_k' Z_pc`` with Z_pc the mean over the cells, so with one cell
+    the output c is the mean of the map c: all gates at work in as many channels as there are outputs, where
+    leading filters keep a part of each gate. A gated convolution with the filters Z_pc, then their sum over
+    the gates.
+    """
+    weight, outputs = Z.mean(axis=1), Z.shape[3]
+    hidden = GatedConv(
+        np.repeat(pooled.gates, outputs, axis=1),
+        np.repeat(pooled.gate_bias, outputs),
+        np.ascontiguousarray(weight.transpose(1, 0, 2)).reshape(pooled.windows.patch, -1),
+        np.zeros(len(weight) * outputs),
+        pooled.windows.to_array(),
+    )
+    return hidden, pixelwise(np.tile(np.eye(outputs), (len(weight), 1)), pooled.windows.out)
+
+
+def pixelwise(weight: np.ndarray, size: tuple[int, int]) -> Conv:
+    """Return the layer that maps the channels of every pixel by a matrix (channels, filters)."""
+    return Conv(weight, np.zeros(weight.shape[1]), Windows((*size, len(weight)), (1, 1)).to_array())
 
 
 def with_pixels(hidden: GatedConv) -> GatedConv:

@@ -314,7 +314,10 @@ class GatedConv(Windowed):
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         P = self.windows.patches(X)
-        passed = (P @ self.gates + self.gate_bias >= 0) * (P @ self.weight + self.bias)
+        passed, inner = P @ self.weight, P @ self.gates  # in place from here: these are large
+        passed += self.bias
+        inner += self.gate_bias
+        passed *= inner >= 0
         return passed.reshape(len(X), passed.shape[1] * passed.shape[2])
 
 

@@ -10,8 +10,10 @@ from sklearn.datasets import load_digits
 from cvxnn import LayerwiseConvClassifier, Network
 from cvxnn.conv_stage import (
     PooledPatches,
+    class_maps,
     judge_stage,
     leading_filters,
+    means_of_blocks,
     solve,
     space_to_depth,
     stage_network,
@@ -128,8 +130,11 @@ def test_space_to_depth_moves_blocks_into_channels():
     images, small = X.reshape(2, 4, 4, 3), out.reshape(2, 2, 2, 12)
     assert np.array_equal(small[1, 1, 0], images[1, 2:4, 0:2].ravel())
     assert np.array_equal(np.sort(out, axis=1), np.sort(X, axis=1))
-    with pytest.raises(ValueError, match="no 2 x 2 blocks"):
-        space_to_depth((5, 4, 1))
+    means = means_of_blocks((4, 4, 3))(X).reshape(2, 2, 2, 3)
+    assert means[1, 1, 0] == pytest.approx(images[1, 2:4, 0:2].mean(axis=(0, 1)))
+    for layer in (space_to_depth, means_of_blocks):
+        with pytest.raises(ValueError, match="no 2 x 2 blocks"):
+            layer((5, 4, 1))
 
 
 def test_skip_passes_the_maps_on():
@@ -139,6 +144,40 @@ def test_skip_passes_the_maps_on():
     wide = with_pixels(hidden)(maps).reshape(len(Y), 16, 8)
     assert np.array_equal(wide[:, :, :2].reshape(len(Y), -1), maps)
     assert wide[:, :, 2:].reshape(len(Y), -1) == pytest.approx(hidden(maps), abs=1e-12)
+
+
+def test_class_maps_are_the_outputs_position_by_position():
+    """With one cell the mean of the map of an output is the output."""
+    pooled, maps, Y = stage(grid=1)
+    Z = solve(pooled, lambda part: maps[part], Y, 0.5)
+    made = features(class_maps(pooled, Z), maps).reshape(len(Y), -1, Y.shape[1])
+    assert made.shape[1] == 16
+    outputs = pooled.of(maps).reshape(len(Y), -1) @ Z.reshape(-1, Y.shape[1])
+    assert made.mean(axis=1) == pytest.approx(outputs, abs=1e-12)
+    P, k = pooled.windows.patches(maps)[3], 5
+    opened = P[k] @ pooled.gates + pooled.gate_bias >= 0
+    assert made[3, k] == pytest.approx(np.einsum("p,h,phc->c", opened, P[k], Z[:, 0]))
+
+
+def test_stages_on_class_maps():
+    """A map of every class, and with skip the maps of the stage before in front of them."""
+    X, y = load_digits(return_X_y=True)
+    for skip, half in ((False, {"down": (1,), "downsampling": "mean"}), (True, {"down": ()})):
+        clf = LayerwiseConvClassifier(
+            (1e-4, 1e-3), input_shape=(8, 8), stages=2, gates=(6, 3), filters="classes", skip=skip, **half
+        ).fit(X[:200], y[:200])
+        first, second = clf.stages_
+        assert (first.certificate.alpha, second.certificate.alpha) == pytest.approx((1e-4, 1e-3))
+        assert second.certificate.gap <= 1e-5 and second.certificate.frozen == 1
+        *frozen, hidden, _, _ = clf.network_.layers
+        assert hidden.windows.shape == ((8, 8, 11) if skip else (4, 4, 10))
+        assert len(np.unique(first.network.layers[-3].gates, axis=1).T) == 6
+        assert len(np.unique(hidden.gates, axis=1).T) == 3
+        maps = features(tuple(frozen), X[:200])
+        if skip:
+            ratio = maps.reshape(200, 64, 11)[:, :, 0] / (X[:200] - X[:200].mean())
+            assert np.ptp(ratio) == pytest.approx(0.0, abs=1e-9)
+        assert clf.network_(X[:20]) == pytest.approx(clf.decision_function(X[:20]), abs=1e-9)
 
 
 @pytest.fixture(scope="module")
@@ -211,12 +250,16 @@ def test_precision_and_seeds(fitted):
     ("options", "message"),
     [
         ({"alpha": 0.0}, "alpha"),
+        ({"alpha": (1e-2, 1e-3)}, "alpha has 2 values for 3 stages"),
+        ({"gates": (2, 0, 2)}, "gates=0"),
+        ({"filters": "pixels"}, "at least 1 or 'classes'"),
         ({"stages": 0}, "stages=0"),
         ({"gates": True}, "gates=True"),
         ({"skip": "yes"}, "True or False"),
         ({"grid": 3}, "grid=3 does not divide"),
         ({"precision": "half"}, "'float32' or 'float64'"),
         ({"down": 1}, "pass a tuple"),
+        ({"downsampling": "max"}, "'depth' or 'mean'"),
         ({"input_shape": (7, 7)}, "pass 49 columns"),
         ({"down": (0, 1, 2, 3), "stages": 4, "grid": 1}, "no 2 x 2 blocks"),
     ],

@@ -405,10 +405,11 @@ def test_images_of_the_layerwise_classifier():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(40, 16)), np.repeat(["cat", "dog"], 20)
     X[y == "dog", :8] += 1.0
-    model = LayerwiseConvClassifier(1e-2, input_shape=(4, 4, 1), stages=2, gates=4, down=(1,)).fit(X, y)
-    label, scores = onnx_session(model.to_onnx()).run(None, {"X": X})
-    assert label.tolist() == model.predict(X).tolist()
-    assert np.max(np.abs(scores - model.decision_function(X))) <= 1e-12
+    for more in ({}, {"filters": "classes", "downsampling": "mean", "skip": True}):
+        model = LayerwiseConvClassifier(1e-2, input_shape=(4, 4, 1), stages=2, gates=4, down=(1,), **more)
+        label, scores = onnx_session(model.fit(X, y).to_onnx()).run(None, {"X": X})
+        assert label.tolist() == model.predict(X).tolist()
+        assert np.max(np.abs(scores - model.decision_function(X))) <= 1e-12
 
 
 def test_the_breast_cancer_network_in_c_is_small():
