@@ -198,8 +198,8 @@ def run(chosen: Any = None, **sizes: Any) -> None:
 
 
 #: How the sizes were chosen.
-CHOICES = """Sizes were chosen on 10,000 training images by the accuracy on 2,000 others of the training part,
-one seed each (as `--held` measures it; standard error 1.1 points), without the test images:
+CHOICES = """Sizes were chosen on 10,000 training images by the accuracy on 2,000 others of the training
+part, one seed each (as `--held` measures it; standard error 1.1 points), without the test images:
 
 | held-out % | |
 | --- | --- |
