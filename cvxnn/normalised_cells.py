@@ -21,7 +21,8 @@ A published form takes the singular value decomposition ``D X = U S V'`` and kee
 Rays are the directions that r - 1 independent samples determine (r the rank), so their number, like that of
 cells, grows as ``n^(r-1)``; where n <= rank every h >= 0 is possible and one cone with n rays is all. A
 training took 0.7 CPU seconds for 300 samples of rank 2, 2 for 60 of rank 3 and 1 for 20 of rank 4, a bias
-counted in the rank; beyond ``MOST_CELLS`` cells or ``MOST_RAYS`` rays it is refused.
+counted in the rank; beyond ``MOST_CELLS`` cells or ``MOST_RAYS`` rays it is refused, and networks
+grow (:mod:`cvxnn.normalised_search`).
 
 References: Wang, Hua, Candes and Pilanci, "Overparameterized ReLU neural networks learn the simplest
 models", 2022 (normalised neurons); Pilanci and Ergen, ICML 2020.
@@ -126,7 +127,8 @@ def _too_many(X: np.ndarray) -> str:
     n, r = X.shape
     return (
         f"{n} samples of rank {r} have too many activation patterns to list, which normalising after the "
-        "ReLU needs: pass where='before', or fewer features"
+        "ReLU needs for patterns='all' and for losses with kinks: pass patterns='auto' and a smooth loss, "
+        "where='before', or fewer features"
     )
 
 

@@ -9,7 +9,15 @@ import pytest
 from scipy.optimize import check_grad, minimize
 from typer.testing import CliRunner
 
-from cvxnn import ConvexNetClassifier, ConvexNetRegressor, Network, certify, path
+from cvxnn import (
+    ConvexNetClassifier,
+    ConvexNetRegressor,
+    Network,
+    certify,
+    normalised_cells,
+    normalised_search,
+    path,
+)
 from cvxnn.architectures.batchnorm import BatchNorm, VectorBatchNorm
 from cvxnn.architectures.relu import ReLU
 from cvxnn.cli import app
@@ -17,6 +25,7 @@ from cvxnn.losses import get_loss
 from cvxnn.losses.absolute_error import AbsoluteError
 from cvxnn.models import Model
 from cvxnn.normalised_cells import ConeOracle, Cones, _project
+from cvxnn.normalised_search import SearchedCones, descend
 from cvxnn.program import Problem
 from cvxnn.train import get_architecture, train
 from cvxnn.whitening import OrthantOracle, Whitening, best_on_whitened
@@ -351,7 +360,9 @@ def test_what_cannot_be_done_says_what_to_pass():
         BatchNorm(where="after").for_outputs(3)
     big = problem_of(*data(80, 6), 0.1)
     with pytest.raises(ValueError, match="fewer features"):
-        train(big, BatchNorm(where="after"))
+        train(big, BatchNorm(where="after", patterns="all"))
+    with pytest.raises(ValueError, match="a smooth loss"):
+        train(problem_of(*data(80, 6), 0.1, loss="absolute_error"), BatchNorm(where="after"))
     network = train(problem_of(X, y, 0.05), BatchNorm()).network
     with pytest.raises(ValueError, match="training data"):
         BatchNorm().cost(network)
@@ -385,3 +396,40 @@ def test_constant_that_fits_but_for_rounding():
         problem = problem_of(np.ones((1, 2)), np.array([y]), 0.03, intercept=True, loss="poisson")
         trained = train(problem, BatchNorm(where="after"))
         assert trained.network.width == 0 and trained.certificate.objective < 1e-12
+
+
+@pytest.mark.parametrize("bias", [None, "penalized"])
+def test_networks_grow_to_what_listed_cells_give(bias, monkeypatch):
+    problem = problem_of(*data(16, 2), 0.05, intercept=True, weights=np.linspace(1.0, 2.0, 16))
+    family = BatchNorm(bias, where="after")
+    listed = train(problem, family, tol=1e-7).certificate
+    monkeypatch.setattr(normalised_cells, "MOST_RAYS", 1)
+    grown = train(problem, family, tol=1e-4).certificate
+    assert listed.scope == "global" and grown.scope == "bounded" and grown.search_gap <= 1e-4
+    assert grown.objective == pytest.approx(listed.objective, rel=1e-4)
+    assert 0.0 < grown.lower_bound <= listed.objective
+
+
+def test_beyond_listing_no_neuron_and_no_descent_is_below_the_bound(monkeypatch):
+    X, y = data(24, 4, 5)
+    alpha, m = 0.1, 8
+    problem, family = problem_of(X, y, alpha), BatchNorm(None, where="after")
+    monkeypatch.setattr(normalised_cells, "MOST_RAYS", 1)
+    oracle = family.oracle(problem, None)
+    assert isinstance(oracle, SearchedCones)
+    monkeypatch.setattr(normalised_search, "STARTS", 24)
+    drawn = np.random.default_rng(0).normal(size=(5000, 4)) / np.std(X, axis=0)
+    H = family.unit_neurons(problem, None, drawn)
+    for seed in range(3):
+        Z = np.random.default_rng(seed).normal(size=24)
+        price = oracle.price(Z)
+        assert price.scope == "bounded" and np.max(np.abs(H @ Z)) <= price.found <= price.value
+    trained = train(problem, family, tol=1e-2)
+    rng = np.random.default_rng(1)
+    rows, signs = rng.normal(size=(m, 4)) / np.std(X, axis=0), np.repeat([1.0, -1.0], m // 2)
+    for _ in range(3):
+        U, signs = descend(oracle, rows * rng.uniform(0.1, 1.0, size=(m, 1)), signs, 500)
+        rival = Network.two_layer(np.ascontiguousarray(U.T), np.zeros(m), signs)
+        value = problem.value(rival(X), family.on(problem).cost(rival)) / 24
+        assert trained.certificate.lower_bound <= value
+        assert trained.certificate.objective <= value * (1 + 1e-3)

@@ -28,7 +28,9 @@ sum to zero, one monotone equation.
 
 *After the ReLU.* ``f(x) = sum_j a_j gamma_j h_j(x) / rms_j + c`` with ``h_j = (x'w_j + b_j)_+`` and its
 root mean square over the data; nothing is subtracted, and w_j and b_j are not penalised. A folded network
-costs ``sum_j |a_j| rms_j``. Prices, over all patterns: :mod:`cvxnn.normalised_cells`.
+costs ``sum_j |a_j| rms_j``. Prices, over all patterns: :mod:`cvxnn.normalised_cells` where they can be
+listed, scope ``global``; beyond, networks grow by a search, with a loose bound over all patterns:
+:mod:`cvxnn.normalised_search`, scope ``bounded``.
 
 *Scale.* Dividing by the standard deviation is what batch normalisation does in practice, and makes alpha
 independent of the number of samples. The paper divides by the norm of the centred pre-activation,
@@ -51,8 +53,9 @@ from ..losses.squared_error import SquaredError
 from ..network import Affine, Network
 from ..normalised_cells import ConeOracle, Cones, Member
 from ..normalised_program import solve_cones
+from ..normalised_search import SearchedCones, descend
 from ..parameters import check_coupling
-from ..program import Problem, Program, Solution
+from ..program import Master, Problem, Program, Solution
 from ..whitening import OrthantOracle, WhitenedOracle, Whitening, best_on_whitened
 from .base import Architecture, Effort, Progress, Training, VectorArchitecture
 from .relu import ReLU
@@ -64,6 +67,9 @@ from .whitened import Whitened, rectified
 ADDED = 20
 #: Roundings tried on a solution: relative size to drop, distance to merge.
 ROUNDINGS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
+#: Where cones are not listed: neurons to begin with, steps of descent, the share that a round has to pay
+#: not to be idle, and idle rounds in a row that end training.
+FIRST, DESCENT, PAYS, IDLE = 50, 500, 1e-7, 4
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,9 @@ class BatchNorm(Whitened, Architecture):
         output's constant), or none. After the ReLU nothing is shifted, and this says whether neurons have a
         bias, which like their weights is not penalised; "free" also frees the output's constant.
     patterns : {"auto", "all"} or int, default="auto"
-        As in :class:`cvxnn.architectures.relu.ReLU`, on the whitened data; after the ReLU all patterns are
-        listed, pass "auto" or "all".
+        As in :class:`cvxnn.architectures.relu.ReLU`, on the whitened data; after the ReLU "auto" lists all
+        patterns where these are few and grows them otherwise (of smooth losses), and "all" insists on
+        listing.
     where : {"before", "after"}, default="before"
         Whether neurons are normalised before the ReLU or after it.
     """
@@ -94,7 +101,9 @@ class BatchNorm(Whitened, Architecture):
         if self.where not in ("before", "after"):
             raise ValueError(f"where={self.where!r} is unknown: pass 'before' (the ReLU) or 'after'")
         if self.where == "after" and self.patterns not in ("auto", "all"):
-            raise ValueError(f"patterns={self.patterns!r}: after the ReLU all are listed, pass 'auto'")
+            raise ValueError(
+                f"patterns={self.patterns!r}: after the ReLU all are listed, or grow: pass 'auto'"
+            )
 
     def plain(self) -> ReLU:
         return ReLU(self.hidden_bias, self.patterns)
@@ -139,7 +148,13 @@ class BatchNorm(Whitened, Architecture):
     ) -> Oracle:
         if self.where == "after":
             problem = free_constants(problem, self.hidden_bias)
-            return ConeOracle(problem, Cones.of(self._seen(problem)[0], problem.weights))
+            data = self._seen(problem)[0]
+            try:
+                return ConeOracle(problem, Cones.of(data, problem.weights))
+            except ValueError:
+                if self.patterns == "all" or not problem.loss.smooth:
+                    raise
+                return SearchedCones(problem, data)
         found = super().oracle_within(problem, arrangement, max_time)
         assert isinstance(found, WhitenedOracle)
         if isinstance(self.patterns, str) and self.hidden_bias == "penalized" and found.whitening.complete:
@@ -168,6 +183,8 @@ class BatchNorm(Whitened, Architecture):
     ) -> Training:
         if isinstance(oracle, ConeOracle):
             return (yield from self._train_after(oracle, effort))
+        if isinstance(oracle, SearchedCones):
+            return (yield from self._grow_after(oracle, effort))
         assert isinstance(oracle, WhitenedOracle)
         closed = isinstance(oracle.inner, OrthantOracle) and isinstance(problem.loss, SquaredError)
         if not closed:
@@ -216,6 +233,32 @@ class BatchNorm(Whitened, Architecture):
             chosen = carried if problem.loss.smooth else chosen
         return best
 
+    def _grow_after(self, oracle: SearchedCones, effort: Effort) -> Training:
+        """Column generation over neurons: a Lasso of those that are known, a descent, a search for more."""
+        problem, best = oracle.problem, self.nothing(oracle.problem)
+        rng, Z = effort.random_state, problem.residual(np.zeros_like(problem.y))
+        line = self._noted(oracle, best, Z, 0, effort)
+        yield line
+        starts = oracle.data[:0] if effort.start is None else oracle.rows_of(effort.start)
+        found, least, idle = oracle.search(Z, starts, rng), line.objective, 0
+        rows = found.rows[:FIRST]
+        for _ in range(effort.max_iter):
+            solution = yield Master(oracle.lasso(rows), 0.1 * effort.tol)
+            assert solution is not None
+            rows, signs = descend(oracle, *oracle.weighed(rows, np.asarray(solution.W)[:, 0]), DESCENT)
+            network = self._smallest(problem, rows, signs)
+            Z = problem.residual(network(problem.X))
+            line = self._noted(oracle, network, Z, len(rows), effort)
+            idle = idle + 1 if line.objective > least * (1.0 - PAYS) else 0
+            if line.objective <= least:
+                best, least = network, line.objective
+            yield line
+            if line.search_gap <= effort.tol or idle >= IDLE:
+                break
+            found = oracle.search(Z, rows, rng)
+            rows = np.concatenate([rows, found.rows[found.values > problem.beta][:ADDED]])
+        return best
+
     def _dual(self, problem: Problem, fit: np.ndarray, Z: np.ndarray) -> np.ndarray:
         """The residual of what the program fits; at kinks of the loss it is a choice, which it has made."""
         if problem.loss.smooth:
@@ -224,11 +267,14 @@ class BatchNorm(Whitened, Architecture):
         return problem.loss.balance(Z) if problem.intercept else Z
 
     def _rounded(self, oracle: ConeOracle, members: list[Member], weights: list[np.ndarray]) -> Network:
-        """The smallest of a few roundings whose objective is not worse than 1e-10 relative."""
-        problem = oracle.problem
-        data, whitening = self._seen(problem)
+        """The neurons of a solution of the program over cones, rounded."""
         rows = [x @ oracle.cones.rays[g] for x, (g, _) in zip(weights, members, strict=True)]
-        U, signs = np.array(rows).reshape(-1, data.shape[1]), np.array([sign for _, sign in members])
+        U = np.array(rows).reshape(-1, self._seen(oracle.problem)[0].shape[1])
+        return self._smallest(oracle.problem, U, np.array([sign for _, sign in members]))
+
+    def _smallest(self, problem: Problem, U: np.ndarray, signs: np.ndarray) -> Network:
+        """The smallest of a few roundings whose objective is not worse than 1e-10 relative."""
+        data, whitening = self._seen(problem)
         best, least = self.nothing(problem), problem.null_value()
         for cut in reversed(ROUNDINGS):
             network = self._of_rays(problem, whitening, *self._merged(problem, data, U, signs, cut))

@@ -58,8 +58,9 @@ FINE: Plan = ((1e-4, 200),)
 LONG: Plan = ((1e-3, 400),)
 LONG_FINE: Plan = ((1e-3, 200), (3e-4, 100))
 DEAR, DESCENT_PAYS = 1e8, 1e-4
-#: Search gap below which kinks are held, and products with the Hessian then.
-CLOSE, SLIDE = 1e-2, 300
+#: Search gap below which kinks are held, numbers in the data up to which they always are, and products with
+#: the Hessian then.
+CLOSE, SMALL, SLIDE = 1e-2, 1e4, 300
 #: Distances below which neurons are tried as one.
 FUSED = (0.01, 0.05, 0.2)
 #: Newton's paths, from wide to fine: first and last mu, steps; taken between two search gaps (below, the
@@ -330,7 +331,8 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
         for mu, steps in plan:
             rows = anneal(problem, design, coupling, rows, mu, steps * longer)
             yield rows
-        if gap <= CLOSE and not dear:
+        # under weak decay descent stalls though much is left to gain: where it is cheap, hold kinks early
+        if (gap <= CLOSE or design.X.size <= SMALL) and not dear:
             rows = slide(problem, design, coupling, rows, plan[-1][0], SLIDE * longer)
             yield rows
             # without Newton's method neurons that become one do so slowly
