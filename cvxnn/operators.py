@@ -102,8 +102,8 @@ class Masked(Operator):
 
     @property
     def plain(self) -> bool:
-        """Whether it is one of NumPy arrays, with patterns of zeros and ones."""
-        return is_numpy_array(self.X) and self.slope == 0.0
+        """Whether it is one of NumPy's float64, with patterns of zeros and ones."""
+        return is_numpy_array(self.X) and self.X.dtype == np.float64 and self.slope == 0.0
 
     def _tiles(self) -> Iterator[tuple[slice, Iterator[slice]]]:
         """Blocks of samples, each with the blocks of groups whose masks fit the tile beside them."""
