@@ -58,8 +58,8 @@ def largest_price(operator: Masked, Z: np.ndarray) -> float:
     Parameters
     ----------
     operator : Masked
-        Of NumPy's float64, with patterns of zeros and ones. Its notes keep the last dual variable at which all
-        groups were priced.
+        Of NumPy's float64, with patterns of zeros and ones. Its notes keep the last dual variable at which
+        all groups were priced.
     Z : ndarray of shape (n,)
     """
     if operator.shape[1] == 0:
