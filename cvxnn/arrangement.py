@@ -49,7 +49,8 @@ def patterns_of(X: Any, U: Any) -> np.ndarray:
     Samples that are zero get bit 0.
     """
     X, U = to_numpy(X), to_numpy(U)
-    return (U @ X.T >= 0) & X.any(axis=1)
+    masks, seen = U @ X.T >= 0, X.any(axis=1)
+    return masks if seen.all() else masks & seen
 
 
 @dataclass(frozen=True, eq=False)

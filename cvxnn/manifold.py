@@ -26,15 +26,19 @@ and Toh, Math. Prog. 2020 (group lasso).
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError
 from scipy.linalg.blas import dsyrk
+from scipy.linalg.lapack import dpotrf, dpotrs
 
 from .operators import TILE, Masked, spread
 
 __all__ = ["BySamples", "ByWeights"]
+
+#: Maps a right-hand side (k, d), and the intercept's entry of it or None, to the solution of a system.
+Inverse = Callable[[np.ndarray, float | None], tuple[np.ndarray, float]]
 
 #: Added to H relative to its diagonal, by weights: groups may depend on each other.
 RIDGE = 1e-13
@@ -68,33 +72,27 @@ class ByWeights:
         other.beta = beta
         return other
 
-    def solve(
-        self,
-        groups: np.ndarray,
-        h: np.ndarray,
-        W: np.ndarray,
-        r: np.ndarray,
-        total: float | None,
-        tau: float = 0.0,
-    ) -> tuple[np.ndarray, float]:
-        """Solve ``H x = r``.
+    def factor(
+        self, groups: np.ndarray, h: np.ndarray, W: np.ndarray, intercept: bool, tau: float = 0.0
+    ) -> Inverse:
+        """Factor H and return what applies its inverse.
 
         Parameters
         ----------
         groups : ndarray of int, shape (k,)
             Which groups are not zero, ascending.
         h : ndarray of shape (n,)
-        W, r : ndarrays of shape (k, d)
-            The weights, no row zero, and the right-hand side.
-        total : float or None
-            The intercept's entry of the right-hand side; None without an intercept.
+        W : ndarray of shape (k, d)
+            The weights, no row zero.
+        intercept : bool
         tau : float
             The damping, from 0 to 1.
 
         Returns
         -------
-        x : ndarray of shape (k, d)
-        c : float
+        callable(r, total) -> x, c
+            Solves ``H x = r`` for `r` and `x` of shape (k, d); `total` and `c` are the intercept's entries,
+            None and 0 without one.
 
         Raises
         ------
@@ -103,22 +101,25 @@ class ByWeights:
         """
         k, d = W.shape
         H = self._gram(groups, h)
-        norms = np.linalg.norm(W, axis=1)
-        U = W / norms[:, None]
-        for j, (u, size) in enumerate(zip(U, norms, strict=True)):
-            part = slice(j * d, (j + 1) * d)
-            H[part, part] += (self.beta / size) * (np.eye(d) - (1.0 - tau) * np.outer(u, u))
+        size = np.sqrt(np.einsum("kd,kd->k", W, W))
+        U = W / size[:, None]
+        blocks = np.eye(d) - ((1.0 - tau) * U)[:, :, None] * U[:, None, :]
+        corners = np.einsum("idie->ide", H.T.reshape(k, d, k, d))  # a view of the diagonal blocks
+        corners += (self.beta / size)[:, None, None] * blocks
         diagonal = np.einsum("ii->i", H)
         diagonal += RIDGE * float(np.max(diagonal)) + 1e-300
-        factor = cho_factor(H, lower=True, overwrite_a=True, check_finite=False)
-        x = cho_solve(factor, r.ravel(), check_finite=False)
-        if total is None:
-            return x.reshape(k, d), 0.0
-        cross = self.operator.take(groups).adjoint(h).ravel()
-        y = cho_solve(factor, cross, check_finite=False)
-        size = float(np.sum(h))
-        c = (total - float(cross @ x)) / max(size - float(cross @ y), 1e-14 * size + 1e-300)
-        return (x - c * y).reshape(k, d), c
+        factor = _cholesky(H)
+        cross = self.operator.take(groups).adjoint(h).ravel() if intercept else np.zeros(0)
+
+        def inverse(r: np.ndarray, total: float | None) -> tuple[np.ndarray, float]:
+            x = _back(factor, r.ravel())
+            if total is None:
+                return x.reshape(k, d), 0.0
+            y, whole = _back(factor, cross), float(np.sum(h))
+            c = (total - float(cross @ x)) / max(whole - float(cross @ y), 1e-14 * whole + 1e-300)
+            return (x - c * y).reshape(k, d), c
+
+        return inverse
 
     def _gram(self, groups: np.ndarray, h: np.ndarray) -> np.ndarray:
         """A copy of ``F' diag(h) F`` for `groups`; its lower triangle is enough for the caller."""
@@ -141,7 +142,7 @@ class ByWeights:
         return H.reshape(k * d, k * d).T
 
     def cost(self, groups: np.ndarray, h: np.ndarray) -> float:
-        """About how many multiplications :meth:`solve` takes."""
+        """About how many multiplications :meth:`factor` takes."""
         n, d = self.operator.X.shape
         known = self.h is not None and np.array_equal(h, self.h)
         new = int(np.sum(self.place[groups] < 0)) if known else len(groups)
@@ -222,23 +223,18 @@ class BySamples:
 
     @staticmethod
     def cost(n: int, k: int) -> float:
-        """About how many multiplications :meth:`solve` takes."""
+        """About how many multiplications :meth:`factor` takes."""
         return float(n) * n * (k + n / 6.0)
 
-    def solve(
-        self,
-        groups: np.ndarray,
-        h: np.ndarray,
-        W: np.ndarray,
-        r: np.ndarray,
-        total: float | None,
-        tau: float = 0.0,
-    ) -> tuple[np.ndarray, float]:
-        """Solve ``H x = r``; as :meth:`ByWeights.solve`."""
+    def factor(
+        self, groups: np.ndarray, h: np.ndarray, W: np.ndarray, intercept: bool, tau: float = 0.0
+    ) -> Inverse:
+        """As :meth:`ByWeights.factor`; what it returns is good until the next matrix is factored."""
         operator = self.operator.take(groups)
-        norms = np.linalg.norm(W, axis=1)
-        U, a = W / norms[:, None], norms / self.beta
-        mask = spread(operator.bits, len(h), U.dtype)
+        size = np.sqrt(np.einsum("kd,kd->k", W, W))
+        U, a = W / size[:, None], size / self.beta
+        mask = operator.whole()
+        mask = spread(operator.bits, len(h), U.dtype) if mask is None else mask
         R = mask * (U @ operator.X.T)
         if operator.signs is not None:
             R *= operator.signs[:, None]
@@ -247,10 +243,9 @@ class BySamples:
         root = np.sqrt(h)
         K = dsyrk(1.0, (mask * np.sqrt(a)[:, None]).T, lower=True, c=self.room, overwrite_c=True)
         K *= self.kernel
-        if total is not None:
-            free = 1.0 / (ALONG * float(np.sum(h)) + 1e-300)
+        free = 1.0 / (ALONG * float(np.sum(h)) + 1e-300)
         low = R * np.sqrt(np.maximum(b - a, 0.0))[:, None]
-        if total is not None:
+        if intercept:
             low = np.vstack([low, np.full(len(h), np.sqrt(free))])
         K = dsyrk(1.0, low.T, beta=1.0, c=K, lower=True, overwrite_c=True)
         # symmetric scaling by sqrt(h): second derivatives of a logistic loss may vanish
@@ -258,14 +253,35 @@ class BySamples:
             K *= root[:, None]
             K *= root
         np.einsum("ii->i", K)[:] += 1.0
-        factor = cho_factor(K, lower=True, overwrite_a=True, check_finite=False)
+        factor, along = _cholesky(K), np.maximum(b, a) - a
 
-        def inverse(r: np.ndarray) -> np.ndarray:
-            along = np.einsum("kd,kd->k", U, r)
-            return a[:, None] * r + ((np.maximum(b, a) - a) * along)[:, None] * U
+        def spherical(r: np.ndarray) -> np.ndarray:
+            """``B^-1 r``."""
+            return a[:, None] * r + (along * np.einsum("kd,kd->k", U, r))[:, None] * U
 
-        x = inverse(r)
-        c = 0.0 if total is None else free * total
-        q = root * cho_solve(factor, root * (operator.apply(x) + c), check_finite=False)
-        x -= inverse(operator.adjoint(q))
-        return x, 0.0 if total is None else c - free * float(np.sum(q))
+        def inverse(r: np.ndarray, total: float | None) -> tuple[np.ndarray, float]:
+            x, c = spherical(r), 0.0 if total is None else free * total
+            q = root * _back(factor, root * (operator.apply(x) + c))
+            x -= spherical(operator.adjoint(q))
+            return x, 0.0 if total is None else c - free * float(np.sum(q))
+
+        return inverse
+
+
+def _cholesky(A: np.ndarray) -> np.ndarray:
+    """Cholesky's factor of a matrix given by its lower triangle, in its place.
+
+    Raises
+    ------
+    scipy.linalg.LinAlgError
+        If the matrix is not positive definite to rounding.
+    """
+    factor, info = dpotrf(A, lower=True, overwrite_a=True, clean=False)
+    if info:
+        raise LinAlgError("not positive definite")
+    return factor
+
+
+def _back(factor: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """Solve with a factor of :func:`_cholesky` for `r` of shape (size,)."""
+    return dpotrs(factor, r, lower=True)[0]

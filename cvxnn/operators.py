@@ -100,6 +100,11 @@ class Masked(Operator):
     def shape(self) -> tuple[int, int, int]:
         return self.X.shape[0], self.bits.shape[0], self.X.shape[1]
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is one of NumPy's float64, with patterns of zeros and ones."""
+        return is_numpy_array(self.X) and self.X.dtype == np.float64 and self.slope == 0.0
+
     def _tiles(self) -> Iterator[tuple[slice, Iterator[slice]]]:
         """Blocks of samples, each with the blocks of groups whose masks fit the tile beside them."""
         n, groups, _ = self.shape
@@ -145,7 +150,6 @@ class Masked(Operator):
 
     def apply(self, W: Array) -> Array:
         """``f_i = x_i' sum_g sigma_g d_gi W_g``: one product with the masks, and n * d numbers."""
-        xp = array_namespace(self.X)
         if is_numpy_array(W):
             used = np.flatnonzero(np.any(W != 0, axis=1))
             if 2 * len(used) < len(W):
@@ -155,6 +159,7 @@ class Masked(Operator):
         small = self.whole()
         if small is not None:
             return np.einsum("nd,dn->n", self.X, W.T @ small)
+        xp = array_namespace(self.X)
         out = xp.zeros_like(self.X[:, 0])
         for rows, parts in self._tiles():
             X = xp.matrix_transpose(self.X[rows, :])
@@ -195,7 +200,10 @@ class Masked(Operator):
     def take(self, groups: np.ndarray) -> Masked:
         """The operator of some of the groups, given by their indices."""
         signs = None if self.signs is None else self.signs[groups]
-        return Masked(self.X, self.bits[groups], signs, self.chunk, self.slope)
+        taken = Masked(self.X, self.bits[groups], signs, self.chunk, self.slope)
+        if self._small is not None:
+            object.__setattr__(taken, "_small", self._small[groups])
+        return taken
 
     def norm_bound(self) -> float:
         """``sqrt(max_i sum_g d_gi^2) ||X||_2``, from A A* = (D D') o (X X')."""

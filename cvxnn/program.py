@@ -27,8 +27,9 @@ import numpy as np
 
 from .arrays import Array, array_namespace, asarray_like, to_numpy
 from .constraints import Constraint, Free
+from .largest_price import largest_price
 from .losses import Loss
-from .operators import Operator
+from .operators import Masked, Operator
 from .penalties import GroupL2, Penalty
 
 
@@ -221,6 +222,9 @@ class Program:
 
     def price(self, Z: Array, multipliers: np.ndarray | None = None) -> float:
         """Return the largest price ``polar(A*(Z)_g + K*(rho)_g)`` over the groups."""
+        operator, plain = self.operator, isinstance(self.penalty, GroupL2) and self.penalty.free == 0
+        if plain and isinstance(self.constraint, Free) and isinstance(operator, Masked) and operator.plain:
+            return largest_price(operator, Z)
         G = self.operator.adjoint(Z)
         if G.shape[0] == 0:
             return 0.0

@@ -22,7 +22,7 @@ import numpy as np
 from scipy.linalg import LinAlgError
 
 from .block_step import BlockSteps
-from .manifold import BySamples, ByWeights
+from .manifold import BySamples, ByWeights, Inverse
 from .operators import Masked
 from .program import Program
 from .screening import group_norms
@@ -39,6 +39,11 @@ ROUGH = 0.03
 ENTER, ENTER_LEAST = 0.5, 8
 #: Newton steps between two sweeps; block steps and Newton steps in turn, at most.
 NEWTON_STEPS, ROUNDS = 8, 60
+#: A full Newton step that promises less than `NEAR` of the objective is polished, at most `POLISH` times,
+#: while each promises less than `CHORD` of what the one before did.
+NEAR, POLISH, CHORD = 1e-4, 4, 0.5
+#: Groups that get a block step each time, at most, and how far beyond the median of all they are off.
+FAR_OFF, OFF = 4, 10.0
 #: More sweeps in a row at most, where Newton steps are expensive; the price of a block step apart from its
 #: products, in multiplications.
 SWEEPS, STEP_COST = 5, 1_000_000
@@ -101,9 +106,8 @@ class Kept:
 
     def _quadratic(self, group: int) -> np.ndarray:
         """``F_g' diag(h) F_g`` for the majorant h, shape (d, d)."""
-        seen = self.operator.pattern(group) != 0.0
-        rows = self.operator.X[seen]
-        return (rows.T * self.majorant[seen]) @ rows
+        X = self.operator.X
+        return (X.T * (self.majorant * np.abs(self.operator.pattern(group)))) @ X
 
     def value(self, f: np.ndarray, W: np.ndarray) -> float:
         """The objective at weights `W` (any groups, d) with prediction `f` (n,)."""
@@ -202,7 +206,7 @@ class Restricted:
         thorough : bool
             Step on all active groups.
         """
-        kept, beta = self.kept, self.kept.program.beta
+        beta = self.kept.program.beta
         sizes, prices = norms(self.W), norms(G)
         active = sizes > 0.0
         U = self.W / np.where(active, sizes, 1.0)[:, None]
@@ -210,58 +214,106 @@ class Restricted:
         enter = np.flatnonzero(~active & (prices > beta))
         most = max(ENTER_LEAST, int(ENTER * np.sum(active)))
         enter = enter[np.argsort(-prices[enter], kind="stable")][:most]
-        slope, changed = kept.slope(self.f), 0
-        for j in np.sort(np.concatenate([np.flatnonzero(rough), enter])):
-            group, w = int(self.groups[j]), self.W[j]
-            mask = self.operator.pattern(j)
-            g = (mask * slope) @ self.operator.X
-            if not active[j] and float(g @ g) <= beta * beta:
+        return self._block_steps(np.sort(np.concatenate([np.flatnonzero(rough), enter])))
+
+    def _block_steps(self, chosen: np.ndarray) -> int:
+        """Minimise exactly over one group after the other; return how many of those chosen moved."""
+        kept, beta = self.kept, self.kept.program.beta
+        X, slope, changed = self.operator.X, kept.slope(self.f), 0
+        for j in chosen.tolist():
+            w, mask = self.W[j], self.operator.pattern(j)
+            g = (mask * slope) @ X
+            if float(g @ g) <= beta * beta and not w.any():
                 continue
-            move = kept.steps(group, w, g) - w
-            if not np.any(move):
+            move = kept.steps(int(self.groups[j]), w, g) - w
+            if not move.any():
                 continue
-            self.f += mask * (self.operator.X @ move)
+            self.f += mask * (X @ move)
             self.W[j] = w + move
             slope = kept.slope(self.f)
             changed += 1
         return changed
 
     def newton(self, target: float) -> int:
-        """Take Newton steps on the active groups until one promises less than `target`; return how many."""
+        """Take Newton steps on the active groups until one promises less than `target`; return how many.
+
+        Near a solution every full step is polished, see :meth:`_polish`.
+        """
         for k in range(NEWTON_STEPS):
             at = np.flatnonzero(np.any(self.W != 0.0, axis=1))
             if not len(at):
                 return k
-            W, operator = self.W[at], self.operator.take(at)
-            slope = self.kept.slope(self.f)
-            g = operator.adjoint(slope) + self.kept.program.beta * W / norms(W)[:, None]
-            e = float(np.sum(slope)) if self.kept.program.intercept else None
+            operator = self.operator.take(at)
             while True:
-                move, shift = self._direction(at, -g, None if e is None else -e)
-                promise = -float(np.sum(g * move)) - (e or 0.0) * shift
-                length = self._search(at, operator, move, shift, promise) if promise > 0.0 else 0.0
+                factor = self._factor(at)
+                promise, length = self._move(at, operator, factor)
                 tau, self.tau = self.tau, _damping(self.tau, length)
                 if length > 0.0 or tau == 1.0:
                     break
             if length == 0.0:
                 return k
+            near = promise < NEAR * abs(self.kept.value(self.f, self.W[at]))
+            if length == 1.0 and tau == 0.0 and near:
+                promise = self._polish(at, operator, factor, promise, target)
             if promise < target and tau == 0.0:
                 return k + 1
         return NEWTON_STEPS
 
-    def _direction(self, at: np.ndarray, r: np.ndarray, total: float | None) -> tuple[np.ndarray, float]:
-        """Newton's direction by weights or by samples, whichever is cheaper; zero where neither can."""
+    def _polish(
+        self, at: np.ndarray, operator: Masked, inverse: Inverse, promise: float, target: float
+    ) -> float:
+        """Go on from a Newton step with its factor, which costs little; return what the last step promised.
+
+        A step with the same factor makes the order of convergence three. What a Newton step leaves then is
+        in a few groups of small norm, which it has turned further than its model reaches: these first get
+        block steps, which are exact for one group.
+        """
+        kept, beta = self.kept, self.kept.program.beta
+        for k in range(POLISH):
+            W = self.W[at]
+            sizes = norms(W)
+            if not np.all(sizes > 0.0):
+                break
+            G = operator.adjoint(kept.slope(self.f))
+            # about the part of the objective by which prices above beta lower the bound
+            above = float(np.max(norms(G))) / beta - 1.0
+            if k and above * abs(kept.value(self.f, W)) < 0.5 * target:
+                break
+            off = norms(G + (beta / sizes)[:, None] * W)
+            worst = np.argsort(-off)[:FAR_OFF]
+            worst = worst[off[worst] > max(OFF * float(np.median(off)), 1e-9 * beta)]
+            self._block_steps(at[np.sort(worst)])
+            if not np.all(np.any(self.W[at] != 0.0, axis=1)):
+                break
+            before = promise
+            promise, length = self._move(at, operator, inverse)
+            if length < 1.0 or promise > CHORD * before:
+                break
+        return promise
+
+    def _move(self, at: np.ndarray, operator: Masked, inverse: Inverse) -> tuple[float, float]:
+        """Step along minus the inverse times the gradient; return what that promises, and its length."""
+        p, W = self.kept.program, self.W[at]
+        slope = self.kept.slope(self.f)
+        g = operator.adjoint(slope) + (p.beta / norms(W))[:, None] * W
+        e = float(np.sum(slope)) if p.intercept else None
+        move, shift = inverse(-g, None if e is None else -e)
+        promise = -float(np.sum(g * move)) - (e or 0.0) * shift
+        return promise, self._search(at, operator, move, shift, promise) if promise > 0.0 else 0.0
+
+    def _factor(self, at: np.ndarray) -> Inverse:
+        """Newton's system by weights or by samples, whichever is cheaper; answers zero if neither can."""
         kept, p, groups = self.kept, self.kept.program, self.groups[at]
         h = p.loss.hessian(self.f, p.target, p.weights)
         costs = self._costs(at)
         try:
             if costs["samples"] < costs["weights"]:
-                return kept.by_samples.solve(groups, h, self.W[at], r, total, self.tau)
+                return kept.by_samples.factor(groups, h, self.W[at], p.intercept, self.tau)
             if np.isfinite(costs["weights"]):
-                return kept.by_weights.solve(groups, h, self.W[at], r, total, self.tau)
+                return kept.by_weights.factor(groups, h, self.W[at], p.intercept, self.tau)
         except LinAlgError:
             pass
-        return np.zeros_like(r), 0.0
+        return lambda r, total: (np.zeros_like(r), 0.0)
 
     def _costs(self, at: np.ndarray) -> dict[str, float]:
         """About how many multiplications each form of Newton's system takes; inf where it is too large."""

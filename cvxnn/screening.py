@@ -33,8 +33,12 @@ def group_norms(operator: Masked, curvature: np.ndarray) -> np.ndarray:
     """
     X = np.sqrt(curvature)[:, None] * operator.X
     squares = np.einsum("nd,nd->n", X, X)
+    spectral = float(np.linalg.eigvalsh(X.T @ X)[-1]) if X.size else 0.0
+    # the least that the ones of a pattern can add up to
+    least = np.concatenate([[0.0], np.cumsum(np.sort(squares))])
+    if np.all(least[np.sum(np.bitwise_count(operator.bits), axis=1, dtype=int)] >= spectral):
+        return np.full(len(operator.bits), np.sqrt(spectral) * (1.0 + 1e-7))
     frobenius = Masked(squares[:, None], operator.bits).adjoint(np.ones(len(X)))[:, 0]
-    spectral = float(np.linalg.norm(X.T @ X, 2)) if X.size else 0.0
     # the bounds must hold in spite of rounding
     return np.sqrt(np.minimum(frobenius, spectral)) * (1.0 + 1e-7)
 

@@ -43,7 +43,7 @@ def test_against_the_hessian(form, intercept, signed, tau):
     for groups in ([1, 4], [0, 1, 4, 8], [2], [0, 2, 3, 5, 8]):
         groups, W = np.array(groups), rng.normal(size=(len(groups), 3))
         r, total = rng.normal(size=W.shape), float(rng.normal()) if intercept else None
-        x, c = system.solve(groups, h, W, r, total, tau)
+        x, c = system.factor(groups, h, W, intercept, tau)(r, total)
         H = hessian(operator, groups, h, W, beta, intercept, tau)
         true = np.linalg.solve(H, np.append(r.ravel(), [total] if intercept else []))
         assert np.append(x.ravel(), [c] if intercept else []) == pytest.approx(true, rel=1e-4, abs=1e-5)
@@ -57,7 +57,7 @@ def test_vanishing_curvature_and_dependent_groups_have_an_answer():
     groups, W = np.arange(18), rng.normal(size=(18, 3))
     for form in (ByWeights, BySamples):
         for h in (np.ones(25), np.where(np.arange(25) < 3, 1.0, 1e-80)):
-            x, _ = form(twice, 1.0).solve(groups, h, W, rng.normal(size=W.shape), None, 0.1)
+            x, _ = form(twice, 1.0).factor(groups, h, W, False, 0.1)(rng.normal(size=W.shape), None)
             assert np.all(np.isfinite(x))
 
 

@@ -30,6 +30,7 @@ import numpy as np
 from ..arrangement import Arrangement
 from ..certificate import Oracle, Price
 from ..feature_penalties import WeightPenalty, is_weight_decay
+from ..largest_price import largest_price
 from ..network import Affine, Gated, Network
 from ..operators import Masked
 from ..penalties import GroupL2, Penalty
@@ -47,7 +48,11 @@ class GateOracle(Oracle):
         self.operator, self.penalty = operator, penalty
 
     def price(self, Z: np.ndarray) -> Price:
-        value = float(np.max(self.penalty.polar(self.operator.adjoint(Z)), initial=0.0))
+        operator = self.operator
+        if isinstance(self.penalty, GroupL2):
+            value = largest_price(operator, Z)
+        else:
+            value = float(np.max(self.penalty.polar(operator.adjoint(Z)), initial=0.0))
         return Price(value * (1.0 + 1e-12), "patterns", value)
 
 
