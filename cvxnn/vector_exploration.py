@@ -33,13 +33,13 @@ from .vector_smoothing import affordable, follow
 #: Bands and steps of the first anneals.
 QUICK = ((0.1, 60), (0.03, 60), (0.01, 100), (0.003, 100))
 #: Newton's paths, from wide to fine: first and last mu, steps.
-PATHS = ((1e-2, 1e-5, 40), (1e-3, 1e-7, 60), (1e-4, 1e-9, 100))
+PATHS = ((1e-2, 1e-5, 40), (1e-3, 1e-9, 60), (1e-4, 1e-10, 100))
 #: A round that pays less than these shares makes the next search harder; less than the first of all, exact;
 #: less than `FINER` its path finer; less than `IDLE` nothing, unless it halves the gap. So many idle rounds
 #: in a row are the end.
 PAYS, EXACT, FINER, IDLE, PATIENCE = (2e-4, 2e-5), 1e-3, 2e-5, 1e-6, 3
 #: Values that differ by less are one.
-ROUNDING = 1e-9
+ROUNDING = 1e-12
 
 
 def suits(problem: Problem, design: Design, coupling: Coupling, neurons: int) -> bool:
@@ -136,7 +136,7 @@ class VectorExploration:
             rows = insert(self.problem, self.design, self.best, found)
             moved = self._follow(rows, level)
             coarse = self._value(moved) > self._value(rows) * (1.0 + ROUNDING)
-            yield from self._offer(rows if coarse else moved)
+            yield from self._offer(rows if coarse else moved, 0.0 if coarse else ROUNDING)
             paid = 1.0 - self.least / before if before > 0 else 0.0
             if coarse or paid < FINER:
                 level = min(level + 1, len(PATHS) - 1)
@@ -144,11 +144,11 @@ class VectorExploration:
     def _value(self, rows: Rows) -> float:
         return objective(self.problem, self.design, rows)
 
-    def _offer(self, rows: Rows) -> Iterator[bool]:
-        """Keep a network that is better than the best."""
+    def _offer(self, rows: Rows, slack: float = 0.0) -> Iterator[bool]:
+        """Keep a network that is better than the best, or as good: later ones are sharper."""
         value = self._value(rows)
-        if value < self.least:
-            self.best, self.least = rows, value
+        if value < self.least * (1.0 + slack):
+            self.best, self.least = rows, min(value, self.least)
             yield False
 
     def _follow(self, rows: Rows, level: int) -> Rows:

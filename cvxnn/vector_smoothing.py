@@ -277,7 +277,7 @@ def follow(
     end: float,
     max_steps: int,
     *,
-    tol: float = 1e-11,
+    tol: float = 1e-15,
     deadline: float = float("inf"),
 ) -> Rows:
     """Follow the smoothed minimum from the band `mu` down to `end`.
@@ -363,7 +363,7 @@ def _search(net: _Network, system: _System, aim: _Aim) -> tuple[Weights, np.ndar
             best = found
             if correction < CORRECTIONS:
                 step = step + system.restore(found.f - point.f - t * ahead)
-        if best.value <= point.value + 1e-4 * t * descent:
+        if best.value <= point.value + 1e-4 * t * descent + 1e-15 * abs(point.value):
             return best.at, t * trust
         t *= 0.5
     return point.at, np.zeros(len(at))
