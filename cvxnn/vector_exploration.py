@@ -164,7 +164,9 @@ class VectorExploration:
         found = self.oracle.neurons(Z, starts, self.random_state, hardness, exact=exact)
         self.gap = self._gap(Z, found)
         if self.gap <= self.tol:
-            found = found.join(self.oracle.thorough(Z, network))
+            # sharp networks leave few neurons to find, and quick searches miss them
+            hard = self.oracle.neurons(Z, starts, self.random_state, len(PAYS))
+            found = found.join(hard).join(self.oracle.thorough(Z, network))
             self.gap = self._gap(Z, found)
         return found
 
