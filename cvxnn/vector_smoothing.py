@@ -357,7 +357,7 @@ def _search(net: _Network, system: _System, aim: _Aim) -> tuple[Weights, np.ndar
     for _ in range(HALVINGS):
         best, step = point, t * trust[:, None] * aim.step
         for correction in range(CORRECTIONS + 1):
-            found = net.at(*np.split(at + step, [r], axis=1), mu)
+            found = net.at(at[:, :r] + step[:, :r], at[:, r:] + step[:, r:], mu)
             if correction and not found.value < best.value:
                 break
             best = found
