@@ -189,16 +189,36 @@ def magnitudes(
 def thin(problem: Problem, design: Design, rows: Rows) -> Rows:
     """Return as few of the neurons as the data can tell apart, with the same output and no larger cost.
 
-    As long as the outputs of the neurons on the data are linearly dependent, magnitudes move along a
-    dependence, in the direction of falling cost, until one of them is zero. Carathéodory's theorem: at
-    most as many neurons stay as there are samples.
+    At most as many neurons stay as there are samples, see :func:`lightest`.
     """
-    H = design.outputs(rows.U) * rows.signs
+    x = lightest(design.outputs(rows.U) * rows.signs, design.norms(rows.U))
+    kept = x > 0.0
+    thinned = Rows(rows.U[kept] * x[kept, None], rows.signs[kept])
+    before = objective(problem, design, rows)
+    return thinned if objective(problem, design, thinned) <= before + 1e-9 * abs(before) else rows
+
+
+def lightest(H: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    """Return ``x >= 0`` with ``H x = H 1``, ``cost'x <= cost'1`` and independent columns where ``x > 0``.
+
+    As long as the columns are linearly dependent, magnitudes move along a dependence, in the direction of
+    falling cost, until one of them is zero. Carathéodory's theorem: as many as H has rows are enough.
+
+    Parameters
+    ----------
+    H : ndarray of shape (rows, k)
+        What each neuron contributes.
+    cost : ndarray of shape (k,)
+
+    Returns
+    -------
+    ndarray of shape (k,)
+    """
+    x = np.ones(H.shape[1])
     if not H.size:
-        return rows
+        return x
     _, size, Vt = np.linalg.svd(H, full_matrices=True)
     null = Vt[int(np.sum(size > 1e-11 * size[0])) :].T
-    cost, x = design.norms(rows.U), np.ones(len(rows.signs))
     while null.shape[1]:
         v = null[:, -1] if null[:, -1] @ cost <= 0.0 else -null[:, -1]
         falling = np.flatnonzero(v < -1e-9 * np.max(np.abs(v), initial=0.0))
@@ -212,7 +232,4 @@ def thin(problem: Problem, design: Design, rows: Rows) -> Rows:
         null = (null - np.outer(v, null[j] / v[j]))[:, :-1]
         null[j] = 0.0
         null /= np.maximum(np.linalg.norm(null, axis=0), 1e-300)
-    kept = x > 0.0
-    thinned = Rows(rows.U[kept] * x[kept, None], rows.signs[kept])
-    before = objective(problem, design, rows)
-    return thinned if objective(problem, design, thinned) <= before + 1e-9 * abs(before) else rows
+    return x

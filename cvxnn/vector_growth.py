@@ -7,8 +7,9 @@ unit vectors of the norm that the output layer pays: the Euclidean one (weight d
 absolute values, whose extreme points serve one output each (*separate* outputs, see :class:`Coupling`).
 
 *Merge*: neurons with one direction are one, whatever their outputs: ``(X u)_+ (|u_1| g_1 + |u_2| g_2)'``
-costs at most as much. *Slide* (:func:`slide`): descent on the subspace on which the kinks of every neuron
-stay kinks.
+costs at most as much. *Thin* (:func:`thin`): magnitudes move along linear dependences of what neurons
+contribute until at most n * outputs of them are left. *Slide* (:func:`slide`): descent on the subspace on
+which the kinks of every neuron stay kinks.
 
 References: Sahiner, Ergen, Pauly and Pilanci, ICLR 2021 (several outputs); Denoyelle, Duval, Peyré and
 Soubies, Inverse Problems 2019 (insert, then move all neurons).
@@ -23,6 +24,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from .descent import Layer, start
+from .growth import lightest
 from .losses import VectorLoss
 from .oracles import Design
 from .program import Problem
@@ -235,6 +237,20 @@ def _apart(design: Design, found: VectorNeurons, chosen: np.ndarray) -> np.ndarr
         if not np.any(like[k, kept] > NEAR):
             kept = np.append(kept, k)
     return chosen[kept]
+
+
+def thin(problem: Problem, design: Design, rows: Rows) -> Rows:
+    """Return as few of the neurons as the data can tell apart, with the same output and no larger cost.
+
+    At most n * outputs neurons stay: a neuron contributes ``phi(X u) g'``, see
+    :func:`cvxnn.growth.lightest`.
+    """
+    H = design.outputs(rows.U)[:, None, :] * rows.G.T
+    x = lightest(H.reshape(problem.y.size, len(rows)), design.norms(rows.U))
+    kept = x > 0.0
+    thinned = Rows(rows.U[kept] * x[kept, None], rows.G[kept])
+    before = objective(problem, design, rows)
+    return thinned if objective(problem, design, thinned) <= before + 1e-9 * abs(before) else rows
 
 
 def slide(

@@ -38,6 +38,7 @@ from ..oracles import Design
 from ..parameters import check_coupling
 from ..program import Problem, Program, Solution
 from ..vector_batches import BATCH, Samples, Weights, stir, sweep
+from ..vector_exploration import QUICK, VectorExploration, suits
 from ..vector_growth import Coupling, Rows, anneal, drop, insert, merge, objective, random_rows, slide
 from ..vector_newton import affordable, follow
 from ..vector_oracles import FaceOracle, TooManyFaces, VectorOracle, VectorSearch
@@ -49,8 +50,7 @@ from .two_layer import check_hidden_bias, with_constants
 #: Neurons to begin with, and as many more for every output (for so many, where windows have them too).
 FIRST, PER_OUTPUT, MOST_OUTPUTS = 40, 16, 12
 Plan = tuple[tuple[float, int], ...]
-#: Bands and steps of the anneals: to begin with, after an insertion, and when little is left to gain.
-QUICK: Plan = ((0.1, 60), (0.03, 60), (0.01, 100), (0.003, 100))
+#: Bands and steps of the anneals after an insertion, and when little is left to gain.
 REFINE: Plan = ((1e-3, 80), (1e-4, 120))
 FINE: Plan = ((1e-4, 200),)
 #: The same where a step of Newton's method costs tens of steps of descent, numbers its blocks multiply from
@@ -190,6 +190,8 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
             network = yield from self._train_large(problem, design, oracle, effort, least, network)
             return network
         rows, plan = self._first(inner, design, coupling, oracle, effort)
+        if inner is problem and suits(problem, design, coupling, len(rows)):
+            return (yield from self._explore(problem, design, oracle, effort, rows))
         idle, gap, closest, level, dear = 0, 1.0, 1.0, 0, False
         pays = float(np.clip(2.5e-9 * design.X.size, *PAYS))
         for _ in range(effort.max_iter):
@@ -222,6 +224,27 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
             far = gap > CLOSE and idle == 0
             plan = (LONG if far else LONG_FINE) if dear else REFINE if far else FINE
         return network
+
+    def _explore(
+        self, problem: Problem, design: Design, oracle: VectorOracle, effort: Effort, rows: Rows
+    ) -> Training:
+        """Grow by exact Newton steps, see :mod:`cvxnn.vector_exploration`."""
+
+        def network_of(at: Rows) -> Network:
+            return self._network(problem, design, at)
+
+        growing = VectorExploration(
+            problem, design, oracle, effort.random_state, effort.tol, effort.deadline, network_of
+        )
+        for priced in growing.run(rows, effort.max_iter, started=effort.start is not None):
+            # without dual variables: a quick search may take one for better than it is, and the judge
+            # takes the network's own
+            width = len(growing.best)
+            progress = Progress(growing.least, growing.gap, width, width, network_of(growing.best))
+            if priced:
+                effort.history.append(progress)
+            yield progress
+        return network_of(growing.best)
 
     def _train_large(
         self,
