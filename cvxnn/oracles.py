@@ -21,6 +21,7 @@ import numpy as np
 from .arrangement import Arrangement
 from .bounds import improve_dual, oracle_bound
 from .certificate import Oracle, Price, Proof, Scope
+from .climbing import fits
 from .constraints import project_cone, projection_bounds
 from .network import Affine, Conv, Network
 from .patches import pooled, spread
@@ -362,7 +363,9 @@ class SearchOracle(NeuronOracle):
     ) -> Neurons:
         # Exact solutions and walks cost n d^2 each, and more where many rows are tight.
         polish = int(np.clip(4e6 / self.X.size, 8, 48))
-        found = self._search(Z, starts, polish * (1 + effort), random_state, 4**effort)
+        found = self._search(
+            Z, starts, polish * (1 + effort), random_state, (3 if fits(self.X) else 4) ** effort
+        )
         for _ in range(2 * effort):
             # Hop: the best local maxima of a rugged function have good ones around them.
             around = found.directions[:16]
@@ -380,7 +383,9 @@ class SearchOracle(NeuronOracle):
         reach: int = 1,
         extra: np.ndarray | None = None,
     ) -> Neurons:
-        return self._search(Z, starts, 100 * reach, random_state, reach, extra=extra, exact=reach > 1)
+        # what has climbed is within a hundred thousandth of its maximum already
+        exact = reach > 1 and not fits(self.X)
+        return self._search(Z, starts, 100 * reach, random_state, reach, extra=extra, exact=exact)
 
     def _search(
         self,
@@ -395,6 +400,7 @@ class SearchOracle(NeuronOracle):
     ) -> Neurons:
         # More starts where a start costs little.
         n_random = int(np.clip(2e6 / self.X.size, 32, 256)) * reach
+        n_random = n_random // 2 if fits(self.X) else n_random
         return search(
             self.X,
             Z,

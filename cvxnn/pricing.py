@@ -5,9 +5,10 @@ A neuron improves the network exactly if its price exceeds beta, where the price
     M(Z) = max over ||u|| <= 1 of |Z'(Xu)_+|.
 
 Within one cell of the arrangement the price is the norm of a projection onto a cone and easy; over all
-cells it is NP-hard. This module *searches*: batched ascent from many starts (one matrix product a
-step) finds good cells, then each of the best is solved exactly in its cell and walked to neighbouring
-cells as long as that helps (:mod:`cvxnn.walks`). What is found is a lower bound of M, never a proof.
+cells it is NP-hard. This module *searches*: many starts climb at once (:mod:`cvxnn.climbing`; by gradients
+where its matrices are too large), then each of the best is solved exactly in its cell and walked to
+neighbouring cells as long as that helps (:mod:`cvxnn.walks`). What is found is a lower bound of M, never
+a proof.
 
 References: Bach, JMLR 2017, section 4 (incremental training of convex networks); Pilanci and Ergen,
 ICML 2020 (cells and their cones).
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from .climbing import FINE, NARROW, NEAR, WIDE, Climb, fits
 from .walks import best_bias, rectify, walk
 
 #: Entries of a table (samples by starts) that stays in the cache while it is passed over again and again.
@@ -129,12 +131,8 @@ def search(
         return Neurons(none, blank, none, np.zeros((0, len(X)), bool), blank)
     U = draw_starts(X, Z, starts, n_random, free, random_state)
     U = U if extra is None else np.concatenate([U, extra])
-    signs = np.repeat([1.0, -1.0], len(U))
-    # A short ascent of all tells which are worth a long one.
-    U, values = _ascend(X, Z, np.concatenate([U, U]), signs, free, slope, 10)
-    kept = np.argsort(-values, kind="stable")[: max(64, len(U) // 2)]
-    U, values = _ascend(X, Z, U[kept], signs[kept], free, slope, 50)
-    found = _polish_best(X, Z, U, signs[kept], values, n_polish, free, slope, exact)
+    U, signs, values = (_climb if fits(X) else _rise)(X, Z, U, free, slope)
+    found = _polish_best(X, Z, U, signs, values, n_polish, free, slope, exact)
     if starts is None or not len(starts):
         return found
     # Neurons of a network rarely price highest, but walking them on is how they move: every
@@ -143,9 +141,40 @@ def search(
     correlation = Z @ rectify(X @ at.T, slope)
     side = np.where(correlation >= 0, 1.0, -1.0)
     values = np.abs(correlation)
-    if not exact:
+    if not exact and fits(X):
+        for sign in (1.0, -1.0):
+            climb, ours = Climb(X, sign * Z, free, slope), side == sign
+            at[ours] = climb(at[ours], NEAR)
+            values[ours] = climb.values(at[ours])
+    elif not exact:
         at, values = _ascend(X, Z, at, side, free, slope)
     return found.join(_polish_best(X, Z, at, side, values, len(at), free, slope, exact))
+
+
+def _climb(
+    X: np.ndarray, Z: np.ndarray, U: np.ndarray, free: int, slope: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Climb from all starts for both signs, and on from the better half: directions, signs, values."""
+    directions, values = [], []
+    for side in (1.0, -1.0):
+        climb = Climb(X, side * Z, free, slope)
+        V = np.concatenate([climb(U[::2], WIDE), climb(U[1::2], NARROW)])
+        order = np.argsort(-climb.values(V), kind="stable")
+        directions.append(climb(V[order[: max(32, len(V) // 2)]], FINE))
+        values.append(climb.values(directions[-1]))
+    signs = np.repeat([1.0, -1.0], [len(part) for part in values])
+    return np.concatenate(directions), signs, np.concatenate(values)
+
+
+def _rise(
+    X: np.ndarray, Z: np.ndarray, U: np.ndarray, free: int, slope: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As :func:`_climb`, by gradients; a short ascent of all tells which are worth a long one."""
+    signs = np.repeat([1.0, -1.0], len(U))
+    V, values = _ascend(X, Z, np.concatenate([U, U]), signs, free, slope, 10)
+    kept = np.argsort(-values, kind="stable")[: max(64, len(V) // 2)]
+    V, values = _ascend(X, Z, V[kept], signs[kept], free, slope, 50)
+    return V, signs[kept], values
 
 
 def draw_starts(

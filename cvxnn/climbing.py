@@ -1,0 +1,160 @@
+r"""Climbing to local maxima of a price, from many starts at once, kinks and all.
+
+The price of unit neurons, ``p(u) = z'phi(Xu)`` with ``phi(t) = max(t, s t)``, has its maxima on many kinks:
+a sample with ``z_i < 0`` holds a neuron on ``x_i'u = 0``, and at weak decay nearly as many samples do as
+there are coordinates. Gradient ascent stalls below such points, walks from cell to cell
+(:mod:`cvxnn.walks`) stop at the first of them. As in :mod:`cvxnn.smoothing_newton` the ReLU is replaced
+by a hyperbola, ``psi(r) = (r + sqrt(r^2 + 4 mu^2)) / 2`` with r relative to ``|x_i| |u|``, and mu falls.
+
+p is homogeneous, so its maxima on the sphere are minima of ``c/2 |u|^2 - p(u)`` at ``c = p(u)``. A step
+solves, for every start on its own,
+
+    (c I + (1 - s) X' diag( max(-z, 0) psi'' / |x| ) X) D = X'(z (s + (1 - s) psi')) - c u,
+
+which keeps only the concave half of the curvature of p: D ascends, and samples with ``z_i > 0``, whose
+kinks repel, are crossed freely. All starts of one sign share the outer products ``x_i x_i'``, so that
+their matrices are one product; the rest is elementwise. A wide band sees past small maxima, which a narrow
+one finds: half of the starts begin with each.
+
+References: Chen and Mangasarian, "A class of smoothing functions for nonlinear and mixed
+complementarity problems", Comput. Optim. Appl. 1996; Horst and Thoai, "DC programming: overview", JOTA
+1999, for the linearised convex part.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .walks import best_bias, rectify
+
+Plan = tuple[tuple[float, int], ...]
+#: Bands and steps: where starts begin, every other one; what tells good ones from bad; on from there.
+WIDE: Plan = ((0.01, 8), (3e-3, 5), (1e-3, 2))
+NARROW: Plan = ((3e-3, 6), (1e-3, 3))
+FINE: Plan = ((1e-3, 2), (1e-4, 2), (1e-5, 1))
+#: From maxima at a price that was similar.
+NEAR: Plan = ((1e-3, 3), (1e-4, 3), (1e-5, 1))
+#: The least c, as a share of the largest price that z allows.
+FLOOR = 0.02
+#: Numbers in the outer products of rows that may be held, and in the tables of one batch.
+HELD, BATCH = 1 << 24, 1 << 19
+#: Coordinates up to which the systems of a step cost less than what they gain.
+WIDEST = 40
+#: Lengths tried of a step.
+LENGTHS = (1.0, 0.3, 0.09)
+#: Curvature of a free bias where no kink holds it, relative to that of a weight.
+LOOSE = 1e-2
+
+
+def fits(X: np.ndarray) -> bool:
+    """Whether steps are cheap enough, and the outer products of all rows small enough, to climb with."""
+    return X.shape[1] <= WIDEST and X.size * X.shape[1] <= HELD
+
+
+class Climb:
+    """Local maxima of one price.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+        As small as :func:`fits` says, for its outer products are held.
+    z : ndarray of shape (n,)
+    free : int
+        Trailing unpenalised coordinates (0, or 1 for a free bias; then ``sum(z) == 0``).
+    slope : float
+        Of the activation on the negative side, < 1.
+    """
+
+    def __init__(self, X: np.ndarray, z: np.ndarray, free: int = 0, slope: float = 0.0) -> None:
+        self.X, self.z, self.free, self.slope = X, z, free, slope
+        self.kept = X.shape[1] - free
+        norms = np.linalg.norm(X[:, : self.kept], axis=1)
+        # A free bias is a coordinate in the units of the data's reach.
+        self.reach = float(np.max(norms, initial=0.0)) or 1.0
+        norms = np.maximum(norms, 1e-6 * self.reach)
+        unit = X / norms[:, None]
+        unit[:, self.kept :] *= self.reach
+        weight = z * norms
+        scale = max(
+            float(np.linalg.norm(np.maximum(side * weight, 0.0) @ unit[:, : self.kept])) for side in (1, -1)
+        )
+        weight = weight / (scale or 1.0)
+        self.unit, self.weight = unit.astype(np.float32), weight.astype(np.float32)
+        self.linear = (slope * weight @ unit).astype(np.float32)
+        self.bends = (1.0 - slope) * self.weight
+        self.holding = np.flatnonzero(weight < 0.0)
+        rows = self.unit[self.holding]
+        self.outer = (rows[:, :, None] * rows[:, None, :]).reshape(len(rows), X.shape[1] ** 2)
+
+    def __call__(self, U: np.ndarray, plan: Plan) -> np.ndarray:
+        """Climb from the rows of ``U`` (k, d); returns unit rows, with the best of all free biases."""
+        V = self._unit(U.astype(np.float64)).astype(np.float32)
+        if self.free:
+            V[:, self.kept :] /= self.reach
+        fit = max(64, BATCH // len(self.X))
+        parts = [self._climb(V[k : k + fit], plan) for k in range(0, len(V), fit)]
+        V = np.concatenate(parts).astype(np.float64) if parts else V.astype(np.float64)
+        V[:, self.kept :] *= self.reach
+        V = self._unit(V)
+        if self.free:
+            V[:, -1] = 0.0
+            V[:, -1] = best_bias(self.X @ V.T, np.repeat(self.z[:, None], len(V), axis=1))
+        return V
+
+    def values(self, U: np.ndarray) -> np.ndarray:
+        """The prices of the rows of ``U``, shape (k,)."""
+        return np.asarray(self.z @ rectify(self.X @ U.T, self.slope))
+
+    def _unit(self, U: np.ndarray) -> np.ndarray:
+        size = np.linalg.norm(U[:, : self.kept], axis=1, keepdims=True)
+        return U / np.where(size > 0.0, size, 1.0)
+
+    def _climb(self, U: np.ndarray, plan: Plan) -> np.ndarray:
+        T = U @ self.unit.T
+        for mu, steps in plan:
+            for _ in range(steps):
+                U, T = self._step(U, T, mu)
+        return U
+
+    def _price(self, U: np.ndarray, T: np.ndarray, root: np.ndarray) -> np.ndarray:
+        """The smoothed price of neurons with ``T = U unit'`` and ``root = sqrt(T^2 + 4 mu^2)``."""
+        return U @ self.linear + 0.5 * (T @ self.bends + root @ self.bends)
+
+    def _step(self, U: np.ndarray, T: np.ndarray, mu: float) -> tuple[np.ndarray, np.ndarray]:
+        """One step of all, each as long as it pays."""
+        four = np.float32(4.0 * mu * mu)
+        root = np.sqrt(T * T + four)
+        price = self._price(U, T, root)
+        c = np.maximum(price, np.float32(FLOOR))
+        G = (((0.5 * self.bends) * (1.0 + T / root)) @ self.unit) + self.linear
+        G[:, : self.kept] -= c[:, None] * U[:, : self.kept]
+        step = self._solve(root[:, self.holding], c, G, mu)
+        promise = np.sum(G * step, axis=1)
+        before = price - 0.5 * c * np.sum(U[:, : self.kept] ** 2, axis=1)
+        U, T, left = U.copy(), T, np.arange(len(U))
+        for length in LENGTHS:
+            V = U[left] + np.float32(length) * step[left]
+            S = V @ self.unit.T
+            after = self._price(V, S, np.sqrt(S * S + four))
+            after -= 0.5 * c[left] * np.sum(V[:, : self.kept] ** 2, axis=1)
+            good = after >= before[left] + np.float32(1e-4 * length) * promise[left]
+            size = np.linalg.norm(V[:, : self.kept], axis=1)
+            good &= size > 1e-3
+            size = np.where(good, size, 1.0)[:, None]
+            if np.all(good) and len(left) == len(U):
+                return V / size, S / size
+            at = left[good]
+            U[at], T[at] = (V / size)[good], (S / size)[good]
+            left = left[~good]
+            if not len(left):
+                break
+        return U, T
+
+    def _solve(self, root: np.ndarray, c: np.ndarray, G: np.ndarray, mu: float) -> np.ndarray:
+        """Newton's steps, with the roots (k, holding) of the samples that hold neurons."""
+        d = self.unit.shape[1]
+        bend = (np.float32(2.0 * mu * mu) / root**3) * -self.bends[self.holding]
+        H, i = (bend @ self.outer).reshape(-1, d, d), np.arange(d)
+        H[:, i[: self.kept], i[: self.kept]] += c[:, None]
+        H[:, i[self.kept :], i[self.kept :]] += LOOSE * c[:, None]
+        return np.asarray(np.linalg.solve(H, G[:, :, None])[:, :, 0])
