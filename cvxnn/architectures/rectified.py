@@ -51,7 +51,7 @@ MERGE = 0.2
 CLOSE = 1e-3
 #: Unknowns of a program from which on growing again is preferred to solving it.
 LARGE = 2000
-#: Times that growing is taken up again, for at most so many rounds.
+#: Times that growing is taken up again without a gain, for at most so many rounds.
 AGAIN, ROUNDS = 4, 10
 #: `patterns="all"` refuses beyond this many.
 ALL_PATTERNS = 50_000
@@ -252,6 +252,7 @@ class Rectified(ReLUHidden, Architecture):
                 at = insert(problem, design, held, found)
                 at, _ = yield from self._explore(problem, design, oracle, effort, at)
                 if objective(problem, design, at) < value * pays:
+                    again += 1  # only what does not pay is counted
                     rows, best = at, self._plain(problem, design, at)
                     value, idle = problem.value(best(problem.X), self.cost(best)), 0
                     blocks = Blocks.of(design, merge(rows, design, bold))
