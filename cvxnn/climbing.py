@@ -44,6 +44,8 @@ WIDEST = 40
 LENGTHS = (1.0, 0.3, 0.09)
 #: Curvature of a free bias where no kink holds it, relative to that of a weight.
 LOOSE = 1e-2
+#: How far a free bias goes, as a multiple of the reach of the data.
+BEYOND = 2.0
 
 
 def fits(X: np.ndarray) -> bool:
@@ -91,6 +93,7 @@ class Climb:
         V = self._unit(U.astype(np.float64)).astype(np.float32)
         if self.free:
             V[:, self.kept :] /= self.reach
+            self._hold(V, np.linalg.norm(V[:, : self.kept], axis=1))
         fit = max(64, BATCH // len(self.X))
         parts = [self._climb(V[k : k + fit], plan) for k in range(0, len(V), fit)]
         V = np.concatenate(parts).astype(np.float64) if parts else V.astype(np.float64)
@@ -108,6 +111,11 @@ class Climb:
     def _unit(self, U: np.ndarray) -> np.ndarray:
         size = np.linalg.norm(U[:, : self.kept], axis=1, keepdims=True)
         return U / np.where(size > 0.0, size, 1.0)
+
+    def _hold(self, V: np.ndarray, size: np.ndarray) -> None:
+        """Keep free biases where kinks are: beyond the reach of the data the price does not change."""
+        limit = np.float32(BEYOND) * size[:, None]
+        V[:, self.kept :] = np.clip(V[:, self.kept :], -limit, limit)
 
     def _climb(self, U: np.ndarray, plan: Plan) -> np.ndarray:
         T = U @ self.unit.T
@@ -134,11 +142,12 @@ class Climb:
         U, T, left = U.copy(), T, np.arange(len(U))
         for length in LENGTHS:
             V = U[left] + np.float32(length) * step[left]
+            size = np.linalg.norm(V[:, : self.kept], axis=1)
+            self._hold(V, size)
             S = V @ self.unit.T
             after = self._price(V, S, np.sqrt(S * S + four))
             after -= 0.5 * c[left] * np.sum(V[:, : self.kept] ** 2, axis=1)
             good = after >= before[left] + np.float32(1e-4 * length) * promise[left]
-            size = np.linalg.norm(V[:, : self.kept], axis=1)
             good &= size > 1e-3
             size = np.where(good, size, 1.0)[:, None]
             if np.all(good) and len(left) == len(U):
@@ -153,7 +162,8 @@ class Climb:
     def _solve(self, root: np.ndarray, c: np.ndarray, G: np.ndarray, mu: float) -> np.ndarray:
         """Newton's steps, with the roots (k, holding) of the samples that hold neurons."""
         d = self.unit.shape[1]
-        bend = (np.float32(2.0 * mu * mu) / root**3) * -self.bends[self.holding]
+        # psi'', as a power of what is at most one half
+        bend = (np.float32(2.0 / mu) * (np.float32(mu) / root) ** 3) * -self.bends[self.holding]
         H, i = (bend @ self.outer).reshape(-1, d, d), np.arange(d)
         H[:, i[: self.kept], i[: self.kept]] += c[:, None]
         H[:, i[self.kept :], i[self.kept :]] += LOOSE * c[:, None]

@@ -48,7 +48,8 @@ def suits(problem: Problem, design: Design, coupling: Coupling, neurons: int) ->
     That takes weight decay, a loss that is a sum over samples, neurons that see a sample once and pay for
     all their weights, and few data.
     """
-    plain = coupling is Coupling.joint and design.free == 0 and design.pool == 1
+    # designs of another kind have norms of their own, which its steps do not know
+    plain = type(design) is Design and coupling is Coupling.joint and design.free == 0 and design.pool == 1
     n, r = design.X.shape
     loss = problem.loss
     if not (plain and isinstance(loss, VectorLoss) and loss.by_sample):
