@@ -135,6 +135,7 @@ class Climb:
         U, T, left = U.copy(), T, np.arange(len(U))
         for length in LENGTHS:
             V = U[left] + np.float32(length) * step[left]
+            V[:, self.kept :] = np.clip(V[:, self.kept :], -1.0, 1.0)
             S = V @ self.unit.T
             after = self._price(V, S, np.sqrt(S * S + four))
             after -= 0.5 * c[left] * np.sum(V[:, : self.kept] ** 2, axis=1)
