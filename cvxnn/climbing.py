@@ -90,10 +90,10 @@ class Climb:
 
     def __call__(self, U: np.ndarray, plan: Plan) -> np.ndarray:
         """Climb from the rows of ``U`` (k, d); returns unit rows, with the best of all free biases."""
-        V = self._unit(U.astype(np.float64)).astype(np.float32)
-        if self.free:
-            V[:, self.kept :] /= self.reach
-            self._hold(V, np.linalg.norm(V[:, : self.kept], axis=1))
+        V = self._unit(U.astype(np.float64))
+        # beyond the reach of the data a bias switches no sample, and may be too large for float32
+        V[:, self.kept :] = np.clip(V[:, self.kept :] / self.reach, -1.0, 1.0)
+        V = V.astype(np.float32)
         fit = max(64, BATCH // len(self.X))
         parts = [self._climb(V[k : k + fit], plan) for k in range(0, len(V), fit)]
         V = np.concatenate(parts).astype(np.float64) if parts else V.astype(np.float64)
@@ -142,8 +142,7 @@ class Climb:
         U, T, left = U.copy(), T, np.arange(len(U))
         for length in LENGTHS:
             V = U[left] + np.float32(length) * step[left]
-            size = np.linalg.norm(V[:, : self.kept], axis=1)
-            self._hold(V, size)
+            V[:, self.kept :] = np.clip(V[:, self.kept :], -1.0, 1.0)
             S = V @ self.unit.T
             after = self._price(V, S, np.sqrt(S * S + four))
             after -= 0.5 * c[left] * np.sum(V[:, : self.kept] ** 2, axis=1)

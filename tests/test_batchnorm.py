@@ -433,3 +433,12 @@ def test_beyond_listing_no_neuron_and_no_descent_is_below_the_bound(monkeypatch)
         value = problem.value(rival(X), family.on(problem).cost(rival)) / 24
         assert trained.certificate.lower_bound <= value
         assert trained.certificate.objective <= value * (1 + 1e-3)
+
+
+@pytest.mark.parametrize("bias", [None, "penalized", "free"])
+def test_beyond_listing_a_large_alpha_leaves_no_neuron(bias, monkeypatch):
+    monkeypatch.setattr(normalised_cells, "MOST_RAYS", 1)
+    X, y = data(16, 3)
+    trained = train(problem_of(X, y, 100.0), BatchNorm(bias, where="after"))
+    assert trained.network.width == 0
+    assert trained.certificate.search_gap <= 1e-9 and trained.certificate.gap <= 1e-9

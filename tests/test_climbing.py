@@ -60,3 +60,13 @@ def test_wide_data_are_searched_by_gradients():
     assert len(found.values) and np.allclose(
         found.values, found.signs * (Z @ np.maximum(X @ found.directions.T, 0.0))
     )
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_free_biases_far_beyond_the_data_are_no_overflow(size):
+    X, z, U = data(0, 20, 3, 1)
+    X[:, :-1] *= size
+    with np.errstate(all="raise", under="ignore"):
+        V = Climb(X, z, 1)(U, WIDE + FINE)
+    assert np.allclose(np.linalg.norm(V[:, :-1], axis=1), 1.0)
+    assert np.all(np.abs(V[:, -1]) <= 1.001 * np.max(np.linalg.norm(X[:, :-1], axis=1)))

@@ -296,6 +296,8 @@ class BatchNorm(Whitened, Architecture):
         kept = np.flatnonzero(size > cut * np.sum(size))
         kept = kept[np.argsort(-size[kept], kind="stable")]
         V = np.sqrt(problem.weights)[:, None] * H[:, kept] / size[kept]
+        if not len(kept):
+            return U[kept], signs[kept]
         same = (cut >= 1.0 - V.T @ V) & np.equal.outer(signs[kept], signs[kept])
         first = np.argmax(same, axis=1)  # the largest neuron that each goes to
         out = np.zeros((len(kept), U.shape[1]))
