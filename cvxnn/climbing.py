@@ -92,7 +92,7 @@ class Climb:
         """Climb from the rows of ``U`` (k, d); returns unit rows, with the best of all free biases."""
         V = self._unit(U.astype(np.float64))
         # beyond the reach of the data a bias switches no sample, and may be too large for float32
-        V[:, self.kept :] = np.clip(V[:, self.kept :] / self.reach, -1.0, 1.0)
+        V[:, self.kept :] = np.clip(V[:, self.kept :] / self.reach, -BEYOND, BEYOND)
         V = V.astype(np.float32)
         fit = max(64, BATCH // len(self.X))
         parts = [self._climb(V[k : k + fit], plan) for k in range(0, len(V), fit)]
@@ -142,7 +142,8 @@ class Climb:
         U, T, left = U.copy(), T, np.arange(len(U))
         for length in LENGTHS:
             V = U[left] + np.float32(length) * step[left]
-            V[:, self.kept :] = np.clip(V[:, self.kept :], -1.0, 1.0)
+            size = np.linalg.norm(V[:, : self.kept], axis=1)
+            self._hold(V, size)
             S = V @ self.unit.T
             after = self._price(V, S, np.sqrt(S * S + four))
             after -= 0.5 * c[left] * np.sum(V[:, : self.kept] ** 2, axis=1)
