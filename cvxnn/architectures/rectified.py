@@ -245,19 +245,18 @@ class Rectified(ReLUHidden, Architecture):
                 blocks, followed, idle = blocks.join(fresh), False, idle + 1
                 continue
             if again and problem.loss.smooth and (gap > CLOSE or followed):
-                again -= 1
                 # a program that merged too much is no place to go on from
                 held = self._rows(oracle, best) if now > value else None
                 held = held or (rows if followed else Rows(blocks.W, blocks.signs))
                 at = insert(problem, design, held, found)
                 at, _ = yield from self._explore(problem, design, oracle, effort, at)
                 if objective(problem, design, at) < value * pays:
-                    again += 1  # only what does not pay is counted
                     rows, best = at, self._plain(problem, design, at)
                     value, idle = problem.value(best(problem.X), self.cost(best)), 0
                     blocks = Blocks.of(design, merge(rows, design, bold))
                     followed = self._can_follow(design, rows)
                     continue
+                again -= 1
             elif gap > CLOSE and problem.loss.smooth:
                 # Far from done after growing again and again: targets that are nearly interpolated.
                 break
