@@ -271,9 +271,14 @@ def follow(
         if len(rows.signs) < before:
             damping = np.full(len(rows.signs), DAMPING)
             continue
-        damping = damping * np.where(shares == 1.0, EASE, np.where(shares >= 0.5, 1.0, HARDEN))
-        damping = np.clip(damping, LEAST, MOST)
+        damping = eased(damping, shares)
     return _tidy(design, rows, min(mu, 1e-5))
+
+
+def eased(damping: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Damp neurons less that took their whole step, and more those that took less than half of it."""
+    damping = damping * np.where(shares == 1.0, EASE, np.where(shares >= 0.5, 1.0, HARDEN))
+    return np.clip(damping, LEAST, MOST)
 
 
 def _tidy(design: Design, rows: Rows, mu: float) -> Rows:

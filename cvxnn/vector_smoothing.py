@@ -41,10 +41,9 @@ from scipy.linalg import cho_factor, cho_solve
 from .losses import VectorLoss
 from .oracles import Design
 from .program import Problem
+from .smoothing_newton import DAMPING, HARDEN, MOST, eased
 from .vector_growth import ZERO, Coupling, Rows, merge
 
-#: Damping at first, its limits, and what it is multiplied with after a full and after a short step.
-DAMPING, LEAST, MOST, EASE, HARDEN = 0.1, 1e-3, 1e4, 0.2, 4.0
 #: A smaller mu at a time, once a step promises less than this share of what smoothing costs.
 RATIO, CENTRED = 0.3, 0.3
 #: Neurons that differ by less than this share of the band are one.
@@ -329,8 +328,7 @@ def follow(
         if len(rows) < before:
             damping = np.full(len(rows), DAMPING)
             continue
-        damping = damping * np.where(shares == 1.0, EASE, np.where(shares >= 0.5, 1.0, HARDEN))
-        damping = np.clip(damping, LEAST, MOST)
+        damping = eased(damping, shares)
     return _tidy(design, rows, min(mu, 1e-5))
 
 
