@@ -95,8 +95,12 @@ class Climb:
         V[:, self.kept :] = np.clip(V[:, self.kept :] / self.reach, -BEYOND, BEYOND)
         V = V.astype(np.float32)
         fit = max(64, BATCH // len(self.X))
-        parts = [self._climb(V[k : k + fit], plan) for k in range(0, len(V), fit)]
-        V = np.concatenate(parts).astype(np.float64) if parts else V.astype(np.float64)
+        # Single precision may overflow in a step, which is then not taken; and products of BLAS raise the
+        # flag of an invalid value now and then where all values are finite (numpy#24067).
+        with np.errstate(over="ignore", invalid="ignore"):
+            parts = [self._climb(V[k : k + fit], plan) for k in range(0, len(V), fit)]
+        end = np.concatenate(parts) if parts else V
+        V = np.where(np.all(np.isfinite(end), axis=1, keepdims=True), end, V).astype(np.float64)
         V[:, self.kept :] *= self.reach
         V = self._unit(V)
         if self.free:

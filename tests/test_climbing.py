@@ -70,3 +70,19 @@ def test_free_biases_far_beyond_the_data_are_no_overflow(size):
         V = Climb(X, z, 1)(U, WIDE + FINE)
     assert np.allclose(np.linalg.norm(V[:, :-1], axis=1), 1.0)
     assert np.all(np.abs(V[:, -1]) <= 1.001 * np.max(np.linalg.norm(X[:, :-1], axis=1)))
+
+
+def test_a_start_whose_climb_is_lost_stays_where_it_is(monkeypatch):
+    X, z, U = data(0, 60, 5)
+    climb = Climb(X, z)
+    arrive = climb._climb
+
+    def lose(V, plan):
+        end = arrive(V, plan)
+        end[1] = np.nan
+        return end
+
+    monkeypatch.setattr(climb, "_climb", lose)
+    V, starts = climb(U, WIDE), climb._unit(U)
+    assert np.allclose(V[1], starts[1], atol=1e-6)
+    assert np.all(np.isfinite(V)) and not np.allclose(V[0], starts[0], atol=1e-3)
