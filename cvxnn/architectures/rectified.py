@@ -27,6 +27,7 @@ from ..blocks import Blocks, active
 from ..certificate import search_gap
 from ..constraints import ReLUCones
 from ..exploration import KINKED, REACH, Exploration
+from ..fewer import fewer
 from ..growth import Rows, insert, merge, objective, thin
 from ..network import Affine, Network
 from ..operators import Masked, Pooled
@@ -196,6 +197,15 @@ class Rectified(ReLUHidden, Architecture):
         line = isinstance(oracle, PlaneOracle) and design.free and not design.slope
         if line and problem.loss.smooth:
             return (yield from self._line(problem, design, effort))
+        best = yield from self._grow(problem, design, oracle, effort)
+        rows = None if is_sample(self.patterns) else self._rows(oracle, best)
+        if rows is None:
+            return best
+        least = fewer(problem, design, rows, min(1e-6, 0.01 * effort.tol), effort.deadline)
+        return best if least is rows else self._plain(problem, design, least)
+
+    def _grow(self, problem: Problem, design: Design, oracle: NeuronOracle, effort: Effort) -> Training:
+        """Move neurons, and solve programs on their patterns, until no neuron is missing."""
         rows = None if effort.start is None else self._rows(oracle, effort.start)
         # A training that starts from a network ends with the judge's search, which is as hard.
         hardest = REACH[0 if effort.start else -1]
