@@ -12,13 +12,15 @@ solves, for every start on its own,
     (c I + (1 - s) X' diag( max(-z, 0) psi'' / |x| ) X) D = X'(z (s + (1 - s) psi')) - c u,
 
 which keeps only the concave half of the curvature of p: D ascends, and samples with ``z_i > 0``, whose
-kinks repel, are crossed freely. All starts of one sign share the outer products ``x_i x_i'``, so that
-their matrices are one product; the rest is elementwise. A wide band sees past small maxima, which a narrow
-one finds: half of the starts begin with each.
+kinks repel, are crossed freely. With few coordinates all starts of one sign share the outer products
+``x_i x_i'``, so that their matrices are one product; with more, a few steps of conjugate gradients, for all
+starts at once, end near maxima of the same height and cost a third of that or less (any number of them
+ascends). A wide band sees past small maxima, which a narrow one finds: half of the starts begin with each.
 
 References: Chen and Mangasarian, "A class of smoothing functions for nonlinear and mixed
 complementarity problems", Comput. Optim. Appl. 1996; Horst and Thoai, "DC programming: overview", JOTA
-1999, for the linearised convex part.
+1999, for the linearised convex part; Dembo and Steihaug, "Truncated-Newton algorithms for large-scale
+unconstrained optimization", Math. Program. 1983.
 """
 
 from __future__ import annotations
@@ -36,10 +38,11 @@ FINE: Plan = ((1e-3, 2), (1e-4, 2), (1e-5, 1))
 NEAR: Plan = ((1e-3, 3), (1e-4, 3), (1e-5, 1))
 #: The least c, as a share of the largest price that z allows.
 FLOOR = 0.02
-#: Numbers in the outer products of rows that may be held, and in the tables of one batch.
-HELD, BATCH = 1 << 24, 1 << 19
-#: Coordinates up to which the systems of a step cost less than what they gain.
-WIDEST = 40
+#: Numbers in the data, and in the tables of one batch.
+HELD, BATCH = 1 << 22, 1 << 19
+#: Coordinates up to which climbing costs less than what it gains, and up to which systems are factored;
+#: steps of conjugate gradients for larger ones.
+WIDEST, DIRECT, STEPS = 200, 16, 8
 #: Lengths tried of a step.
 LENGTHS = (1.0, 0.3, 0.09)
 #: Curvature of a free bias where no kink holds it, relative to that of a weight.
@@ -49,8 +52,8 @@ BEYOND = 2.0
 
 
 def fits(X: np.ndarray) -> bool:
-    """Whether steps are cheap enough, and the outer products of all rows small enough, to climb with."""
-    return X.shape[1] <= WIDEST and X.size * X.shape[1] <= HELD
+    """Whether steps are cheap enough to climb with."""
+    return X.shape[1] <= WIDEST and X.size <= HELD
 
 
 class Climb:
@@ -59,7 +62,7 @@ class Climb:
     Parameters
     ----------
     X : ndarray of shape (n, d)
-        As small as :func:`fits` says, for its outer products are held.
+        As small as :func:`fits` says.
     z : ndarray of shape (n,)
     free : int
         Trailing unpenalised coordinates (0, or 1 for a free bias; then ``sum(z) == 0``).
@@ -85,8 +88,11 @@ class Climb:
         self.linear = (slope * weight @ unit).astype(np.float32)
         self.bends = (1.0 - slope) * self.weight
         self.holding = np.flatnonzero(weight < 0.0)
-        rows = self.unit[self.holding]
-        self.outer = (rows[:, :, None] * rows[:, None, :]).reshape(len(rows), X.shape[1] ** 2)
+        rows = self.rows = self.unit[self.holding]
+        if X.shape[1] <= DIRECT:
+            self.outer = (rows[:, :, None] * rows[:, None, :]).reshape(len(rows), X.shape[1] ** 2)
+        else:
+            self.squares = rows * rows
 
     def __call__(self, U: np.ndarray, plan: Plan) -> np.ndarray:
         """Climb from the rows of ``U`` (k, d); returns unit rows, with the best of all free biases."""
@@ -165,10 +171,32 @@ class Climb:
 
     def _solve(self, root: np.ndarray, c: np.ndarray, G: np.ndarray, mu: float) -> np.ndarray:
         """Newton's steps, with the roots (k, holding) of the samples that hold neurons."""
-        d = self.unit.shape[1]
         # psi'', as a power of what is at most one half
         bend = (np.float32(2.0 / mu) * (np.float32(mu) / root) ** 3) * -self.bends[self.holding]
+        own = np.repeat(c[:, None], self.unit.shape[1], axis=1)
+        own[:, self.kept :] *= np.float32(LOOSE)
+        return (self._factor if len(own[0]) <= DIRECT else self._conjugate)(bend, own, G)
+
+    def _factor(self, bend: np.ndarray, own: np.ndarray, G: np.ndarray) -> np.ndarray:
+        """Solve ``(diag(own) + X' diag(bend) X) step = G``, all of shape (k, d) and bend (k, holding)."""
+        d = own.shape[1]
         H, i = (bend @ self.outer).reshape(-1, d, d), np.arange(d)
-        H[:, i[: self.kept], i[: self.kept]] += c[:, None]
-        H[:, i[self.kept :], i[self.kept :]] += LOOSE * c[:, None]
+        H[:, i, i] += own
         return np.asarray(np.linalg.solve(H, G[:, :, None])[:, :, 0])
+
+    def _conjugate(self, bend: np.ndarray, own: np.ndarray, G: np.ndarray) -> np.ndarray:
+        """As :meth:`_factor`, nearly: some steps of conjugate gradients scaled by the diagonal."""
+        diagonal = bend @ self.squares + own
+        step, left = np.zeros_like(G), G.copy()
+        way = left / diagonal
+        size = np.sum(left * way, axis=1)
+        tiny = np.float32(1e-30)
+        for _ in range(STEPS):
+            curved = (bend * (way @ self.rows.T)) @ self.rows + own * way
+            length = (size / np.maximum(np.sum(way * curved, axis=1), tiny))[:, None]
+            step += length * way
+            left -= length * curved
+            next_way = left / diagonal
+            before, size = size, np.sum(left * next_way, axis=1)
+            way = next_way + (size / np.maximum(before, tiny))[:, None] * way
+        return step

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cvxnn.climbing import FINE, NEAR, WIDE, WIDEST, Climb, fits
+import cvxnn.climbing as climbing
+from cvxnn.climbing import DIRECT, FINE, NEAR, WIDE, WIDEST, Climb, fits
 from cvxnn.pricing import search
 from cvxnn.walks import rectify, walk
 
@@ -20,9 +21,9 @@ def data(seed, n, d, free=0):
 
 @pytest.mark.parametrize("slope", [0.0, 0.2, -1.0])
 @pytest.mark.parametrize("free", [0, 1])
-@pytest.mark.parametrize("seed", range(3))
-def test_climbing_rises_to_local_maxima(seed, free, slope):
-    X, z, U = data(seed, 60, 5, free)
+@pytest.mark.parametrize("seed, d", [(0, 5), (1, 5), (2, 5), (3, DIRECT + 4)])
+def test_climbing_rises_to_local_maxima(seed, d, free, slope):
+    X, z, U = data(seed, 60, d, free)
     climb = Climb(X, z, free, slope)
     V = climb(U, WIDE + FINE)
     kept = X.shape[1] - free
@@ -86,3 +87,19 @@ def test_a_start_whose_climb_is_lost_stays_where_it_is(monkeypatch):
     V, starts = climb(U, WIDE), climb._unit(U)
     assert np.allclose(V[1], starts[1], atol=1e-6)
     assert np.all(np.isfinite(V)) and not np.allclose(V[0], starts[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("free", [0, 1])
+def test_enough_conjugate_gradients_solve_what_is_factored(monkeypatch, free):
+    X, z, _ = data(0, 60, 5, free)
+    climb, d = Climb(X, z, free), X.shape[1]
+    climb.squares = climb.rows**2
+    rng = np.random.default_rng(1)
+    bend = rng.uniform(0.0, 3.0, (7, len(climb.rows))).astype(np.float32)
+    own = rng.uniform(0.5, 1.0, (7, d)).astype(np.float32)
+    G = rng.standard_normal((7, d)).astype(np.float32)
+    exact = climb._factor(bend, own, G)
+    few = climb._conjugate(bend, own, G)
+    assert np.all(np.sum(few * G, axis=1) > 0.0)  # any number of steps ascends
+    monkeypatch.setattr(climbing, "STEPS", 3 * d)
+    assert np.allclose(climb._conjugate(bend, own, G), exact, rtol=1e-3, atol=1e-5)
