@@ -13,7 +13,9 @@ program chooses Z (:func:`lifted_dual`), or it bounds the price of a given one (
 
 Two relaxations are known here (:mod:`cvxnn.bounds_lifts`): *tight*, for one output per neuron, with a
 lift for each sign of it, and the one of Prakhya et al. Cells give a third, the copositive
-relaxation of Sahiner et al. for data with few patterns.
+relaxation of Sahiner et al. for data with few patterns. Convolutions lift by their patches, neurons of
+max pooling as chains of ReLUs (:mod:`cvxnn.bounds_lift_chains`), and other norms of hidden weights with
+the sizes of their groups (:mod:`cvxnn.bounds_lift_norms`).
 
 **Cost.** Matrices have order ``n + r + 1`` twice (tight), or ``n + r + outputs`` once, for n distinct
 directions of samples and rank r; over cells there are as many as patterns, of order ``r + outputs``. CPU
