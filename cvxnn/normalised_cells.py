@@ -51,6 +51,17 @@ ZERO = 1e-10
 Member = tuple[int, float]
 
 
+class TooManyCones(ValueError):
+    """There are more cells, or rays of them, than are worth listing."""
+
+    def __init__(self, X: np.ndarray) -> None:
+        n, r = X.shape
+        super().__init__(
+            f"{n} samples of rank {r} have too many activation patterns to list, which normalising after "
+            "the ReLU needs for patterns='all': pass patterns='auto', where='before', or fewer features"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Cones:
     """The cones of outputs that neurons reach, a cell each.
@@ -75,7 +86,7 @@ class Cones:
 
         Raises
         ------
-        ValueError
+        TooManyCones
             If there are too many.
         """
         size = np.sqrt(np.mean(full**2, axis=0))
@@ -95,7 +106,7 @@ class Cones:
         try:
             masks = Arrangement.enumerate(X, limit=MOST_CELLS).masks()
         except TooManyPatterns:
-            raise ValueError(_too_many(X)) from None
+            raise TooManyCones(X) from None
         T = X @ E.T
         T[np.abs(T) <= ZERO * np.linalg.norm(X, axis=1)[:, None]] = 0.0
         off = ~np.asarray(masks, dtype=bool)
@@ -123,22 +134,13 @@ class Cones:
         return np.asarray(np.sum(parts, axis=0))
 
 
-def _too_many(X: np.ndarray) -> str:
-    n, r = X.shape
-    return (
-        f"{n} samples of rank {r} have too many activation patterns to list, which normalising after the "
-        "ReLU needs for patterns='all' and for losses with kinks: pass patterns='auto' and a smooth loss, "
-        "where='before', or fewer features"
-    )
-
-
 def _rays(X: np.ndarray) -> np.ndarray:
     """The distinct directions (m, r), of both signs, on which r - 1 independent rows of X vanish."""
     n, r = X.shape
     if r == 1:
         return np.array([[1.0], [-1.0]])
     if 2 * comb(n, r - 1) > MOST_RAYS:
-        raise ValueError(_too_many(X))
+        raise TooManyCones(X)
     size = np.linalg.norm(X, axis=1)
     rows = np.flatnonzero(size > 0.0)
     unit = X[rows] / size[rows, None]

@@ -361,8 +361,6 @@ def test_what_cannot_be_done_says_what_to_pass():
     big = problem_of(*data(80, 6), 0.1)
     with pytest.raises(ValueError, match="fewer features"):
         train(big, BatchNorm(where="after", patterns="all"))
-    with pytest.raises(ValueError, match="a smooth loss"):
-        train(problem_of(*data(80, 6), 0.1, loss="absolute_error"), BatchNorm(where="after"))
     network = train(problem_of(X, y, 0.05), BatchNorm()).network
     with pytest.raises(ValueError, match="training data"):
         BatchNorm().cost(network)
@@ -408,6 +406,29 @@ def test_networks_grow_to_what_listed_cells_give(bias, monkeypatch):
     assert listed.scope == "global" and grown.scope == "bounded" and grown.search_gap <= 1e-4
     assert grown.objective == pytest.approx(listed.objective, rel=1e-4)
     assert 0.0 < grown.lower_bound <= listed.objective
+
+
+@pytest.mark.parametrize("loss", ["absolute_error", "quantile", "epsilon_insensitive", "hinge"])
+def test_networks_grow_under_losses_with_kinks(loss, monkeypatch):
+    """To what a program over one neuron for each of 3600 angles finds, and listed cells."""
+    cp = pytest.importorskip("cvxpy")
+    X, y = data(10, 2, 3)
+    y = np.sign(y - np.median(y) + 1e-9) if get_loss(loss).classification else y
+    problem, family = problem_of(X, y, 0.05, loss=loss), BatchNorm(None, where="after")
+    listed = train(problem, family, tol=1e-7).certificate
+    monkeypatch.setattr(normalised_cells, "MOST_RAYS", 1)
+    monkeypatch.setattr(normalised_search, "STARTS", 24)
+    grown = train(problem, family, tol=1e-3).certificate
+    assert listed.scope == "global" and grown.scope == "bounded" and grown.search_gap <= 2e-3
+    assert listed.objective * (1 - 1e-7) <= grown.objective <= listed.objective * (1 + 1e-3)
+    assert 0.0 < grown.lower_bound <= listed.objective
+    angle = np.linspace(0.0, 2.0 * np.pi, 3600, endpoint=False)
+    H = np.maximum(X @ np.array([np.cos(angle), np.sin(angle) / 30.0]), 0.0)
+    H = H / np.maximum(np.sqrt(np.mean(H**2, axis=0)), 1e-12)
+    z = cp.Variable(3600)
+    cost = problem.loss.to_cvxpy(H @ z, y, problem.weights) + problem.beta * cp.norm1(z)
+    value = cp.Problem(cp.Minimize(cost)).solve(solver="CLARABEL") / len(y)
+    assert value == pytest.approx(grown.objective, rel=2e-3) and grown.lower_bound <= value
 
 
 def test_beyond_listing_no_neuron_and_no_descent_is_below_the_bound(monkeypatch):
