@@ -104,7 +104,7 @@ class SearchedCones(Oracle):
         return np.asarray(np.where(size > 0.0, size, 1.0))
 
     def smoothed(self, error: float, Z: np.ndarray | None) -> Self:
-        """Return the oracle of a problem whose loss has kinks smoothed by `error`, around ``Z`` if given."""
+        """Return the oracle of a problem whose kinks are smoothed by `error`, around ``Z`` if given."""
         if self.problem.loss.smooth:
             return self
         other = copy.copy(self)

@@ -52,7 +52,7 @@ from ..arrangement import Arrangement
 from ..certificate import Oracle, search_gap
 from ..losses.squared_error import SquaredError
 from ..network import Affine, Network
-from ..normalised_cells import ConeOracle, Cones, Member, TooManyCones
+from ..normalised_cells import ConeOracle, Cones, Member, TooManyCones, white
 from ..normalised_program import solve_cones
 from ..normalised_search import SearchedCones, descend
 from ..parameters import check_coupling
@@ -60,7 +60,14 @@ from ..program import Master, Problem, Program, Solution
 from ..whitening import OrthantOracle, WhitenedOracle, Whitening, best_on_whitened
 from .base import Architecture, Effort, Progress, Training, VectorArchitecture
 from .relu import ReLU
-from .two_layer import balanced_cost, check_hidden_bias, design_matrix, free_constants, with_constants
+from .two_layer import (
+    balanced_cost,
+    check_count,
+    check_hidden_bias,
+    design_matrix,
+    free_constants,
+    with_constants,
+)
 from .vector_relu import VectorReLU
 from .whitened import Whitened, rectified
 
@@ -87,7 +94,8 @@ class BatchNorm(Whitened, Architecture):
         bias, which like their weights is not penalised; "free" also frees the output's constant.
     patterns : {"auto", "all"} or int, default="auto"
         As in :class:`cvxnn.architectures.relu.ReLU`, on the whitened data; after the ReLU "auto" lists all
-        patterns where these are few and grows them otherwise, and "all" insists on listing.
+        patterns where these are few and grows them otherwise, "all" insists on listing, and a number
+        trains on that many sampled patterns, with scope ``patterns`` (up to rank 8, a bias counted).
     where : {"before", "after"}, default="before"
         Whether neurons are normalised before the ReLU or after it.
     """
@@ -103,9 +111,7 @@ class BatchNorm(Whitened, Architecture):
         if self.where not in ("before", "after"):
             raise ValueError(f"where={self.where!r} is unknown: pass 'before' (the ReLU) or 'after'")
         if self.where == "after" and self.patterns not in ("auto", "all"):
-            raise ValueError(
-                f"patterns={self.patterns!r}: after the ReLU all are listed, or grow: pass 'auto'"
-            )
+            check_count(self.patterns)
 
     def plain(self) -> ReLU:
         return ReLU(self.hidden_bias, self.patterns)
@@ -131,7 +137,11 @@ class BatchNorm(Whitened, Architecture):
         return np.sqrt(problem.weights @ H**2 / problem.total_weight)
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
-        return None if self.where == "after" else super().arrange(problem, random_state)
+        if self.where == "before":
+            return super().arrange(problem, random_state)
+        if isinstance(self.patterns, str):
+            return None
+        return Arrangement.sample(white(self._seen(problem)[0])[0], self.patterns, random_state)
 
     def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
         self._only_before("lift")
@@ -151,10 +161,11 @@ class BatchNorm(Whitened, Architecture):
         if self.where == "after":
             problem = free_constants(problem, self.hidden_bias)
             data = self._seen(problem)[0]
+            gates = None if arrangement is None else arrangement.gates
             try:
-                return ConeOracle(problem, Cones.of(data, problem.weights))
+                return ConeOracle(problem, Cones.of(data, problem.weights, gates))
             except TooManyCones:
-                if self.patterns == "all":
+                if self.patterns != "auto":
                     raise
                 return SearchedCones(problem, data)
         found = super().oracle_within(problem, arrangement, max_time)
