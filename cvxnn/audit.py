@@ -96,7 +96,8 @@ def certify(
     bound : {"auto", "sdp"}, default="auto"
         What proves the lower bound where prices are bounded over all patterns: "sdp" also solves a
         semidefinite relaxation over lifted neurons, which proves much more and is for few samples: up to 20
-        or 30, see :mod:`cvxnn.bounds_lifted`. Exact certificates stay as they are.
+        or 30, see :mod:`cvxnn.bounds_lifted`. Of convolutions the patches of all samples count instead.
+        Exact certificates stay as they are.
 
     Returns
     -------

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from .bounds_lift_rows import Directions, directions_of
 from .bounds_lifts import (
     MOST_CELL_UNKNOWNS,
-    Directions,
     Lift,
     Lifts,
     bias_form,
     bounded_bias,
     check_size,
-    directions_of,
+    in_windows,
+    rounding_of_sums,
+    unknowns,
 )
 
 
@@ -31,6 +33,8 @@ def cell_lifts(
     *,
     free: int = 0,
     slope: float = 0.0,
+    pool: int = 1,
+    windows: int = 1,
     resolution: float = 0.0,
     most: int = MOST_CELL_UNKNOWNS,
 ) -> Lifts:
@@ -41,13 +45,12 @@ def cell_lifts(
 
     Parameters
     ----------
-    X : ndarray of shape (n, r)
-    masks : bool ndarray of shape (patterns, n)
+    X : ndarray of shape (n * windows * pool, r)
+    masks : bool ndarray of shape (patterns, n * windows * pool)
         All patterns of X.
     outputs : int
-    free : {0, 1}
-        As in :func:`cvxnn.bounds_lifts.lifts`.
-    slope : float
+    free, slope, pool, windows
+        As in :func:`cvxnn.bounds_lift_rows.lifts`.
     resolution : float
         Relative distance within which directions of samples were taken for one.
     most : int
@@ -60,9 +63,9 @@ def cell_lifts(
     """
     X, bias = bounded_bias(X, free)
     rows = directions_of(X)
-    m = X.shape[1] + outputs
+    m = X.shape[1] + outputs * windows
     facets = _facets(rows, masks)
-    check_size(sum(m * (m + 1) // 2 + len(f) * (len(f) - 1) // 2 for f in facets), most)
+    check_size(sum(unknowns(m, len(f)) for f in facets), most)
     eye = np.eye(m)
     u, g = eye[: X.shape[1]], eye[X.shape[1] :]
     square, positive = bias_form(u, free)
@@ -70,10 +73,12 @@ def cell_lifts(
     parts = []
     for mask, facet in zip(masks, facets, strict=True):
         active = np.where(mask, 1.0, slope)[:, None] * X
-        parts.append(Lift(facet @ u, active @ u, g, u, cost, none, positive, 2.0 + free))
-    # a unit neuron sees no sample by more than this
+        lift = Lift(facet @ u, (active @ u)[None], g[None], u, cost, none, positive, 2.0 + free)
+        parts.append(in_windows(lift, pool, windows))
+    # a unit neuron sees no row by more than this
     reach = np.linalg.norm(X, axis=1) * np.sqrt(1.0 + free)
-    return Lifts(tuple(parts), resolution * reach, bias)
+    lost = resolution * reach + rounding_of_sums(reach, pool)
+    return Lifts(tuple(parts), np.sum(lost.reshape(-1, windows * pool), axis=1), bias)
 
 
 def _facets(rows: Directions, masks: np.ndarray) -> list[np.ndarray]:

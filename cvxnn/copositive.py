@@ -217,16 +217,16 @@ def split(
     list of (U, G), a pair for each stage
         Input weights U (neurons, r) and output weights G (neurons, outputs).
     """
-    if not len(lift.vanishing):
+    if not lift.kinks:
         return [_eigenvectors(lift, matrix)] * len(stages)
-    k = len(lift.vanishing) - (1 if lift.tight else 0)
-    T = np.vstack([lift.nonnegative[: 2 * k], lift.weights, lift.outputs])
+    k, outputs = lift.kinks, lift.outputs.reshape(-1, lift.order)
+    T = np.vstack([lift.nonnegative[: 2 * k], lift.weights, outputs])
     target = T @ matrix @ T.T
     size, basis = np.linalg.eigh(target)
     top = size > 1e-9 * max(size[-1], 0.0)
     r, found = len(lift.weights), []
     if not np.any(top) or size[-1] <= 0.0:
-        return [(np.zeros((0, r)), np.zeros((0, len(lift.outputs))))] * len(stages)
+        return [(np.zeros((0, r)), np.zeros((0, len(outputs))))] * len(stages)
     Z = basis[:, top] * np.sqrt(size[top])
     project = T @ np.linalg.pinv(T)
     step = STEP / float(np.linalg.norm(target))
@@ -247,7 +247,7 @@ def _eigenvectors(lift: Lift, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarra
     size, basis = np.linalg.eigh(matrix)
     xi = basis * np.sqrt(np.maximum(size, 0.0))
     xi = xi * np.where(np.sum(lift.nonnegative @ xi, axis=0) < 0.0, -1.0, 1.0)
-    return (lift.weights @ xi).T, (lift.outputs @ xi).T
+    return (lift.weights @ xi).T, (lift.outputs.reshape(-1, lift.order) @ xi).T
 
 
 def cell_bound(problem: Problem, architecture: Any) -> LiftedDual:

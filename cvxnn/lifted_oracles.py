@@ -8,7 +8,9 @@ and it stays as it is.
 
 Of several outputs whose patterns can be listed the relaxation is that over cells, which is nearly exact;
 for one output per neuron it is the tight one as long as that is small; otherwise it is that of Prakhya et
-al.
+al. Convolutions have the lifts of their rows, which are those of all patches: some dozens of these are
+practical (:mod:`cvxnn.bounds_lift_rows`, with max pooling :mod:`cvxnn.bounds_lift_chains`). Circular ones
+and other norms of hidden weights have those of :mod:`cvxnn.bounds_lift_norms`.
 
 References: Prakhya, Birdal and Yurtsever, ICLR 2025; Sahiner, Ergen, Pauly and Pilanci, ICLR 2021.
 """
@@ -23,21 +25,20 @@ import numpy as np
 
 from .arrangement import Arrangement, TooManyPatterns, count_bound
 from .bounds_lift_cells import cell_lifts
+from .bounds_lift_chains import chain_lifts
+from .bounds_lift_norms import norm_lifts
+from .bounds_lift_rows import count_unknowns, lifts
 from .bounds_lifted import LiftedDual, lifted_dual, lifted_price
-from .bounds_lifts import (
-    MOST_CELL_UNKNOWNS,
-    MOST_SAMPLES,
-    MOST_UNKNOWNS,
-    Lifts,
-    TooLarge,
-    count_unknowns,
-    lifts,
-)
+from .bounds_lifts import MOST_CELL_UNKNOWNS, MOST_SAMPLES, MOST_UNKNOWNS, Lifts, TooLarge
 from .certificate import Oracle, Price, Proof
+from .max_oracles import MaxSearchOracle
 from .network import Network
-from .oracles import SearchOracle
+from .norm_oracles import NormSearchOracle
+from .oracles import NeuronOracle, SearchOracle
+from .pooled_oracles import PooledOracle, PooledVectorOracle
 from .vector_growth import Coupling
-from .vector_oracles import FaceOracle, VectorSearch
+from .vector_norms import VectorNormOracle
+from .vector_oracles import VectorOracle, VectorSearch
 
 #: Values of `bound`.
 BOUNDS = ("auto", "sdp")
@@ -59,7 +60,7 @@ def check_bound(bound: Any) -> None:
 
 
 def choose(
-    oracle: SearchOracle | VectorSearch,
+    oracle: NeuronOracle | VectorOracle,
     *,
     cells: int = MOST_CELL_UNKNOWNS,
     most: int = MOST_UNKNOWNS,
@@ -68,33 +69,61 @@ def choose(
 
     Parameters
     ----------
-    oracle : SearchOracle or VectorSearch
+    oracle : NeuronOracle or VectorOracle
+        One that :func:`has_lifts`.
     cells, most : int
         Unknowns that are acceptable over cells, and otherwise.
 
     Raises
     ------
     TooLarge
-        If there are too many samples.
+        If there are too many samples, or patches.
     """
-    y, X = oracle.problem.y, oracle.X
+    y = oracle.problem.y
     outputs = 1 if y.ndim == 1 else y.shape[1]
-    slope = getattr(oracle, "slope", 0.0)
+    if isinstance(oracle, MaxSearchOracle):
+        return _chains(oracle, outputs, most)
+    rows, windows = _rows(oracle), getattr(oracle, "windows", 1)
+    if isinstance(rows, NormSearchOracle | VectorNormOracle):
+        return norm_lifts(rows.X, outputs, rows.design.norm, most=most)
+    return _of_rows(rows, outputs, windows, cells, most)
+
+
+def has_lifts(oracle: Oracle) -> bool:
+    """Whether the neurons of an oracle have lifts: those of plain, convolutional and circular networks."""
+    rows = _rows(oracle)
+    # a subclass may price other norms, or other data
+    known = type(rows) in (SearchOracle, VectorSearch, NormSearchOracle)
+    return known or isinstance(oracle, MaxSearchOracle | VectorNormOracle)
+
+
+def _rows(oracle: Any) -> Any:
+    """The oracle of the rows that a neuron's outputs are added up over; an oracle itself, without any."""
+    return oracle.rows if isinstance(oracle, PooledOracle | PooledVectorOracle) else oracle
+
+
+def _chains(oracle: MaxSearchOracle, outputs: int, most: int) -> Lifts:
+    """The lifts of max pooling, one output's tight ones where they are small."""
+    X, pool = oracle.X, oracle.design.pool
+    with suppress(TooLarge):
+        return chain_lifts(X, pool, outputs, most=min(most, TIGHT_UNKNOWNS) if outputs == 1 else most)
+    return chain_lifts(X, pool, outputs, tight=False, most=most)
+
+
+def _of_rows(
+    oracle: SearchOracle | VectorSearch, outputs: int, windows: int, cells: int, most: int
+) -> Lifts:
+    """The lifts of neurons on rows: over cells where these are listed, else tight ones where small."""
+    X, slope, pool = oracle.X, oracle.slope, oracle.design.pool
     separate = isinstance(oracle, VectorSearch) and oracle.coupling is Coupling.separate
-    drawn = _listed(X) if outputs > 1 and not separate else None
+    several = outputs * windows > 1
+    shape: dict[str, Any] = {"free": oracle.free, "slope": slope, "pool": pool, "windows": windows}
+    drawn = _listed(X) if several and not separate else None
     if drawn is not None:
         with suppress(TooLarge):
-            return cell_lifts(
-                X,
-                drawn.masks(),
-                outputs,
-                free=oracle.free,
-                slope=slope,
-                resolution=drawn.resolution,
-                most=cells,
-            )
-    tight = outputs > 1 or len(X) > MOST_SAMPLES or count_unknowns(X, 1) <= TIGHT_UNKNOWNS
-    return lifts(X, outputs, free=oracle.free, slope=slope, tight=tight, separate=separate, most=most)
+            return cell_lifts(X, drawn.masks(), outputs, resolution=drawn.resolution, most=cells, **shape)
+    tight = several or len(X) > MOST_SAMPLES or count_unknowns(X, 1) <= TIGHT_UNKNOWNS
+    return lifts(X, outputs, tight=tight, separate=separate, most=most, **shape)
 
 
 def _listed(X: np.ndarray) -> Arrangement | None:
@@ -113,8 +142,8 @@ class LiftedOracle(Oracle):
 
     Parameters
     ----------
-    oracle : SearchOracle or VectorSearch
-        Finds neurons, and has a bound of its own.
+    oracle : NeuronOracle or VectorOracle
+        Finds neurons, and has a bound of its own; one that :func:`has_lifts`.
     lifted : Lifts or None
         Of its neurons; None chooses.
 
@@ -124,7 +153,7 @@ class LiftedOracle(Oracle):
         If there are too many samples.
     """
 
-    def __init__(self, oracle: SearchOracle | VectorSearch, lifted: Lifts | None = None) -> None:
+    def __init__(self, oracle: NeuronOracle | VectorOracle, lifted: Lifts | None = None) -> None:
         super().__init__(oracle.problem)
         self.oracle, self.lifted = oracle, choose(oracle) if lifted is None else lifted
         self._dual: LiftedDual | None = None
@@ -179,19 +208,19 @@ def with_bound(oracle: Oracle, bound: str) -> Oracle:
         If the family or its patterns have no lifted bound, or there are too many samples.
     """
     check_bound(bound)
-    exact = "global" if isinstance(oracle, FaceOracle) else getattr(oracle, "scope", None)
-    if exact == "global":
+    scope = getattr(oracle, "scope", None)
+    if scope == "global":
         return oracle
     if bound == "auto":
         return _unasked(oracle)
-    # a subclass prices other norms
-    if type(oracle) in (SearchOracle, VectorSearch):
-        assert isinstance(oracle, SearchOracle | VectorSearch)
+    if has_lifts(oracle):
+        assert isinstance(oracle, NeuronOracle | VectorOracle)
         return LiftedOracle(oracle)
-    if exact == "patterns":
+    if scope == "patterns":
         raise ValueError("bound='sdp' is over all patterns: pass patterns='auto', or bound='auto'")
     raise ValueError(
-        "bound='sdp' is for networks with ReLUs or other single kinks and weight decay: pass bound='auto'"
+        "bound='sdp' is for two-layer networks of ReLUs or other single kinks, convolutional ones among "
+        "them: pass bound='auto'"
     )
 
 

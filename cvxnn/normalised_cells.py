@@ -22,7 +22,8 @@ Rays are the directions that r - 1 independent samples determine (r the rank), s
 cells, grows as ``n^(r-1)``; where n <= rank every h >= 0 is possible and one cone with n rays is all. A
 training took 0.7 CPU seconds for 300 samples of rank 2, 2 for 60 of rank 3 and 1 for 20 of rank 4, a bias
 counted in the rank; beyond ``MOST_CELLS`` cells or ``MOST_RAYS`` rays it is refused, and networks
-grow (:mod:`cvxnn.normalised_search`).
+grow (:mod:`cvxnn.normalised_search`). A single cell has few rays, some ``2^(r-1)`` on average, so that
+those of sampled cells can be listed far beyond; the scope then is ``patterns``.
 
 References: Wang, Hua, Candes and Pilanci, "Overparameterized ReLU neural networks learn the simplest
 models", 2022 (normalised neurons); Pilanci and Ergen, ICML 2020.
@@ -31,24 +32,49 @@ models", 2022 (normalised neurons); Pilanci and Ergen, ICML 2020.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import comb
 from typing import Self
 
 import numpy as np
 from scipy.optimize import nnls
+from scipy.spatial import ConvexHull
 
 from .arrangement import Arrangement, TooManyPatterns
-from .certificate import Oracle, Price
+from .certificate import Oracle, Price, Scope
 from .program import Problem
 
 #: Cells and rays listed at most.
 MOST_CELLS, MOST_RAYS = 4000, 4000
-#: Products, relative to the sizes of their factors, that are zero.
-ZERO = 1e-10
+#: Of sampled cells: the rank beyond which rays are not listed, and rays listed at most.
+MOST_RANK, SAMPLED_RAYS = 8, 20_000
+#: Products, relative to the sizes of their factors, that are zero; and that leave a cell.
+ZERO, OUTSIDE = 1e-10, 1e-8
 #: A cone, by its index, and its sign.
 Member = tuple[int, float]
+
+
+class TooManyCones(ValueError):
+    """There are more cells, or rays of them, than are worth listing.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, rank)
+    cells : int or None, default=None
+        So many cells were to be listed; None stands for all.
+    """
+
+    def __init__(self, X: np.ndarray, cells: int | None = None) -> None:
+        n, r = X.shape
+        data = f"{n} samples of rank {r}"
+        super().__init__(
+            f"{data} have too many activation patterns to list, which normalising after the ReLU needs for "
+            "patterns='all': pass patterns='auto', where='before', or fewer features"
+            if cells is None
+            else f"the cones of {cells} activation patterns of {data} have too many rays to list: pass "
+            "fewer of them, or fewer features, or patterns='auto'"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,41 +87,46 @@ class Cones:
         Directions in the coordinates of the full design.
     outputs : list of ndarrays of shape (n, m_g)
         Their outputs, nonnegative, each of norm one under the weights.
+    complete : bool
+        Whether these are the cones of all cells.
     """
 
     rays: list[np.ndarray]
     outputs: list[np.ndarray]
+    complete: bool = True
 
     @classmethod
-    def of(cls, full: np.ndarray, weights: np.ndarray) -> Cones:
+    def of(cls, full: np.ndarray, weights: np.ndarray, gates: np.ndarray | None = None) -> Cones:
         """List the cones of a design ``full`` (n, d).
 
         Its rows are taken in coordinates in which they are white: cones do not depend on coordinates, and
         what is zero is told from rounding there.
 
+        Parameters
+        ----------
+        full : ndarray of shape (n, d)
+        weights : ndarray of shape (n,)
+        gates : ndarray of shape (k, rank), default=None
+            Vectors inside the cells to list, in those coordinates; None lists all cells.
+
         Raises
         ------
-        ValueError
+        TooManyCones
             If there are too many.
         """
-        size = np.sqrt(np.mean(full**2, axis=0))
-        unit = 1.0 / np.where(size > 0.0, size, 1.0)
-        U, values, Vt = np.linalg.svd(full * unit, full_matrices=False)
-        floor = max(full.shape) * np.finfo(float).eps * np.max(values, initial=0.0)
-        rank = int(np.sum(values > floor))
-        if rank == 0:
+        X, basis = white(full)
+        if not X.shape[1]:
             return cls([], [])
-        X = U[:, :rank]
-        basis = unit[:, None] * Vt[:rank].T / values[:rank]
-        if rank == len(X):
-            return cls._scaled(
-                X, weights, [X], basis
-            )  # X is orthogonal: its rows are its inverse's columns
+        if X.shape[1] == len(X):
+            # X is orthogonal: its rows are its inverse's columns
+            return cls._scaled(X, weights, [X], basis)
+        if gates is not None:
+            return replace(cls._scaled(X, weights, _rays_of(X, gates), basis), complete=False)
         E = _rays(X)
         try:
             masks = Arrangement.enumerate(X, limit=MOST_CELLS).masks()
         except TooManyPatterns:
-            raise ValueError(_too_many(X)) from None
+            raise TooManyCones(X) from None
         T = X @ E.T
         T[np.abs(T) <= ZERO * np.linalg.norm(X, axis=1)[:, None]] = 0.0
         off = ~np.asarray(masks, dtype=bool)
@@ -123,13 +154,26 @@ class Cones:
         return np.asarray(np.sum(parts, axis=0))
 
 
-def _too_many(X: np.ndarray) -> str:
-    n, r = X.shape
-    return (
-        f"{n} samples of rank {r} have too many activation patterns to list, which normalising after the "
-        "ReLU needs for patterns='all' and for losses with kinks: pass patterns='auto' and a smooth loss, "
-        "where='before', or fewer features"
-    )
+def white(full: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return coordinates in which a design is white, and the way back.
+
+    Parameters
+    ----------
+    full : ndarray of shape (n, d)
+
+    Returns
+    -------
+    X : ndarray of shape (n, rank)
+        Orthonormal columns.
+    basis : ndarray of shape (d, rank)
+        ``full @ basis`` is X.
+    """
+    size = np.sqrt(np.mean(full**2, axis=0))
+    unit = 1.0 / np.where(size > 0.0, size, 1.0)
+    U, values, Vt = np.linalg.svd(full * unit, full_matrices=False)
+    floor = max(full.shape) * np.finfo(float).eps * np.max(values, initial=0.0)
+    rank = int(np.sum(values > floor))
+    return U[:, :rank], unit[:, None] * Vt[:rank].T / values[:rank]
 
 
 def _rays(X: np.ndarray) -> np.ndarray:
@@ -138,27 +182,74 @@ def _rays(X: np.ndarray) -> np.ndarray:
     if r == 1:
         return np.array([[1.0], [-1.0]])
     if 2 * comb(n, r - 1) > MOST_RAYS:
-        raise ValueError(_too_many(X))
+        raise TooManyCones(X)
     size = np.linalg.norm(X, axis=1)
     rows = np.flatnonzero(size > 0.0)
     unit = X[rows] / size[rows, None]
-    chosen = unit[np.array(list(combinations(range(len(rows)), r - 1)))]
-    _, values, Vt = np.linalg.svd(chosen)
-    half = Vt[values[:, -1] > ZERO, -1]
-    E = np.concatenate([half, -half])
-    # directions with the same samples on, off and at zero are the same
+    half = _orthogonal(unit, np.array(list(combinations(range(len(rows)), r - 1))))
+    return _distinct(unit, np.concatenate([half, -half]))
+
+
+def _orthogonal(unit: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """The directions orthogonal to r - 1 rows each, where these are independent."""
+    _, values, Vt = np.linalg.svd(unit[chosen])
+    return np.asarray(Vt[values[:, -1] > ZERO, -1])
+
+
+def _distinct(unit: np.ndarray, E: np.ndarray) -> np.ndarray:
+    """One of all directions with the same samples on, off and at zero."""
     T = unit @ E.T
     signs = np.where(np.abs(T) <= ZERO, 0, np.sign(T)).astype(np.int8)
     _, first = np.unique(signs.T, axis=0, return_index=True)
     return E[np.sort(first)]
 
 
+def _rays_of(X: np.ndarray, gates: np.ndarray) -> list[np.ndarray]:
+    """The extreme rays of the cells of some gates."""
+    if X.shape[1] > MOST_RANK:
+        raise TooManyCones(X, len(gates))
+    cells: list[np.ndarray] = []
+    for gate in gates:
+        cells.append(_rays_of_cell(X, gate))
+        if sum(map(len, cells)) > SAMPLED_RAYS:
+            raise TooManyCones(X, len(gates))
+    return cells
+
+
+def _rays_of_cell(X: np.ndarray, gate: np.ndarray) -> np.ndarray:
+    """The extreme rays (m, r) of the cell of a gate.
+
+    With signed rows a_i the cell is ``a_i'u >= 0``; scaled to ``a_i'gate = 1`` they are points of a
+    hyperplane, and the faces of their convex hull are the rays of the cell.
+    """
+    r = X.shape[1]
+    if r == 1:
+        return np.sign(gate)[None]
+    size, T = np.linalg.norm(X, axis=1), X @ gate
+    rows = np.flatnonzero(size > 0.0)
+    unit = np.sign(T[rows])[:, None] * X[rows] / size[rows, None]
+    points = (X[rows] / T[rows, None]) @ np.linalg.svd(gate[None])[2][1:].T
+    if r == 2:
+        chosen = np.array([[np.argmin(points)], [np.argmax(points)]])
+    else:
+        chosen = ConvexHull(points).simplices
+    E = _orthogonal(unit, chosen)
+    E = _distinct(unit, E * np.sign(np.sum(E @ unit.T, axis=1))[:, None])
+    if not len(E) or np.min(unit @ E.T) < -OUTSIDE:
+        raise ValueError("rounding leaves the rays of a pattern in doubt: pass patterns='auto'")
+    return E
+
+
 class ConeOracle(Oracle):
-    """Exact pricing over all neurons that are normalised after the ReLU (scope ``global``)."""
+    """Exact pricing over neurons that are normalised after the ReLU.
+
+    The scope is ``global``, or ``patterns`` where not all cones are listed.
+    """
 
     def __init__(self, problem: Problem, cones: Cones) -> None:
         super().__init__(problem)
         self.cones, self.root = cones, np.sqrt(problem.weights)
+        self.scope: Scope = "global" if cones.complete else "patterns"
         self.scaled = [self.root[:, None] * H for H in cones.outputs]
         self.on = np.array([np.any(H > 0.0, axis=1) for H in cones.outputs]).reshape(-1, len(self.root))
         self._last: tuple[np.ndarray, tuple[float, list[tuple[float, Member]]]] | None = None
@@ -198,7 +289,7 @@ class ConeOracle(Oracle):
     def price(self, Z: np.ndarray) -> Price:
         bound, found = self.members(Z)
         best = found[0][0] if found else 0.0
-        return Price(bound * (1.0 + 1e-12), "global", min(best, bound))
+        return Price(bound * (1.0 + 1e-12), self.scope, min(best, bound))
 
 
 def _project(H: np.ndarray, z: np.ndarray) -> tuple[float, float]:

@@ -30,7 +30,9 @@ References: as of :mod:`cvxnn.normalised_cells`; the search and the bound: deriv
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from scipy.optimize import minimize
@@ -101,6 +103,14 @@ class SearchedCones(Oracle):
         size = np.sqrt(self.s @ np.maximum(self.data @ rows.T, 0.0) ** 2 / np.sum(self.s))
         return np.asarray(np.where(size > 0.0, size, 1.0))
 
+    def smoothed(self, error: float, Z: np.ndarray | None) -> Self:
+        """Return the oracle of a problem whose kinks are smoothed by `error`, around ``Z`` if given."""
+        if self.problem.loss.smooth:
+            return self
+        other = copy.copy(self)
+        other.problem = self.problem.smoothed(error, Z)
+        return other
+
     def lasso(self, rows: np.ndarray) -> Program:
         """The program over some neurons of norm one, a group for each."""
         problem = self.problem
@@ -145,6 +155,8 @@ class SearchedCones(Oracle):
             A = root[on, None] * X[on]
             way = face @ np.linalg.lstsq(A @ face, root[on] * z[on], rcond=None)[0]
             h = A @ u  # the multiple of u that fits best is the end of the way to the other point
+            if not np.any(h @ h):
+                break
             u = u * max(float(h @ (root[on] * z[on])), 0.0) / float(h @ h)
             way = way - u
             tried = ((price(u + 0.5**k * way), 0.5**k) for k in range(HALVINGS))

@@ -121,7 +121,7 @@ class PooledVectorOracle(VectorOracle):
         self, problem: Problem, rows: VectorOracle, windows: int = 1, singles: tuple[Single, ...] = ()
     ) -> None:
         super().__init__(problem, rows.design, rows.coupling)
-        self.rows, self.windows, self.singles = rows, windows, singles
+        self.rows, self.windows, self.singles, self.scope = rows, windows, singles, rows.scope
 
     @property
     def large(self) -> bool:

@@ -177,6 +177,7 @@ class VectorNormOracle(VectorOracle):
     """
 
     design: NormDesign
+    scope = "bounded"
 
     def __init__(self, problem: Problem, design: NormDesign, single: NeuronOracle) -> None:
         super().__init__(problem, design, Coupling.joint)

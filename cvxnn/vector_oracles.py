@@ -30,7 +30,7 @@ import numpy as np
 
 from .arrangement import Arrangement, TooManyPatterns, count_bound
 from .bounds import oracle_bound
-from .certificate import Oracle, Price, Proof, scale
+from .certificate import Oracle, Price, Proof, Scope, scale
 from .losses import VectorLoss
 from .network import Affine, Conv, Network
 from .oracles import ROUNDING, SEED, Design
@@ -48,6 +48,8 @@ PRODUCTS = 4e11
 
 class VectorOracle(Oracle):
     """An oracle for neurons with several outputs on one design matrix that also proposes neurons."""
+
+    scope: Scope
 
     def __init__(self, problem: Problem, design: Design, coupling: Coupling) -> None:
         super().__init__(problem)
@@ -133,6 +135,8 @@ class VectorOracle(Oracle):
 
 class VectorSearch(VectorOracle):
     """Local search for neurons, and a bound over all patterns for proofs (scope ``bounded``)."""
+
+    scope = "bounded"
 
     def found(self, Z: np.ndarray, network: Network) -> float:
         return self.thorough(Z, network).best
@@ -262,6 +266,7 @@ def list_flats(X: np.ndarray, deadline: float = float("inf")) -> tuple[list[Flat
 class ListedOracle(VectorOracle):
     """What oracles that list all faces share: the best neurons of a dual variable are found once."""
 
+    scope = "global"
     _priced: tuple[np.ndarray, VectorNeurons] | None = None
 
     def neurons(

@@ -20,11 +20,12 @@ from cvxnn import (
 )
 from cvxnn.architectures.batchnorm import BatchNorm, VectorBatchNorm
 from cvxnn.architectures.relu import ReLU
+from cvxnn.arrangement import Arrangement
 from cvxnn.cli import app
 from cvxnn.losses import get_loss
 from cvxnn.losses.absolute_error import AbsoluteError
 from cvxnn.models import Model
-from cvxnn.normalised_cells import ConeOracle, Cones, _project
+from cvxnn.normalised_cells import ConeOracle, Cones, _project, white
 from cvxnn.normalised_search import SearchedCones, descend
 from cvxnn.program import Problem
 from cvxnn.train import get_architecture, train
@@ -352,8 +353,11 @@ def test_what_cannot_be_done_says_what_to_pass():
     X, y = data(12, 2)
     with pytest.raises(ValueError, match="'before'"):
         BatchNorm(where="between")
-    with pytest.raises(ValueError, match="pass 'auto'"):
-        BatchNorm(patterns=5, where="after")
+    with pytest.raises(ValueError, match="pass at least 1"):
+        BatchNorm(patterns=0, where="after")
+    wide = problem_of(*data(30, 12), 0.1)
+    with pytest.raises(ValueError, match="fewer of them, or fewer features"):
+        train(wide, BatchNorm(patterns=5, where="after"))
     with pytest.raises(ValueError, match="'penalized'"):
         BatchNorm("some")
     with pytest.raises(ValueError, match="where='before'"):
@@ -361,8 +365,6 @@ def test_what_cannot_be_done_says_what_to_pass():
     big = problem_of(*data(80, 6), 0.1)
     with pytest.raises(ValueError, match="fewer features"):
         train(big, BatchNorm(where="after", patterns="all"))
-    with pytest.raises(ValueError, match="a smooth loss"):
-        train(problem_of(*data(80, 6), 0.1, loss="absolute_error"), BatchNorm(where="after"))
     network = train(problem_of(X, y, 0.05), BatchNorm()).network
     with pytest.raises(ValueError, match="training data"):
         BatchNorm().cost(network)
@@ -408,6 +410,71 @@ def test_networks_grow_to_what_listed_cells_give(bias, monkeypatch):
     assert listed.scope == "global" and grown.scope == "bounded" and grown.search_gap <= 1e-4
     assert grown.objective == pytest.approx(listed.objective, rel=1e-4)
     assert 0.0 < grown.lower_bound <= listed.objective
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_rays_of_single_cells_are_those_of_all(d):
+    rng = np.random.default_rng(d)
+    X, s = np.column_stack([rng.normal(size=(9, d)), np.ones(9)]), rng.uniform(1.0, 2.0, 9)
+    X[3] = X[2]
+    gates = Arrangement.enumerate(white(X)[0]).gates
+    problem = problem_of(X[:, :d], rng.normal(size=9), 0.1, weights=s)
+    whole, apart = Cones.of(X, problem.weights), Cones.of(X, problem.weights, gates)
+    assert whole.complete and not apart.complete
+    one, other = (sorted(H.shape[1] for H in cones.outputs) for cones in (whole, apart))
+    assert one == other
+    for _ in range(5):
+        Z = rng.normal(size=9)
+        prices = [ConeOracle(problem, cones).price(Z) for cones in (whole, apart)]
+        assert prices[0].value == pytest.approx(prices[1].value, rel=1e-9)
+        assert [price.scope for price in prices] == ["global", "patterns"]
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error"])
+def test_sampled_patterns_are_those_of_the_program_over_them(loss):
+    """In CVXPY over input weights in the cells, without rays."""
+    cp = pytest.importorskip("cvxpy")
+    X, y = data(14, 3, 6)
+    problem, family = problem_of(X, y, 0.02, True, loss), BatchNorm(None, 4, "after")
+    drawn = family.arrange(problem, np.random.default_rng(0))
+    oracle = family.oracle(problem, drawn)
+    seed = train(problem, family, tol=1e-7, random_state=0)
+    assert oracle.scope == seed.certificate.scope == "patterns" and seed.certificate.gap <= 1e-6
+    f, cost, known = cp.Variable(), 0.0, []
+    for mask in drawn.masks():
+        for sign in (1.0, -1.0):
+            u = cp.Variable(3)
+            h = cp.multiply(mask * 1.0, problem.X @ u)
+            f, cost = f + sign * h, cost + cp.norm(h)
+            known.append(cp.multiply(np.where(mask, 1.0, -1.0), problem.X @ u) >= 0)
+    total = problem.loss.to_cvxpy(f, problem.y, problem.weights) + problem.beta / np.sqrt(14) * cost
+    value = cp.Problem(cp.Minimize(total), known).solve(solver="CLARABEL") / 14
+    assert seed.certificate.objective == pytest.approx(value, rel=1e-5)
+    best = train(problem, BatchNorm(None, where="after"), tol=1e-5).certificate
+    assert best.scope == "global" and best.lower_bound <= seed.certificate.objective * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("loss", ["absolute_error", "quantile", "epsilon_insensitive", "hinge"])
+def test_networks_grow_under_losses_with_kinks(loss, monkeypatch):
+    """To what a program over one neuron for each of 3600 angles finds, and listed cells."""
+    cp = pytest.importorskip("cvxpy")
+    X, y = data(10, 2, 3)
+    y = np.sign(y - np.median(y) + 1e-9) if get_loss(loss).classification else y
+    problem, family = problem_of(X, y, 0.05, loss=loss), BatchNorm(None, where="after")
+    listed = train(problem, family, tol=1e-7).certificate
+    monkeypatch.setattr(normalised_cells, "MOST_RAYS", 1)
+    monkeypatch.setattr(normalised_search, "STARTS", 24)
+    grown = train(problem, family, tol=1e-3).certificate
+    assert listed.scope == "global" and grown.scope == "bounded" and grown.search_gap <= 2e-3
+    assert listed.objective * (1 - 1e-7) <= grown.objective <= listed.objective * (1 + 1e-3)
+    assert 0.0 < grown.lower_bound <= listed.objective
+    angle = np.linspace(0.0, 2.0 * np.pi, 3600, endpoint=False)
+    H = np.maximum(X @ np.array([np.cos(angle), np.sin(angle) / 30.0]), 0.0)
+    H = H / np.maximum(np.sqrt(np.mean(H**2, axis=0)), 1e-12)
+    z = cp.Variable(3600)
+    cost = problem.loss.to_cvxpy(H @ z, y, problem.weights) + problem.beta * cp.norm1(z)
+    value = cp.Problem(cp.Minimize(cost)).solve(solver="CLARABEL") / len(y)
+    assert value == pytest.approx(grown.objective, rel=2e-3) and grown.lower_bound <= value
 
 
 def test_beyond_listing_no_neuron_and_no_descent_is_below_the_bound(monkeypatch):

@@ -10,14 +10,16 @@ from scipy.optimize import minimize
 
 from cvxnn import ConvexNetRegressor, certify
 from cvxnn.architectures.absolute import Absolute
+from cvxnn.architectures.batchnorm import BatchNorm
 from cvxnn.architectures.gated import GatedReLU
 from cvxnn.architectures.leaky_relu import LeakyReLU
 from cvxnn.architectures.relu import ReLU
 from cvxnn.architectures.vector_relu import VectorReLU
 from cvxnn.arrangement import Arrangement
 from cvxnn.bounds_lift_cells import cell_lifts
+from cvxnn.bounds_lift_rows import lifts
 from cvxnn.bounds_lifted import lifted_dual, lifted_price
-from cvxnn.bounds_lifts import Multipliers, lifts, proven_price
+from cvxnn.bounds_lifts import Multipliers, proven_price
 from cvxnn.bounds_moments import price_moments
 from cvxnn.copositive import cell_bound, lifted_network, split
 from cvxnn.lifted_oracles import LiftedOracle, with_bound
@@ -385,11 +387,11 @@ def test_messages():
         certify(net, X, y, alpha=0.1, bound="lp", **PLAIN)
     with pytest.raises(ValueError, match="all patterns: pass patterns='auto'"):
         certify(net, X, y, alpha=0.1, bound="sdp", patterns=5, **PLAIN)
-    with pytest.raises(ValueError, match="pass bound='auto'"):
-        certify(net, X, y, alpha=0.1, bound="sdp", penalty="l1", **PLAIN)
     large = Problem.from_alpha(*random_data(0, 200, 8), None, get_loss("squared_error"), 0.1, False)
     with pytest.raises(ValueError, match="are practical: pass bound='auto', or fewer samples"):
         with_bound(SearchOracle(large, ReLU(None).design(large)), "sdp")
+    with pytest.raises(ValueError, match="convolutional ones among them: pass bound='auto'"):
+        with_bound(BatchNorm(None).oracle(large, None), "sdp")
     with pytest.raises(ValueError, match="no relaxation over cells"):
         cell_bound(large, GatedReLU(None))
     with pytest.raises(ValueError, match="coupling='joint'"):

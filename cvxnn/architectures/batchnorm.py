@@ -42,6 +42,7 @@ networks", ICLR 2022 (before); Wang, Hua, Candes and Pilanci, 2022 (normalised a
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -51,7 +52,7 @@ from ..arrangement import Arrangement
 from ..certificate import Oracle, search_gap
 from ..losses.squared_error import SquaredError
 from ..network import Affine, Network
-from ..normalised_cells import ConeOracle, Cones, Member
+from ..normalised_cells import ConeOracle, Cones, Member, TooManyCones, white
 from ..normalised_program import solve_cones
 from ..normalised_search import SearchedCones, descend
 from ..parameters import check_coupling
@@ -59,7 +60,14 @@ from ..program import Master, Problem, Program, Solution
 from ..whitening import OrthantOracle, WhitenedOracle, Whitening, best_on_whitened
 from .base import Architecture, Effort, Progress, Training, VectorArchitecture
 from .relu import ReLU
-from .two_layer import balanced_cost, check_hidden_bias, design_matrix, free_constants, with_constants
+from .two_layer import (
+    balanced_cost,
+    check_count,
+    check_hidden_bias,
+    design_matrix,
+    free_constants,
+    with_constants,
+)
 from .vector_relu import VectorReLU
 from .whitened import Whitened, rectified
 
@@ -70,6 +78,8 @@ ROUNDINGS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 #: Where cones are not listed: neurons to begin with, steps of descent, the share that a round has to pay
 #: not to be idle, and idle rounds in a row that end training.
 FIRST, DESCENT, PAYS, IDLE = 50, 500, 1e-7, 4
+#: Share of the gap by which kinks of a loss are smoothed while networks grow.
+SMOOTHING = 0.3
 
 
 @dataclass(frozen=True)
@@ -84,8 +94,8 @@ class BatchNorm(Whitened, Architecture):
         bias, which like their weights is not penalised; "free" also frees the output's constant.
     patterns : {"auto", "all"} or int, default="auto"
         As in :class:`cvxnn.architectures.relu.ReLU`, on the whitened data; after the ReLU "auto" lists all
-        patterns where these are few and grows them otherwise (of smooth losses), and "all" insists on
-        listing.
+        patterns where these are few and grows them otherwise, "all" insists on listing, and a number
+        trains on that many sampled patterns, with scope ``patterns`` (up to rank 8, a bias counted).
     where : {"before", "after"}, default="before"
         Whether neurons are normalised before the ReLU or after it.
     """
@@ -101,9 +111,7 @@ class BatchNorm(Whitened, Architecture):
         if self.where not in ("before", "after"):
             raise ValueError(f"where={self.where!r} is unknown: pass 'before' (the ReLU) or 'after'")
         if self.where == "after" and self.patterns not in ("auto", "all"):
-            raise ValueError(
-                f"patterns={self.patterns!r}: after the ReLU all are listed, or grow: pass 'auto'"
-            )
+            check_count(self.patterns)
 
     def plain(self) -> ReLU:
         return ReLU(self.hidden_bias, self.patterns)
@@ -129,7 +137,11 @@ class BatchNorm(Whitened, Architecture):
         return np.sqrt(problem.weights @ H**2 / problem.total_weight)
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
-        return None if self.where == "after" else super().arrange(problem, random_state)
+        if self.where == "before":
+            return super().arrange(problem, random_state)
+        if isinstance(self.patterns, str):
+            return None
+        return Arrangement.sample(white(self._seen(problem)[0])[0], self.patterns, random_state)
 
     def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
         self._only_before("lift")
@@ -149,10 +161,11 @@ class BatchNorm(Whitened, Architecture):
         if self.where == "after":
             problem = free_constants(problem, self.hidden_bias)
             data = self._seen(problem)[0]
+            gates = None if arrangement is None else arrangement.gates
             try:
-                return ConeOracle(problem, Cones.of(data, problem.weights))
-            except ValueError:
-                if self.patterns == "all" or not problem.loss.smooth:
+                return ConeOracle(problem, Cones.of(data, problem.weights, gates))
+            except TooManyCones:
+                if self.patterns != "auto":
                     raise
                 return SearchedCones(problem, data)
         found = super().oracle_within(problem, arrangement, max_time)
@@ -200,7 +213,7 @@ class BatchNorm(Whitened, Architecture):
         """The line of a network and its dual variable, written into the history."""
         problem = oracle.problem
         value = problem.value(network(problem.X), self.on(problem).cost(network))
-        gap = search_gap(problem, value, Z, oracle.price(Z).found)
+        gap = search_gap(problem, value, Z, oracle.found(Z, network))  # as the judge will search
         effort.history.append(Progress(value, gap, network.width, patterns, network, Z))
         return effort.history[-1]
 
@@ -234,30 +247,52 @@ class BatchNorm(Whitened, Architecture):
         return best
 
     def _grow_after(self, oracle: SearchedCones, effort: Effort) -> Training:
-        """Column generation over neurons: a Lasso of those that are known, a descent, a search for more."""
+        """Column generation over neurons: a Lasso of those that are known, a descent, a search for more.
+
+        A loss with kinks has many dual variables at its optimum, most of which price high elsewhere:
+        smoothed by less than the gap there is one. Steps around the last one end at the loss itself.
+        """
         problem, best = oracle.problem, self.nothing(oracle.problem)
         rng, Z = effort.random_state, problem.residual(np.zeros_like(problem.y))
         line = self._noted(oracle, best, Z, 0, effort)
         yield line
         starts = oracle.data[:0] if effort.start is None else oracle.rows_of(effort.start)
         found, least, idle = oracle.search(Z, starts, rng), line.objective, 0
-        rows = found.rows[:FIRST]
-        for _ in range(effort.max_iter):
-            solution = yield Master(oracle.lasso(rows), 0.1 * effort.tol)
-            assert solution is not None
-            rows, signs = descend(oracle, *oracle.weighed(rows, np.asarray(solution.W)[:, 0]), DESCENT)
+        rows, gap = found.rows[:FIRST], 1.0
+        for k in range(effort.max_iter):
+            near = SMOOTHING * max(min(gap, 0.1), effort.tol)
+            smooth = oracle.smoothed(near * least, Z if k else None)
+            weights = yield from self._weights(oracle, smooth, rows, effort.tol)
+            rows, signs = descend(smooth, *smooth.weighed(rows, weights), DESCENT)
             network = self._smallest(problem, rows, signs)
-            Z = problem.residual(network(problem.X))
+            Z = smooth.problem.residual(network(problem.X))
             line = self._noted(oracle, network, Z, len(rows), effort)
             idle = idle + 1 if line.objective > least * (1.0 - PAYS) else 0
             if line.objective <= least:
                 best, least = network, line.objective
+            gap = min(gap, line.search_gap)
             yield line
             if line.search_gap <= effort.tol or idle >= IDLE:
                 break
             found = oracle.search(Z, rows, rng)
             rows = np.concatenate([rows, found.rows[found.values > problem.beta][:ADDED]])
         return best
+
+    def _weights(
+        self, oracle: SearchedCones, smooth: SearchedCones, rows: np.ndarray, tol: float
+    ) -> Generator[Master, Solution | None, np.ndarray]:
+        """The signed weights (m,) of neurons of norm one in the program over them."""
+        if oracle.problem.loss.smooth:
+            solution = yield Master(oracle.lasso(rows), 0.1 * tol)
+            assert solution is not None
+            return np.asarray(solution.W)[:, 0]
+        # a loss that bends sharply is for a conic solver: every neuron is a cone with one ray
+        root = np.sqrt(oracle.problem.total_weight)
+        H = oracle.units(rows) / root
+        cones = Cones([row[None] for row in rows], [h[:, None] for h in H.T])
+        members = [(k, sign) for k in range(len(rows)) for sign in (1.0, -1.0)]
+        sizes = np.array(solve_cones(smooth.problem, cones, members)[0]).ravel()
+        return (sizes[::2] - sizes[1::2]) / root
 
     def _dual(self, problem: Problem, fit: np.ndarray, Z: np.ndarray) -> np.ndarray:
         """The residual of what the program fits; at kinks of the loss it is a choice, which it has made."""

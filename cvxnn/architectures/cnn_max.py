@@ -26,7 +26,7 @@ factors kept in the cone, as in :mod:`cvxnn.architectures.vector_relu`: no progr
 and a network is optimal exactly if it is stationary and ``max_u |sum_i Z_i max_k (x_ik'u)_+| <= beta``
 for its dual variable with rows Z_i. The scope is ``global`` where the faces of the arrangement can be
 listed, and ``bounded`` otherwise, by a bound that is loose (:mod:`cvxnn.max_oracles`); it never is
-``patterns``.
+``patterns``. Of some dozens of patches ``bound="sdp"`` proves far more (:mod:`cvxnn.bounds_lift_chains`).
 
 Reference: Ergen and Pilanci, "Implicit convex regularizers of CNN architectures", ICLR 2021 (max
 pooling); the program above is derived as stated.
