@@ -1,11 +1,11 @@
-r"""Oracles for networks that may have a linear neuron beside their ReLU neurons.
+r"""Oracles for networks that may have a linear neuron beside the others.
 
-A linear neuron pays like any other, so the price of a dual variable is the larger of the ReLU neurons' and
+A linear neuron pays like any other, so the price of a dual variable is the larger of the other neurons' and
 
     max over ||u|| <= 1 of |Z'Xu|  =  ||X'Z||,
 
-which is exact: scopes stay those of the ReLU oracle. Since ``t = (t)_+ - (-t)_+`` it is at most twice the
-ReLU price, so a dual point that a ReLU bound made feasible is at most halved.
+which is exact: scopes stay those of the other oracle. Since ``t = (t)_+ - (-t)_+`` it is at most twice the
+price of ReLU neurons, so a dual point that their bound made feasible is at most halved.
 
 References: Pilanci and Ergen, ICML 2020, section 3; :mod:`cvxnn.oracles`, :mod:`cvxnn.planar`.
 """

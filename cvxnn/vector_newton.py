@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.linalg.lapack import dtrtri
@@ -71,18 +72,25 @@ class _Network:
         #: products of a step are taken in single precision
         self.low = design.X.astype(np.float32)
 
-    def hold(self, U: np.ndarray, V: np.ndarray, damping: np.ndarray) -> None:
+    def hold(self, rows: Rows, damping: np.ndarray) -> None:
         """Take neurons with their norms, which bands are relative to, their directions and damping."""
+        root = np.sqrt(self.design.norms(rows.U))[:, None]
+        U, V = rows.U / root, rows.G * root
         self.U, self.V, self.sizes = U, V, np.linalg.norm(U, axis=1)
+        self.linear = rows.linear
         self.units = tuple((W / np.linalg.norm(W, axis=1)[:, None]).astype(np.float32) for W in (U, V))
         self.damping = (1.0 + damping[:, None]).astype(np.float32)
+
+    def bent(self, T: np.ndarray, root: np.ndarray, some: Any = slice(None)) -> np.ndarray:
+        """Twice the activation of some neurons: ``t + root``, of linear ones ``2 t``."""
+        return T + root if not np.any(self.linear) else T + np.where(self.linear[some], T, root)
 
     def value(self, U: np.ndarray, V: np.ndarray, mu: float, *, keep: bool = True) -> float:
         """The objective; also keeps what derivatives need."""
         problem = self.problem
         T = self.unit @ (U / self.sizes[:, None]).T
         root = np.sqrt(T * T + 4.0 * mu * mu)
-        H = (T + root) * (0.5 * self.sizes)
+        H = self.bent(T, root) * (0.5 * self.sizes)
         H *= self.reach
         f = H @ V + self.c
         if problem.intercept:  # from the last constants on it is a step or two
@@ -98,10 +106,12 @@ class _Network:
         y, s, beta = problem.y, problem.weights, problem.beta
         G = self.loss.gradient(self.f, y, s)
         S = 0.5 * (1.0 + self.T / self.root)
+        S[:, self.linear] = 1.0
         pull = G @ self.V.T
         gU = (S * pull).T @ self.X + beta * self.U
         gV = self.H.T @ G + beta * self.V
         bend = np.maximum(pull, 0.0) * (2.0 * self.mu**2) / self.root**3 / (self.reach * self.sizes)
+        bend[:, self.linear] = 0.0
         self.S, self.bend, self.G = S.astype(np.float32), bend.astype(np.float32), G
         self.low_H, self.low_V = self.H.astype(np.float32), self.V.astype(np.float32)
         self.W = self.loss.hessians(self.f, y, s).astype(np.float32)
@@ -215,17 +225,16 @@ def follow(
         return rows
     net, damping = _Network(problem, design), np.full(len(rows), DAMPING)
     for _ in range(max_steps):
-        root = np.sqrt(design.norms(rows.U))[:, None]
-        net.hold(rows.U / root, rows.G * root, damping)
+        net.hold(rows, damping)
         step = _Step.of(net, mu)
         shares = step.take(net)
         if np.max(shares) > 0.0:
-            rows = Rows.of(*step.after(net, shares), design, Coupling.joint)
+            rows = Rows.of(*step.after(net, shares), design, Coupling.joint, rows.linear)
         damping = damping * np.where(shares == 1.0, EASE, np.where(shares >= 0.5, 1.0, HARDEN))
         damping = np.clip(damping[: len(rows)], LEAST, MOST)
         size = design.norms(rows.U)
         kept = size > ZERO * np.max(size)
-        rows, damping = Rows(rows.U[kept], rows.G[kept]), damping[kept]
+        rows, damping = rows.take(kept), damping[kept]
         if time.perf_counter() > deadline or (mu <= end and step.promised <= tol * abs(step.value)):
             break
         if mu > end and step.promised <= CENTRED * max(step.value - step.flat, 0.0):
@@ -300,7 +309,7 @@ def _shares(net: _Network, step: _Step) -> np.ndarray:
     def alone(t: np.ndarray, some: np.ndarray) -> np.ndarray:
         W, B = U[some] + t[:, None] * dU[some], V[some] + t[:, None] * dV[some]
         T = net.T[:, some] + t * dT[:, some]
-        seen = np.sum((T + np.sqrt(T * T + 4.0 * mu * mu)) * (G @ B.T), axis=0)
+        seen = np.sum(net.bent(T, np.sqrt(T * T + 4.0 * mu * mu), some) * (G @ B.T), axis=0)
         return 0.5 * net.sizes[some] * seen + 0.5 * beta * (np.sum(W * W, axis=1) + np.sum(B * B, axis=1))
 
     before = alone(np.zeros(len(U)), left)

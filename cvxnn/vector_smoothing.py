@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -95,6 +96,7 @@ class _Network:
     """The smoothed objective; distances are relative to the norms of samples and of the neurons held."""
 
     sizes: np.ndarray
+    leak: np.ndarray
 
     def __init__(self, problem: Problem, design: Design) -> None:
         assert isinstance(problem.loss, VectorLoss)
@@ -104,13 +106,13 @@ class _Network:
         self.unit = design.X / self.reach
         self.c = np.zeros(problem.y.shape[1])
 
-    def hold(self, U: np.ndarray) -> None:
-        """Take the norms of neurons, which bands are relative to."""
-        self.sizes = np.linalg.norm(U, axis=1)
+    def hold(self, U: np.ndarray, leak: float | np.ndarray) -> None:
+        """Take the norms of neurons, which bands are relative to, and their slopes on the negative side."""
+        self.sizes, self.leak = np.linalg.norm(U, axis=1), np.broadcast_to(leak, len(U))
 
-    def mix(self, straight: np.ndarray | float, bent: np.ndarray) -> np.ndarray:
-        """``((1 + s) t + (1 - s) root) / 2``, the activation with slope s on the negative side."""
-        s = self.design.slope
+    def mix(self, straight: np.ndarray | float, bent: np.ndarray, some: Any = slice(None)) -> np.ndarray:
+        """``((1 + s) t + (1 - s) root) / 2``, the activation of some neurons with slopes s."""
+        s = self.leak[some]
         return 0.5 * ((1.0 + s) * straight + (1.0 - s) * bent)
 
     def at(self, U: np.ndarray, V: np.ndarray, mu: float) -> _Point:
@@ -123,7 +125,7 @@ class _Network:
         if problem.intercept:  # from the last constants on it is a step or two
             self.c = self.c + self.loss.intercept(f + self.c, problem.y, problem.weights)
         value = problem.value(f + self.c, 0.5 * float(np.sum(U * U) + np.sum(V * V)))
-        bend = (1.0 - self.design.slope) * 2.0 * mu * mu / root**3
+        bend = (1.0 - self.leak) * 2.0 * mu * mu / root**3
         return _Point((U, V), mu, value, f, self.c, H, self.mix(1.0, T / root), bend)
 
     def slope(self, point: _Point) -> np.ndarray:
@@ -140,9 +142,9 @@ class _Network:
         """What smoothing costs at a minimum, to first order in mu: ``mu`` times its derivative."""
         pull = np.maximum(self.slope(point) @ point.at[1].T, 0.0)
         # d phi / d mu = 2 (1 - s) b mu / root, and psi'' = 2 (1 - s) mu^2 / root^3
-        scale = (1.0 - self.design.slope) * 2.0 * point.mu**2
-        root = np.cbrt(scale / point.curvature)
-        return float(np.sum(pull * (scale / root) * (self.reach * self.sizes)))
+        scale = (1.0 - self.leak) * 2.0 * point.mu**2
+        root = np.cbrt(scale / np.maximum(point.curvature, 1e-300))  # zero by zero of linear neurons
+        return float(np.sum(pull * (scale / np.maximum(root, 1e-300)) * (self.reach * self.sizes)))
 
 
 class _System:
@@ -308,7 +310,7 @@ def follow(
         if len(rows) == 0 or time.perf_counter() > deadline:
             break
         root = np.sqrt(design.norms(rows.U))[:, None]
-        net.hold(rows.U / root)
+        net.hold(rows.U / root, rows.slopes(design))
         point = net.at(rows.U / root, rows.G * root, mu)
         try:
             system = _System(net, point, damping)
@@ -324,7 +326,7 @@ def follow(
         (U, V), shares = _search(net, system, aim)
         if np.max(shares) == 0.0 and np.min(damping) >= MOST:
             break
-        before, rows = len(rows), _tidy(design, Rows.of(U, V, design, Coupling.joint), mu)
+        before, rows = len(rows), _tidy(design, Rows.of(U, V, design, Coupling.joint, rows.linear), mu)
         if len(rows) < before:
             damping = np.full(len(rows), DAMPING)
             continue
@@ -336,7 +338,7 @@ def _tidy(design: Design, rows: Rows, mu: float) -> Rows:
     """Drop neurons at zero, and add up equal ones: a minimum makes neurons equal before they rest in it."""
     size = design.norms(rows.U)
     kept = size > ZERO * np.max(size, initial=0.0)
-    rows = rows if np.all(kept) else Rows(rows.U[kept], rows.G[kept])
+    rows = rows if np.all(kept) else rows.take(kept)
     fused = merge(rows, design, Coupling.joint, SAME * mu)
     return fused if len(fused) < len(rows) else rows
 
@@ -382,7 +384,7 @@ def _trust(net: _Network, system: _System, aim: _Aim) -> np.ndarray:
     def alone(t: np.ndarray, some: np.ndarray) -> np.ndarray:
         W, B = U[some] + t[:, None] * dU[some], V[some] + t[:, None] * dV[some]
         at = T[:, some] + t * dT[:, some]
-        seen = np.sum(net.mix(at, np.sqrt(at * at + 4.0 * mu * mu)) * (G @ B.T), axis=0)
+        seen = np.sum(net.mix(at, np.sqrt(at * at + 4.0 * mu * mu), some) * (G @ B.T), axis=0)
         return net.sizes[some] * seen + 0.5 * beta * (np.sum(W * W, axis=1) + np.sum(B * B, axis=1))
 
     trust, left = np.ones(len(U)), np.arange(len(U))
