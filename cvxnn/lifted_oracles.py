@@ -4,7 +4,7 @@ r"""The judge's oracle with the lifted bound besides its own.
 bound prices over all patterns, the semidefinite relaxations of :mod:`cvxnn.bounds_lifted` prove far more
 than the matrix bounds of :mod:`cvxnn.bounds` and :mod:`cvxnn.vector_bounds`. Both are computed and the
 better one is the proof, so a certificate can only win. Where an oracle is exact there is nothing to win,
-and it stays as it is.
+and it stays as it is. Linear neurons beside the others have lifts of their own.
 
 Of several outputs whose patterns can be listed the relaxation is that over cells, which is nearly exact;
 for one output per neuron it is the tight one as long as that is small; otherwise it is that of Prakhya et
@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 
 from .arrangement import Arrangement, TooManyPatterns, count_bound
-from .bounds_lift_cells import cell_lifts
+from .bounds_lift_cells import cell_lifts, line_lifts
 from .bounds_lifted import LiftedDual, lifted_dual, lifted_price
 from .bounds_lifts import (
     MOST_CELL_UNKNOWNS,
@@ -36,8 +37,10 @@ from .bounds_lifts import (
 from .certificate import Oracle, Price, Proof
 from .network import Network
 from .oracles import SearchOracle
+from .skip_oracles import SkipPricing, SkipSearchOracle
 from .vector_growth import Coupling
 from .vector_oracles import FaceOracle, VectorSearch
+from .vector_skip_oracles import VectorSkipOracle, VectorSkipSearch
 
 #: Values of `bound`.
 BOUNDS = ("auto", "sdp")
@@ -77,10 +80,20 @@ def choose(
     TooLarge
         If there are too many samples.
     """
-    y, X = oracle.problem.y, oracle.X
-    outputs = 1 if y.ndim == 1 else y.shape[1]
-    slope = getattr(oracle, "slope", 0.0)
+    outputs = 1 if oracle.problem.y.ndim == 1 else oracle.problem.y.shape[1]
     separate = isinstance(oracle, VectorSearch) and oracle.coupling is Coupling.separate
+    bent = _bent(oracle, outputs, separate, cells, most)
+    if not isinstance(oracle, SkipPricing | VectorSkipOracle):
+        return bent
+    lines = line_lifts(oracle.X, outputs, separate or outputs == 1)
+    return replace(bent, parts=(*bent.parts, *lines))
+
+
+def _bent(
+    oracle: SearchOracle | VectorSearch, outputs: int, separate: bool, cells: int, most: int
+) -> Lifts:
+    """The lifts of the neurons that are not linear."""
+    X, slope = oracle.X, oracle.slope
     drawn = _listed(X) if outputs > 1 and not separate else None
     if drawn is not None:
         with suppress(TooLarge):
@@ -184,8 +197,8 @@ def with_bound(oracle: Oracle, bound: str) -> Oracle:
         return oracle
     if bound == "auto":
         return _unasked(oracle)
-    # a subclass prices other norms
-    if type(oracle) in (SearchOracle, VectorSearch):
+    # other subclasses price other norms
+    if type(oracle) in (SearchOracle, SkipSearchOracle, VectorSearch, VectorSkipSearch):
         assert isinstance(oracle, SearchOracle | VectorSearch)
         return LiftedOracle(oracle)
     if exact == "patterns":
@@ -197,7 +210,10 @@ def with_bound(oracle: Oracle, bound: str) -> Oracle:
 
 def _unasked(oracle: Oracle) -> Oracle:
     """An oracle of several outputs with the lifted bound, if that is a matter of seconds."""
-    if type(oracle) is not VectorSearch or len(oracle.X) > AUTO_SAMPLES:
+    if type(oracle) not in (VectorSearch, VectorSkipSearch):
+        return oracle
+    assert isinstance(oracle, VectorSearch)
+    if len(oracle.X) > AUTO_SAMPLES:
         return oracle
     problem = oracle.problem
     if problem.loss.conic(problem.y, problem.weights) is None:

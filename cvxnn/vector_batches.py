@@ -221,4 +221,5 @@ def sweep(
     options: dict[str, Any] = {"maxiter": max_iter, "maxcor": PAIRS, "ftol": tol, "gtol": 1e-12}
     with np.errstate(over="ignore", invalid="ignore"):  # a line search may try absurd steps
         found = minimize(objective, first, jac=True, method="L-BFGS-B", options=options, callback=watch).x
-    return Weights(*parts(found if np.all(np.isfinite(found)) else first), linear=at.linear)
+    U, V, c = parts(found if np.all(np.isfinite(found)) else first)
+    return Weights(U, V, c, at.linear)

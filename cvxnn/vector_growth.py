@@ -8,9 +8,10 @@ absolute values, whose extreme points serve one output each (*separate* outputs,
 Some rows may be *linear* neurons, which contribute ``X u_j g_j'``: a skip connection.
 
 *Merge*: neurons with one direction are one, whatever their outputs: ``(X u)_+ (|u_1| g_1 + |u_2| g_2)'``
-costs at most as much. Linear ones are one matrix, whose singular vectors cost the least. *Thin* (:func:`thin`): magnitudes move along linear dependences of what neurons
-contribute until at most n * outputs of them are left. *Slide* (:func:`slide`): descent on the subspace on
-which the kinks of every neuron stay kinks.
+costs at most as much. Linear ones are one matrix, whose singular vectors cost the least. *Thin*
+(:func:`thin`): magnitudes move along linear dependences of what neurons contribute until at most n *
+outputs of them are left. *Slide* (:func:`slide`): descent on the subspace on which the kinks of every
+neuron stay kinks.
 
 References: Sahiner, Ergen, Pauly and Pilanci, ICLR 2021 (several outputs); Denoyelle, Duval, Peyré and
 Soubies, Inverse Problems 2019 (insert, then move all neurons).

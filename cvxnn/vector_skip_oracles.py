@@ -30,7 +30,7 @@ from .certificate import Proof, scale
 from .layers import SkipReLU
 from .network import Affine, Network
 from .oracles import ROUNDING
-from .vector_growth import Coupling, Rows
+from .vector_growth import Rows
 from .vector_oracles import FaceOracle, VectorOracle, VectorSearch
 from .vector_pricing import VectorNeurons
 
@@ -47,7 +47,8 @@ class VectorSkipOracle(VectorOracle):
         units = rows.U[order] / values[order, None]
         return VectorNeurons(values[order], units, rows.G[order], np.ones(len(order), dtype=bool))
 
-    def _line_above(self, Z: np.ndarray) -> float:
+    def line_above(self, Z: np.ndarray) -> float:
+        """Bound the price of the best linear neuron from above, rounding and all."""
         # what sums of n terms may be off by, for products that cancel
         rounding = 1e-15 * float(np.linalg.norm(np.abs(self.X).T @ np.abs(Z)))
         return self.lines(Z).best * (1.0 + ROUNDING) + rounding
@@ -83,12 +84,12 @@ class VectorSkipSearch(VectorSkipOracle, VectorSearch):
 
     def bound(self, Z: np.ndarray, max_time: float = float("inf")) -> float:
         """Bound the price over all patterns, and of lines."""
-        return max(super().bound(Z, max_time), self._line_above(Z))
+        return max(super().bound(Z, max_time), self.line_above(Z))
 
     def prove(self, Z: np.ndarray, *, max_iter: int, max_time: float) -> Proof:
         """The proof without lines, scaled back by what rounding leaves of their price above it."""
         proof = super().prove(Z, max_iter=max_iter, max_time=max_time)
-        line = self._line_above(proof.Z)
+        line = self.line_above(proof.Z)
         if line <= self.problem.beta:
             return proof
         return Proof(*scale(self.problem, proof.Z, line), proof.scope)

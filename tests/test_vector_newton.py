@@ -30,8 +30,8 @@ def annealed(problem):
 
 def held(problem, mu=0.05):
     design, rows = annealed(problem)
-    net, root = _Network(problem, design), np.sqrt(design.norms(rows.U))[:, None]
-    net.hold(rows.U / root, rows.G * root, np.zeros(len(rows)))
+    net = _Network(problem, design)
+    net.hold(rows, np.zeros(len(rows)))
     net.value(net.U, net.V, mu)
     return net
 

@@ -32,7 +32,7 @@ def case(request):
 
 def held(problem, design, rows, mu=0.05):
     net, root = _Network(problem, design), np.sqrt(design.norms(rows.U))[:, None]
-    net.hold(rows.U / root)
+    net.hold(rows.U / root, rows.slopes(design))
     return net, net.at(rows.U / root, rows.G * root, mu)
 
 

@@ -31,8 +31,6 @@ import numbers
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import numpy as np
-
 from .. import network
 from ..network import Activation, Network
 from .base import Architecture

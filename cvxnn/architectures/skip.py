@@ -53,7 +53,7 @@ from ..pricing import Neurons
 from ..program import Master, Problem, Program, Solution
 from ..skip_growth import REFINE, SkipRows, anneal, explore, insert
 from ..skip_oracles import SkipCellOracle, SkipPlaneOracle, SkipPricing, SkipSearchOracle
-from .base import Architecture, Effort, Progress, Training
+from .base import Effort, Progress, Training
 from .hidden import ReLUHidden
 from .programs import ADDED, SMALL, ZERO, GrownByPrograms
 from .rectified import ROUNDINGS

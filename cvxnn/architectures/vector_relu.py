@@ -28,8 +28,8 @@ class VectorReLU(WithVectorSkip):
     coupling : {"joint", "separate"}, default="joint"
         Weight decay on the output layer, or the square of the sum of sizes of each neuron's output weights.
     skip : bool, default=False
-        Whether there are linear neurons beside the ReLU neurons, which pay like them: a skip connection, see
-        :mod:`cvxnn.architectures.vector_skip`. Not with a free hidden bias, which brings one.
+        Whether there are linear neurons beside the ReLU neurons, which pay like them: a skip connection,
+        see :mod:`cvxnn.architectures.vector_skip`. Not with a free hidden bias, which brings one.
 
     Raises
     ------

@@ -12,13 +12,13 @@ the nuclear norm, ``||p||`` with one output, and the network has the optimal val
     minimise   L( sum_j phi(X u_j) v_j' + X S + c ) + beta * ( sum_j |u_j| |v_j| + ||S||_* ).
 
 The singular vectors of S are its neurons, of which ``min(d, outputs)`` are enough: a skip connection has
-the rank that it is worth. The dual constraint beside that of the other neurons is ``||X'Z||_2 <= beta``, the
-largest singular value, exact at the price of one product (:mod:`cvxnn.vector_skip_oracles`). Where outputs
-are separate S pays ``sum_k |S_k|``, the norms of its columns, and the dual has those of ``X'Z``.
+the rank that it is worth. The dual constraint beside that of the other neurons is ``||X'Z||_2 <= beta``,
+the largest singular value, exact at the price of one product (:mod:`cvxnn.vector_skip_oracles`). Where
+outputs are separate S pays ``sum_k |S_k|``, the norms of its columns, and the dual has those of ``X'Z``.
 
 That it never hurts, what a free hidden bias brings by itself, and what other activations make of lines, is
-as with one output. Growing is that of :mod:`cvxnn.architectures.vector_rectified`: a linear neuron is one of
-slope 1, so descent and Newton's methods move all, and found lines are inserted with other neurons.
+as with one output. Growing is that of :mod:`cvxnn.architectures.vector_rectified`: a linear neuron is one
+of slope 1, so descent and Newton's methods move all, and found lines are inserted with other neurons.
 
 References: Srebro, Rennie and Jaakkola, "Maximum-margin matrix factorization", NIPS 2004, lemma 1 (the
 nuclear norm); Sahiner, Ergen, Pauly and Pilanci, ICLR 2021 (several outputs).
