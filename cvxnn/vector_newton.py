@@ -16,10 +16,12 @@ outputs H = phi, the Hessian takes (dU, dV) to
 
 where only the convex half of the curvature at kinks is kept. The coupling C_j = X' diag(S_j) G of the two
 layers of a neuron takes v_j to -beta u_j at a minimum, and back; of it that part is kept, which makes the
-penalty flat where a neuron grows, and convex. What is left is positive semidefinite. It is too large to be
-formed, but the blocks of single neurons (r + outputs unknowns each) are small, and conjugate gradients that
-they whiten take some dozens of products for a step. As with one output each neuron has a damping of its
-own, and once a minimum is centred as well as its smoothing deserves, mu shrinks.
+penalty flat where a neuron grows, and convex. Linear neurons share ``C = X'G``, whose singular values are
+at most beta at a minimum: all of it is kept, for without it no map of several of them could turn. What is
+left is positive semidefinite. It is too large to be formed, but the blocks of single neurons (r + outputs
+unknowns each) are small, and conjugate gradients that they whiten take some dozens of products for a step.
+As with one output each neuron has a damping of its own, and once a minimum is centred as well as its
+smoothing deserves, mu shrinks.
 
 References: Chen and Mangasarian, Comput. Optim. Appl. 1996 (smoothing); Nocedal and Wright, Numerical
 Optimization, sections 7.1 (inexact Newton, :mod:`cvxnn.truncated_newton`) and 10.3 (damping).
@@ -59,6 +61,20 @@ def affordable(n: int, neurons: int, d: int, outputs: int) -> bool:
     return n * neurons <= ENTRIES and neurons * (d + outputs) ** 2 <= BLOCKS
 
 
+def couplings(C: np.ndarray, U: np.ndarray, V: np.ndarray, linear: np.ndarray, beta: float) -> np.ndarray:
+    """Return what is kept of the couplings of the layers of neurons, (m, r, outputs).
+
+    That is ``-beta u v'``, u and v of unit length, and of linear neurons all of ``C = X'G``, its singular
+    values made at most beta, with which the penalty stays convex.
+    """
+    u, v = (W / np.linalg.norm(W, axis=1)[:, None] for W in (U, V))
+    kept = -beta * u[:, :, None] * v[:, None, :]
+    if np.any(linear):
+        left, size, right = np.linalg.svd(C, full_matrices=False)
+        kept[linear] = (left * np.minimum(size, beta)) @ right
+    return kept
+
+
 class _Network:
     """The smoothed objective at its current point."""
 
@@ -78,7 +94,6 @@ class _Network:
         U, V = rows.U / root, rows.G * root
         self.U, self.V, self.sizes = U, V, np.linalg.norm(U, axis=1)
         self.linear = rows.linear
-        self.units = tuple((W / np.linalg.norm(W, axis=1)[:, None]).astype(np.float32) for W in (U, V))
         self.damping = (1.0 + damping[:, None]).astype(np.float32)
 
     def bent(self, T: np.ndarray, root: np.ndarray, some: Any = slice(None)) -> np.ndarray:
@@ -115,6 +130,8 @@ class _Network:
         self.S, self.bend, self.G = S.astype(np.float32), bend.astype(np.float32), G
         self.low_H, self.low_V = self.H.astype(np.float32), self.V.astype(np.float32)
         self.W = self.loss.hessians(self.f, y, s).astype(np.float32)
+        cross = couplings(self.X.T @ G, self.U, self.V, self.linear, beta)
+        self.cross = cross.astype(np.float32)
         self.inner = np.linalg.pinv(np.sum(self.W, axis=0, dtype=np.float64), rcond=1e-10, hermitian=True)
         return gU, gV
 
@@ -132,10 +149,9 @@ class _Network:
         back *= self.S
         XU *= self.bend
         back += XU
-        beta = np.float32(self.problem.beta)
-        pull, u, v = beta * self.damping, *self.units
-        hU = back.T @ self.low + pull * dU - beta * u * np.sum(v * dV, axis=1, keepdims=True)
-        return hU, self.low_H.T @ dG + pull * dV - beta * v * np.sum(u * dU, axis=1, keepdims=True)
+        pull = np.float32(self.problem.beta) * self.damping
+        hU = back.T @ self.low + pull * dU + np.matmul(self.cross, dV[:, :, None])[:, :, 0]
+        return hU, self.low_H.T @ dG + pull * dV + np.matmul(dU[:, None, :], self.cross)[:, 0, :]
 
     def factors(self) -> np.ndarray:
         """The inverse Cholesky factors of the neurons' Gauss-Newton blocks, (m, r + k, r + k)."""
@@ -156,7 +172,7 @@ class _Network:
             block[:r, :r] = rows.T @ rows
         C[:, r:, r:] = ((self.low_H**2).T @ W.reshape(len(S), k * k)).reshape(m, k, k)
         beta = self.problem.beta
-        C[:, :r, r:] -= beta * self.units[0][:, :, None] * self.units[1][:, None, :]
+        C[:, :r, r:] += self.cross
         C[:, r:, :r] = C[:, :r, r:].transpose(0, 2, 1)
         i = np.arange(r + k)
         C[:, i, i] += beta * self.damping + 1e-6 * np.trace(C, axis1=1, axis2=2)[:, None] / (r + k)

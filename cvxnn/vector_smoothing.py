@@ -11,9 +11,10 @@ conjugate gradients do not get there. One step solves
     (B + J'WJ) D = -g,   J_j = [ diag(S_j) X (x) v_j,  H_j (x) I ],
     B_j = beta [ I, -u v'; -v u', I ] + damping + [ X' diag( max(G v_j, 0) psi''/b ) X, 0; 0, 0 ]
 
-(u and v of unit length, G the slope of the loss, W its Hessian, S_j = psi' the slopes and H_j = phi_mu the
-outputs of a neuron) by Woodbury's identity with the matrix ``I + W^(1/2) J B^-1 J' W^(1/2)`` of n * outputs
-unknowns. It is formed without J: with the blocks P, Q, R of B_j^-1 and ``Y = diag(S_j) X`` a neuron adds
+(u and v of unit length, or X'G for ``-beta u v'`` of linear neurons; G the slope of the loss, W its Hessian,
+S_j = psi' the slopes and H_j = phi_mu the outputs of a neuron) by Woodbury's identity with the matrix
+``I + W^(1/2) J B^-1 J' W^(1/2)`` of n * outputs unknowns. It is formed without J: with the blocks P, Q, R of
+B_j^-1 and ``Y = diag(S_j) X`` a neuron adds
 
     J_j B_j^-1 J_j' = (Y P Y') (x) v v' + (Y Q) (x) (v H') + its transpose + (H H') (x) R.
 
@@ -44,6 +45,7 @@ from .oracles import Design
 from .program import Problem
 from .smoothing_newton import DAMPING, HARDEN, MOST, eased
 from .vector_growth import ZERO, Coupling, Rows, merge
+from .vector_newton import couplings
 
 #: A smaller mu at a time, once a step promises less than this share of what smoothing costs.
 RATIO, CENTRED = 0.3, 0.3
@@ -151,11 +153,11 @@ class _System:
     """The factored system of a step at one point."""
 
     def __init__(self, net: _Network, point: _Point, damping: np.ndarray) -> None:
-        self.X, self.point, (U, V) = net.X, point, point.at
-        n, k = point.f.shape
-        problem, f = net.problem, point.f + point.constants
-        self.bend = np.maximum(net.slope(point) @ V.T, 0.0) * point.curvature / (net.reach * net.sizes)
-        self.blocks = _blocks(net.X, self.bend, U, V, problem.beta, damping)
+        self.X, self.point, (n, k) = net.X, point, point.f.shape
+        problem, f, G = net.problem, point.f + point.constants, net.slope(point)
+        self.bend = np.maximum(G @ point.at[1].T, 0.0) * point.curvature / (net.reach * net.sizes)
+        cross = couplings(net.X.T @ G, *point.at, net.leak == 1.0, problem.beta)
+        self.blocks = _blocks(net.X, self.bend, cross, problem.beta, damping)
         factor = np.linalg.inv(np.linalg.cholesky(self.blocks))
         self.inverse = factor.transpose(0, 2, 1) @ factor
         values, vectors = np.linalg.eigh(net.loss.hessians(f, problem.y, problem.weights))
@@ -229,17 +231,15 @@ class _System:
 
 
 def _blocks(
-    X: np.ndarray, bend: np.ndarray, U: np.ndarray, V: np.ndarray, beta: float, damping: np.ndarray
+    X: np.ndarray, bend: np.ndarray, cross: np.ndarray, beta: float, damping: np.ndarray
 ) -> np.ndarray:
     """The blocks B_j, (m, r + outputs, r + outputs)."""
-    (m, r), k = U.shape, V.shape[1]
-    u, v = (W / np.linalg.norm(W, axis=1)[:, None] for W in (U, V))
+    m, r, k = cross.shape
     B = np.zeros((m, r + k, r + k))
     for j in range(0, m, CHUNK):
         part = slice(j, j + CHUNK)
         B[part, :r, :r] = (X.T * bend.T[part, None, :]) @ X
-    B[:, :r, r:] = -beta * u[:, :, None] * v[:, None, :]
-    B[:, r:, :r] = B[:, :r, r:].transpose(0, 2, 1)
+    B[:, :r, r:], B[:, r:, :r] = cross, cross.transpose(0, 2, 1)
     i = np.arange(r + k)
     B[:, i, i] += beta * (1.0 + damping[:, None])
     return B
