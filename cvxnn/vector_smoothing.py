@@ -11,10 +11,10 @@ conjugate gradients do not get there. One step solves
     (B + J'WJ) D = -g,   J_j = [ diag(S_j) X (x) v_j,  H_j (x) I ],
     B_j = beta [ I, -u v'; -v u', I ] + damping + [ X' diag( max(G v_j, 0) psi''/b ) X, 0; 0, 0 ]
 
-(u and v of unit length, or X'G for ``-beta u v'`` of linear neurons; G the slope of the loss, W its Hessian,
+(u and v of unit length, of linear neurons X'G for ``-beta u v'``; G the slope of the loss, W its Hessian,
 S_j = psi' the slopes and H_j = phi_mu the outputs of a neuron) by Woodbury's identity with the matrix
-``I + W^(1/2) J B^-1 J' W^(1/2)`` of n * outputs unknowns. It is formed without J: with the blocks P, Q, R of
-B_j^-1 and ``Y = diag(S_j) X`` a neuron adds
+``I + W^(1/2) J B^-1 J' W^(1/2)`` of n * outputs unknowns. It is formed without J: with the blocks P, Q, R
+of B_j^-1 and ``Y = diag(S_j) X`` a neuron adds
 
     J_j B_j^-1 J_j' = (Y P Y') (x) v v' + (Y Q) (x) (v H') + its transpose + (H H') (x) R.
 
