@@ -130,7 +130,7 @@ def test_one_target_beside_zeros_is_one_output():
         assert a == pytest.approx(b, rel=1e-7)
 
 
-def descend(problem, leak, seed, bent=12, lines=3):
+def descend(problem, seed, bent=12, lines=3):
     """Plain weight decay on all weights of both kinds of neurons, by L-BFGS from random ones."""
     rng, (n, d), k, m = np.random.default_rng(seed), problem.X.shape, problem.y.shape[1], bent + lines
     A, straight = np.column_stack([problem.X, np.ones(n)]), np.arange(m) >= bent
@@ -138,7 +138,7 @@ def descend(problem, leak, seed, bent=12, lines=3):
     def value(v):
         W, V = v[: m * (d + 1)].reshape(m, d + 1), v[m * (d + 1) :].reshape(m, k)
         T = A @ W.T
-        slope = np.where((T > 0) | straight, 1.0, leak)
+        slope = np.where((T > 0) | straight, 1.0, 0.0)
         f = (slope * T) @ V
         G = problem.loss.gradient(f, problem.y, problem.weights)
         decay = 0.5 * problem.beta * (np.sum(W**2) + np.sum(V**2))
@@ -151,16 +151,12 @@ def descend(problem, leak, seed, bent=12, lines=3):
     return minimize(value, first, jac=True, method="L-BFGS-B", options={"maxiter": 600}).fun
 
 
-@pytest.mark.parametrize(
-    ("family", "loss"),
-    [(VectorReLU(skip=True), "log_loss"), (VectorAbsolute(skip=True), "squared_error")],
-    ids=["relu", "absolute"],
-)
-def test_descent_from_many_starts_is_never_below_the_bound_nor_far_below_the_objective(family, loss):
-    problem = make(4, loss, n=14, d=4, beta=0.5)
+def test_descent_from_many_starts_is_never_below_the_bound_nor_far_below_the_objective():
+    family = VectorReLU(skip=True)
+    problem = make(4, "log_loss", n=13, d=4, beta=0.5)
     trained = train(problem, family, tol=1e-7)
     c, total = trained.certificate, problem.total_weight
-    best = min(descend(problem, family.leak, seed) for seed in range(4)) / total
+    best = min(descend(problem, seed) for seed in range(6)) / total
     assert c.scope == "bounded" and c.search_gap <= 1e-6
     assert c.lower_bound <= best and c.objective <= best * (1.0 + 1e-6)
     # of so few samples that is the lifted bound: it has lines among its neurons, and proves more
@@ -274,7 +270,7 @@ def test_anybodys_linear_map_is_judged():
 
 def test_strong_and_weak_decay_few_samples_equal_columns_and_weights():
     rng = np.random.default_rng(1)
-    X, y = rng.normal(size=(9, 10)), np.arange(9) % 3
+    X, y = rng.normal(size=(7, 8)), np.arange(7) % 3
 
     def certified(X, y, alpha, weights=None):
         return ConvexNetClassifier(architecture=ReLU(skip=True), alpha=alpha).fit(X, y, weights)
@@ -286,8 +282,8 @@ def test_strong_and_weak_decay_few_samples_equal_columns_and_weights():
         for alpha, data in ((1e-5, X), (0.1, X[:, [0, 1, 0, 1]])):
             c = certified(data, y, alpha).certificate_
             assert c.lower_bound <= c.objective and c.search_gap <= 1e-4
-    weights, X = np.array([1, 2, 1, 1, 2, 3, 0, 1, 1]), X[:, :2]
-    rows = np.repeat(np.arange(9), weights)
+    weights, X = np.array([1, 2, 1, 3, 2, 1, 0]), X[:, :2]
+    rows = np.repeat(np.arange(7), weights)
     a, b = (m.certificate_ for m in (certified(X, y, 0.05, weights), certified(X[rows], y[rows], 0.05)))
     assert a.objective == pytest.approx(b.objective, rel=1e-4) and a.search_gap <= 1e-4
 
