@@ -21,8 +21,8 @@ samples is linear on the data at ``||p||`` already: there a skip connection chan
 
 *Other activations.* With a slope s on the negative side ``(1 + s) t = phi(t) - phi(-t)``, so that the two
 neurons cost ``2 / (1 + s)`` times ``||p||``; all else stays, with ``D_i + s (I - D_i)`` for D_i. Absolute
-values, s = -1, are even, and make no line at any price: networks of them without biases are even functions,
-and a skip connection is what makes them others. Linear networks, s = 1, are lines already.
+values, s = -1, are even: without biases no number of them makes a line, and a skip connection adds what
+they have not. Linear networks, s = 1, are lines already.
 
 Growing is that of :mod:`cvxnn.skip_growth` and of convex programs; several outputs are
 :mod:`cvxnn.architectures.vector_skip`.
