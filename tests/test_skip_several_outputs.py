@@ -313,7 +313,7 @@ def test_what_is_refused():
     net = Network.two_layer(*parts, SkipLeakyReLU(1, 0.5))
     with pytest.raises(ValueError, match=r"VectorLeakyReLU\(skip=True\)"):
         VectorLeakyReLU(None, slope=0.5).cost(net)
-    with pytest.raises(ValueError, match="slope 0.2"):
+    with pytest.raises(ValueError, match=r"slope 0\.2"):
         VectorLeakyReLU(None, slope=0.2, skip=True).cost(net)
     with pytest.raises(ValueError, match="not a two-layer ReLU network"):
         VectorReLU(None, skip=True).cost(net)
