@@ -81,6 +81,29 @@ def cell_lifts(
     return Lifts(tuple(parts), np.sum(lost.reshape(-1, windows * pool), axis=1), bias)
 
 
+def line_lifts(X: np.ndarray, outputs: int, separate: bool) -> tuple[Lift, ...]:
+    """Return the lifts of linear neurons, which are those of a cell without borders: all of space.
+
+    ``kappa C - K(Z)`` is then semidefinite exactly if kappa is at least the largest singular value of
+    ``X'Z``, or of its column where neurons have one output.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, r)
+    outputs : int
+    separate : bool
+        Whether each neuron has one output only: then there is a lift for each.
+    """
+    found = []
+    for served in np.eye(outputs)[:, None] if separate else np.eye(outputs)[None]:
+        m = X.shape[1] + len(served)
+        eye = np.eye(m)
+        u, g = eye[: X.shape[1]], served.T @ eye[X.shape[1] :]
+        none = np.zeros((0, m, m))
+        found.append(Lift(eye[:0], X @ u, g, u, 0.5 * eye, none, none, 2.0))
+    return tuple(found)
+
+
 def _facets(rows: Directions, masks: np.ndarray) -> list[np.ndarray]:
     """For each pattern the directions (facets, r), with their signs, whose side alone can change."""
     k = len(rows.unit)

@@ -275,6 +275,8 @@ def cell_bound(problem: Problem, architecture: Any) -> LiftedDual:
         )
     if getattr(architecture, "coupling", "joint") != "joint":
         raise ValueError("the relaxation over cells is for coupling='joint': pass that")
+    if getattr(architecture, "skip", False):
+        raise ValueError("the relaxation over cells knows no linear neurons: pass skip=False")
     problem, design = architecture.problem_of(problem), architecture.design(problem)
     drawn = Arrangement.enumerate(design.X, limit=MOST_CELLS)
     if not drawn.complete:

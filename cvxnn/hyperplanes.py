@@ -117,7 +117,8 @@ def hyperplanes(network: Network) -> Hyperplanes:
         assert isinstance(third, Affine | Gated)
         kept = slice(len(first.bias) - (second.passed if isinstance(second, SkipReLU) else 0))
         W, b = first.weight[:, kept], first.bias[kept]
-        return Hyperplanes(W, b, W, b, third.weight[kept], isinstance(second, LeakyReLU | Absolute))
+        phi = second.bent if isinstance(second, SkipReLU) else second
+        return Hyperplanes(W, b, W, b, third.weight[kept], isinstance(phi, LeakyReLU | Absolute))
     smooth = {Polynomial: "polynomial", Product: "bilinear"}.get(type(second), "linear")
     raise ValueError(
         f"{smooth} neurons have no hyperplane to switch on: look at the function with DecisionDisplay, or "

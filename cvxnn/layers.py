@@ -173,16 +173,52 @@ class SkipReLU:
         """The number of linear coordinates."""
         return int(np.ravel(self.linear)[0])
 
+    @property
+    def bent(self) -> ReLU | LeakyReLU | Absolute:
+        """The activation of the other coordinates."""
+        return ReLU()
+
     def units(self, inputs: int) -> int:
         """The number of outputs for so many inputs."""
         if np.size(self.linear) != 1 or not 0 <= self.passed <= inputs:
-            raise ValueError(f"SkipReLU passes {np.ravel(self.linear)} of {inputs} coordinates")
+            raise ValueError(
+                f"{type(self).__name__} passes {np.ravel(self.linear)} of {inputs} coordinates"
+            )
         return inputs
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
-        out, first = np.maximum(X, 0.0), X.shape[1] - self.passed
+        out, first = self.bent(X), X.shape[1] - self.passed
         out[:, first:] = X[:, first:]
         return out
+
+
+@dataclass(frozen=True, eq=False)
+class SkipLeakyReLU(SkipReLU):
+    """``x -> max(x, slope * x)`` on all coordinates but the last ones, which pass as they are.
+
+    With the slope -1 these are absolute values.
+
+    Parameters
+    ----------
+    linear : int, or ndarray of shape (1,)
+        The number of coordinates that pass.
+    slope : float, or ndarray of shape (1,)
+        At most 1.
+    """
+
+    slope: np.ndarray | float
+
+    @property
+    def bent(self) -> ReLU | LeakyReLU | Absolute:
+        """The activation of the other coordinates."""
+        slope = float(np.ravel(self.slope)[0])
+        return Absolute() if slope == -1.0 else LeakyReLU(slope)
+
+    def units(self, inputs: int) -> int:
+        """The number of outputs for so many inputs."""
+        if np.size(self.slope) != 1:
+            raise ValueError("SkipLeakyReLU has a slope that is not one number")
+        return super().units(inputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -394,6 +430,7 @@ LAYERS: dict[str, type] = {
         Threshold,
         Polynomial,
         SkipReLU,
+        SkipLeakyReLU,
         Product,
         Gated,
         Conv,

@@ -4,7 +4,7 @@ r"""The judge's oracle with the lifted bound besides its own.
 bound prices over all patterns, the semidefinite relaxations of :mod:`cvxnn.bounds_lifted` prove far more
 than the matrix bounds of :mod:`cvxnn.bounds` and :mod:`cvxnn.vector_bounds`. Both are computed and the
 better one is the proof, so a certificate can only win. Where an oracle is exact there is nothing to win,
-and it stays as it is.
+and it stays as it is. Linear neurons beside the others have lifts of their own.
 
 Of several outputs whose patterns can be listed the relaxation is that over cells, which is nearly exact;
 for one output per neuron it is the tight one as long as that is small; otherwise it is that of Prakhya et
@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 
 from .arrangement import Arrangement, TooManyPatterns, count_bound
-from .bounds_lift_cells import cell_lifts
+from .bounds_lift_cells import cell_lifts, line_lifts
 from .bounds_lift_chains import chain_lifts
 from .bounds_lift_norms import norm_lifts
 from .bounds_lift_rows import count_unknowns, lifts
@@ -36,9 +37,11 @@ from .network import Network
 from .norm_oracles import NormSearchOracle
 from .oracles import NeuronOracle, SearchOracle
 from .pooled_oracles import PooledOracle, PooledVectorOracle
+from .skip_oracles import SkipPricing, SkipSearchOracle
 from .vector_growth import Coupling
 from .vector_norms import VectorNormOracle
 from .vector_oracles import VectorOracle, VectorSearch
+from .vector_skip_oracles import VectorSkipOracle, VectorSkipSearch
 
 #: Values of `bound`.
 BOUNDS = ("auto", "sdp")
@@ -86,14 +89,19 @@ def choose(
     rows, windows = _rows(oracle), getattr(oracle, "windows", 1)
     if isinstance(rows, NormSearchOracle | VectorNormOracle):
         return norm_lifts(rows.X, outputs, rows.design.norm, most=most)
-    return _of_rows(rows, outputs, windows, cells, most)
+    separate = isinstance(rows, VectorSearch) and rows.coupling is Coupling.separate
+    bent = _of_rows(rows, outputs, windows, separate, cells, most)
+    if not isinstance(rows, SkipPricing | VectorSkipOracle):
+        return bent
+    lines = line_lifts(rows.X, outputs, separate or outputs == 1)
+    return replace(bent, parts=(*bent.parts, *lines))
 
 
 def has_lifts(oracle: Oracle) -> bool:
     """Whether the neurons of an oracle have lifts: those of plain, convolutional and circular networks."""
     rows = _rows(oracle)
     # a subclass may price other norms, or other data
-    known = type(rows) in (SearchOracle, VectorSearch, NormSearchOracle)
+    known = type(rows) in (SearchOracle, SkipSearchOracle, VectorSearch, VectorSkipSearch, NormSearchOracle)
     return known or isinstance(oracle, MaxSearchOracle | VectorNormOracle)
 
 
@@ -111,11 +119,10 @@ def _chains(oracle: MaxSearchOracle, outputs: int, most: int) -> Lifts:
 
 
 def _of_rows(
-    oracle: SearchOracle | VectorSearch, outputs: int, windows: int, cells: int, most: int
+    oracle: SearchOracle | VectorSearch, outputs: int, windows: int, separate: bool, cells: int, most: int
 ) -> Lifts:
-    """The lifts of neurons on rows: over cells where these are listed, else tight ones where small."""
+    """The lifts of neurons with a kink: over cells where these are listed, else tight ones where small."""
     X, slope, pool = oracle.X, oracle.slope, oracle.design.pool
-    separate = isinstance(oracle, VectorSearch) and oracle.coupling is Coupling.separate
     several = outputs * windows > 1
     shape: dict[str, Any] = {"free": oracle.free, "slope": slope, "pool": pool, "windows": windows}
     drawn = _listed(X) if several and not separate else None
@@ -226,7 +233,10 @@ def with_bound(oracle: Oracle, bound: str) -> Oracle:
 
 def _unasked(oracle: Oracle) -> Oracle:
     """An oracle of several outputs with the lifted bound, if that is a matter of seconds."""
-    if type(oracle) is not VectorSearch or len(oracle.X) > AUTO_SAMPLES:
+    if type(oracle) not in (VectorSearch, VectorSkipSearch):
+        return oracle
+    assert isinstance(oracle, VectorSearch)
+    if len(oracle.X) > AUTO_SAMPLES:
         return oracle
     problem = oracle.problem
     if problem.loss.conic(problem.y, problem.weights) is None:

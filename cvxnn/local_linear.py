@@ -210,14 +210,15 @@ def _(layer: Affine, X: np.ndarray) -> tuple[Pull, np.ndarray]:
 @tangent.register(SkipReLU)
 def _(layer: Any, X: np.ndarray) -> tuple[Pull, np.ndarray]:
     """Homogeneous activations: a slope on each side of zero, and no rest."""
-    if isinstance(layer, LeakyReLU):
-        slope = np.where(X > 0.0, 1.0, np.ravel(layer.slope)[0])
-    elif isinstance(layer, Absolute):
+    bent = layer.bent if isinstance(layer, SkipReLU) else layer
+    if isinstance(bent, LeakyReLU):
+        slope = np.where(X > 0.0, 1.0, np.ravel(bent.slope)[0])
+    elif isinstance(bent, Absolute):
         slope = np.where(X > 0.0, 1.0, -1.0)
     else:
         slope = (X > 0.0).astype(np.float64)
-        if isinstance(layer, SkipReLU):
-            slope[:, X.shape[1] - layer.passed :] = 1.0
+    if isinstance(layer, SkipReLU):
+        slope[:, X.shape[1] - layer.passed :] = 1.0
     return lambda G: slope[:, :, None] * G, np.zeros_like(X)
 
 

@@ -39,6 +39,7 @@ from .layers import (
     Pool,
     Product,
     ReLU,
+    SkipLeakyReLU,
     SkipReLU,
     Threshold,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "Pool",
     "Product",
     "ReLU",
+    "SkipLeakyReLU",
     "SkipReLU",
     "Threshold",
 ]
@@ -102,7 +104,8 @@ class Network(Exportable):
         b1 : ndarray of shape (m,)
         w2 : ndarray of shape (m,), or (m, outputs) for several outputs
         intercept : float, or ndarray of shape (outputs,)
-        activation : ReLU, LeakyReLU, Absolute, Threshold, Polynomial, SkipReLU or None
+        activation : ReLU, LeakyReLU, Absolute, Threshold, Polynomial, SkipReLU, SkipLeakyReLU
+            or None
             The layer phi; None is the ReLU.
         """
         last = w2[:, None] if w2.ndim == 1 else w2

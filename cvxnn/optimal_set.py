@@ -150,7 +150,7 @@ class OptimalSet:
         if not is_weight_decay(getattr(architecture, "penalty", "l2")):
             raise ValueError("the optimal set is known for weight decay: train with penalty='l2'")
         if getattr(architecture, "skip", False) and not isinstance(architecture, GatedReLU):
-            raise ValueError("the optimal set is known without a skip connection: pass ReLU(skip=False)")
+            raise ValueError("the optimal set is known without a skip connection: pass skip=False")
         architecture.cost(network)  # refuses networks of another family
         if ground is None:
             ground = Ground.prepare(problem, architecture, np.random.default_rng(random_state))

@@ -79,7 +79,7 @@ class Neurons:
         return Neurons(values[kept], directions[kept], signs[kept], masks[kept], gates[kept])
 
 
-def shares(masks: np.ndarray, slope: float = 0.0) -> np.ndarray:
+def shares(masks: np.ndarray, slope: float | np.ndarray = 0.0) -> np.ndarray:
     """Return what neurons pass on of each sample in their patterns: 1 where on, `slope` where off."""
     return np.where(masks, 1.0, slope)
 

@@ -1,4 +1,4 @@
-r"""Growing a network that has a linear neuron beside its ReLU neurons.
+r"""Growing a network that has a linear neuron beside the others.
 
 The network is kept as rows ``u_j`` with signs, as in :mod:`cvxnn.growth`, and one vector p, so that its
 objective is ``L(sum_j sigma_j (X u_j)_+ + X p + c) + beta * (sum_j ||u_j|| + ||p||)``. The moves are those
@@ -78,7 +78,7 @@ def anneal(problem: Problem, design: Design, at: SkipRows, mu: float, max_iter: 
         signs[kept] * root[kept, 0],
         smoothing=mu,
         intercept=problem.intercept,
-        slope=linear,
+        slope=np.where(linear == 1.0, 1.0, design.slope),
         max_iter=max_iter,
         tol=1e-11,
     )

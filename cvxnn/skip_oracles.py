@@ -1,11 +1,11 @@
-r"""Oracles for networks that may have a linear neuron beside their ReLU neurons.
+r"""Oracles for networks that may have a linear neuron beside the others.
 
-A linear neuron pays like any other, so the price of a dual variable is the larger of the ReLU neurons' and
+A linear neuron pays like any other, so the price of a dual variable is the larger of the other neurons' and
 
     max over ||u|| <= 1 of |Z'Xu|  =  ||X'Z||,
 
-which is exact: scopes stay those of the ReLU oracle. Since ``t = (t)_+ - (-t)_+`` it is at most twice the
-ReLU price, so a dual point that a ReLU bound made feasible is at most halved.
+which is exact: scopes stay those of the other oracle. Since ``t = (t)_+ - (-t)_+`` it is at most twice the
+price of ReLU neurons, so a dual point that their bound made feasible is at most halved.
 
 References: Pilanci and Ergen, ICML 2020, section 3; :mod:`cvxnn.oracles`, :mod:`cvxnn.planar`.
 """
@@ -28,14 +28,15 @@ class SkipPricing(NeuronOracle):
         """Return ``||X'Z||``, the price of the best linear neuron."""
         return float(np.linalg.norm(self.X.T @ Z))
 
-    def _line_above(self, Z: np.ndarray) -> float:
+    def line_above(self, Z: np.ndarray) -> float:
+        """Bound the price of the best linear neuron from above, rounding and all."""
         # what sums of n terms may be off by, for products that cancel
         rounding = 1e-15 * float(np.linalg.norm(np.abs(self.X).T @ np.abs(Z)))
         return self.line(Z) * (1.0 + ROUNDING) + rounding
 
     def price(self, Z: np.ndarray) -> Price:
         price, line = super().price(Z), self.line(Z)  # type: ignore[safe-super]
-        return Price(max(price.value, self._line_above(Z)), price.scope, max(price.found, line))
+        return Price(max(price.value, self.line_above(Z)), price.scope, max(price.found, line))
 
     def found(self, Z: np.ndarray, network: Network) -> float:
         return max(super().found(Z, network), self.line(Z))
@@ -43,7 +44,7 @@ class SkipPricing(NeuronOracle):
     def prove(self, Z: np.ndarray, *, max_iter: int, max_time: float) -> Proof:
         """The better of the ReLU proof, scaled back where a linear neuron prices out, and plain scaling."""
         proof, problem = super().prove(Z, max_iter=max_iter, max_time=max_time), self.problem
-        line, best = self._line_above(proof.Z), proof
+        line, best = self.line_above(proof.Z), proof
         if line > problem.beta:
             scaled, bound = scale(problem, proof.Z, line)
             plain = self.price(Z)

@@ -64,6 +64,13 @@ CHOICES: dict[str, Architecture] = {
     "relu": ReLU("penalized", 12),
     "threshold": TwoLayerThreshold("penalized", 12),
 }
+#: The families that may have linear neurons beside the others.
+WITH_SKIP: dict[str, Architecture] = {
+    "relu": ReLU("penalized", 12, skip=True),
+    "leaky_relu": LeakyReLU("penalized", 12, 0.2, skip=True),
+    "absolute": Absolute("penalized", 12, skip=True),
+    "gated_relu": GatedReLU(patterns=9, skip=True),
+}
 #: What C files compile without a word under.
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
 
@@ -77,7 +84,8 @@ def example(name: str, outputs: int = 1, skip: bool = False) -> tuple[Network, n
         Of a family, :data:`cvxnn.architectures.ARCHITECTURES`.
     outputs : int
     skip : bool
-        Whether a linear neuron stands beside the others ("relu" and "gated_relu" only).
+        Whether linear neurons stand beside the others ("relu", "leaky_relu", "absolute" and "gated_relu"
+        only).
 
     Returns
     -------
@@ -90,10 +98,11 @@ def example(name: str, outputs: int = 1, skip: bool = False) -> tuple[Network, n
         size=(20 if outputs == 1 else 12, 1 if name == "narrow_relu" else 12 if "cnn" in name else 4)
     )
     y = np.abs(X[:, 0]) - np.maximum(X[:, -1] + X[:, 0], 0.0) + 0.3 * X[:, -1] ** 2
-    if skip:
-        family: Architecture = (
-            ReLU("penalized", 12, skip=True) if name == "relu" else GatedReLU(patterns=9, skip=True)
-        )
+    if skip and outputs == 1:
+        family = WITH_SKIP[name]
+    elif skip:
+        options = {"skip": True, **({"patterns": 9} if name == "gated_relu" else {})}
+        family = get_architecture(name, "penalized", "auto", outputs, options=options)
     else:
         chosen = CHOICES if outputs == 1 else SEVERAL
         family = chosen.get(name) or get_architecture(name, "penalized", "auto", outputs)
@@ -111,7 +120,7 @@ def families() -> list[tuple[str, int, bool]]:
     """What there are examples of: family, number of outputs, and whether with a skip connection."""
     found = [(name, 1, False) for name in ARCHITECTURES]
     found += [(name, 3, False) for name in VECTOR_ARCHITECTURES]
-    return [*found, ("relu", 1, True), ("gated_relu", 1, True)]
+    return [*found, *((name, outputs, True) for name in WITH_SKIP for outputs in (1, 3))]
 
 
 def away_from_jumps(network: Network, X: np.ndarray, margin: float = MARGIN) -> np.ndarray:

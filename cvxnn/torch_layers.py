@@ -60,18 +60,20 @@ class Product(nn.Module):
 
 
 class SkipReLU(nn.Module):
-    """``x -> max(x, 0)`` on all coordinates but the last `linear` ones."""
+    """``x -> max(x, slope * x)`` on all coordinates but the last `linear` ones."""
 
-    def __init__(self, linear: int) -> None:
+    def __init__(self, linear: int, slope: float = 0.0) -> None:
         super().__init__()
-        self.linear = linear
+        self.linear, self.slope = linear, slope
 
     def forward(self, x: Tensor) -> Tensor:
         size = x.shape[1] - self.linear
-        return torch.cat([torch.relu(x[:, :size]), x[:, size:]], dim=1)
+        bent = x[:, :size]
+        bent = torch.maximum(bent, self.slope * bent) if self.slope else torch.relu(bent)
+        return torch.cat([bent, x[:, size:]], dim=1)
 
     def extra_repr(self) -> str:
-        return f"linear={self.linear}"
+        return f"linear={self.linear}" + (f", slope={self.slope:g}" if self.slope else "")
 
 
 class Exponential(nn.Module):
@@ -237,6 +239,7 @@ MODULES: dict[type, Callable[[Any, torch.dtype], nn.Module]] = {
         _number(layer.quadratic), _number(layer.linear), _number(layer.constant)
     ),
     layers.SkipReLU: lambda layer, dtype: SkipReLU(layer.passed),
+    layers.SkipLeakyReLU: lambda layer, dtype: SkipReLU(layer.passed, float(np.ravel(layer.slope)[0])),
     layers.Product: lambda layer, dtype: Product(),
     layers.Gated: _gated,
     layers.Conv: lambda layer, dtype: Conv(layer.windows, _convolution(layer, dtype)),

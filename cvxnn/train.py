@@ -178,7 +178,10 @@ def get_architecture(
         own = getattr(architecture, "penalty", "l2")
         if not is_weight_decay(penalty) and penalty != own:
             raise ValueError(f"penalty={penalty!r} beside {architecture!r}: pass it to the architecture")
-        return architecture.for_outputs(outputs)
+        several = architecture.for_outputs(outputs)
+        # an object of one output says nothing of what several share
+        chooses = several is not architecture and hasattr(several, "coupling")
+        return replace(several, coupling=coupling) if chooses else several  # type: ignore[type-var]
     if not isinstance(architecture, str) or architecture not in {**ARCHITECTURES, **VECTOR_ARCHITECTURES}:
         names = ", ".join(map(repr, ARCHITECTURES))
         raise ValueError(f"unknown architecture {architecture!r}: pass one of {names}, or an Architecture")

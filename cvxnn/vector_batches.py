@@ -45,22 +45,34 @@ PAIRS = 10
 
 @dataclass(eq=False)
 class Weights:
-    """A network in single precision: U (m, r), output weights V (m, outputs), constants c."""
+    """A network in single precision: U (m, r), output weights V (m, outputs), constants c.
+
+    The last `linear` neurons pass x'u on as it is.
+    """
 
     U: np.ndarray
     V: np.ndarray
     c: np.ndarray
+    linear: int = 0
 
     @classmethod
     def of(cls, rows: Rows, design: Design) -> Weights:
-        """Balanced weights of rows, with zero constants."""
+        """Balanced weights of rows, the linear ones last, with zero constants."""
+        rows = rows.take(np.argsort(rows.linear, kind="stable"))
         root = np.sqrt(design.norms(rows.U))[:, None]
         V = (rows.G * root).astype(np.float32)
-        return cls((rows.U / root).astype(np.float32), V, np.zeros(V.shape[1], np.float32))
+        c = np.zeros(V.shape[1], np.float32)
+        return cls((rows.U / root).astype(np.float32), V, c, int(np.sum(rows.linear)))
 
     def rows(self, design: Design) -> Rows:
         """The rows in double precision."""
-        return Rows.of(self.U.astype(np.float64), self.V.astype(np.float64), design, Coupling.joint)
+        linear = np.arange(len(self.U)) >= self.bent
+        return Rows.of(self.U.astype(np.float64), self.V.astype(np.float64), design, Coupling.joint, linear)
+
+    @property
+    def bent(self) -> int:
+        """The number of neurons that are not linear; they come first."""
+        return len(self.U) - self.linear
 
     @property
     def parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -86,12 +98,12 @@ class Samples:
     def batch(self, rows: np.ndarray, at: Weights) -> tuple[np.ndarray, ...]:
         """The gradients in U, V and c of the objective per sample, the loss estimated on `rows`."""
         x, s = self.X[rows], self.s[rows]
-        H = x @ at.U.T
-        np.maximum(H, 0.0, out=H)
+        H, bent = x @ at.U.T, slice(at.bent)
+        np.maximum(H[:, bent], 0.0, out=H[:, bent])
         G = self.problem.loss.gradient(H @ at.V + at.c, self.y[rows], s)
         G *= np.float32(1.0 / max(float(np.sum(s)), 1e-30))
         back = G @ at.V.T
-        back *= H > 0
+        back[:, bent] *= H[:, bent] > 0
         gc = np.sum(G, axis=0) if self.problem.intercept else np.zeros_like(at.c)
         return back.T @ x + self.alpha * at.U, H.T @ G + self.alpha * at.V, gc
 
@@ -100,18 +112,18 @@ class Samples:
         loss, y, s = self.problem.loss, self.problem.y, self.problem.weights
         gU, gV = np.zeros(at.U.shape), np.zeros(at.V.shape)
         gc, value = np.zeros(at.c.shape), 0.0
-        count = max(1, PIECE // max(1, len(at.U)))
+        count, bent = max(1, PIECE // max(1, len(at.U))), slice(at.bent)
         for k in range(0, len(self.X), count):
             part = slice(k, k + count)
             H = self.X[part] @ at.U.T
-            np.maximum(H, 0.0, out=H)
+            np.maximum(H[:, bent], 0.0, out=H[:, bent])
             f = (H @ at.V + at.c).astype(np.float64)
             value += loss.value(f, y[part], s[part])
             G = loss.gradient(f, y[part], s[part])
             gc += np.sum(G, axis=0)
             G = G.astype(np.float32)
             back = G @ at.V.T
-            back *= H > 0
+            back[:, bent] *= H[:, bent] > 0
             gU += back.T @ self.X[part]
             gV += H.T @ G
         return value, gU, gV, gc
@@ -194,7 +206,7 @@ def sweep(
 
     def objective(v: np.ndarray) -> tuple[float, np.ndarray]:
         U, V, c = parts(v)
-        low = Weights(U.astype(np.float32), V.astype(np.float32), c.astype(np.float32))
+        low = Weights(U.astype(np.float32), V.astype(np.float32), c.astype(np.float32), at.linear)
         value, gU, gV, gc = samples.all(low)
         value += 0.5 * beta * float(np.sum(U * U) + np.sum(V * V))
         gc = gc if intercept else np.zeros_like(gc)
@@ -209,4 +221,5 @@ def sweep(
     options: dict[str, Any] = {"maxiter": max_iter, "maxcor": PAIRS, "ftol": tol, "gtol": 1e-12}
     with np.errstate(over="ignore", invalid="ignore"):  # a line search may try absurd steps
         found = minimize(objective, first, jac=True, method="L-BFGS-B", options=options, callback=watch).x
-    return Weights(*parts(found if np.all(np.isfinite(found)) else first))
+    U, V, c = parts(found if np.all(np.isfinite(found)) else first)
+    return Weights(U, V, c, at.linear)

@@ -47,7 +47,7 @@ def descend(
     smoothing: float = 0.0,
     intercept: bool = False,
     free: int = 0,
-    slope: float = 0.0,
+    slope: float | np.ndarray = 0.0,
     support: np.ndarray | None = None,
     pool: int = 1,
     max_iter: int = 150,
@@ -66,8 +66,8 @@ def descend(
         The relative half-width ``mu`` of the band in which the ReLU is a parabola; 0 for none.
     free : int
         Trailing unpenalised coordinates of each neuron.
-    slope : float
-        Of the activation on the negative side.
+    slope : float, or ndarray of shape (m,)
+        Of the activation on the negative side; with 1 a neuron is linear.
     support : ndarray of 0 and 1 of shape (m, outputs), or None
         The outputs that each neuron serves.
     pool : int
@@ -141,7 +141,7 @@ def settle(
     faces: list[np.ndarray],
     intercept: bool = False,
     free: int = 0,
-    slope: float = 0.0,
+    slope: float | np.ndarray = 0.0,
     support: np.ndarray | None = None,
     pool: int = 1,
     on: np.ndarray | None = None,
@@ -196,7 +196,7 @@ class OnFaces:
         faces: list[np.ndarray],
         intercept: bool,
         free: int,
-        slope: float,
+        slope: float | np.ndarray,
         support: np.ndarray | None,
         pool: int = 1,
         on: np.ndarray | None = None,
@@ -218,7 +218,7 @@ class OnFaces:
         if self.fixed is not None:
             return T * self.fixed, self.fixed.astype(np.float64)
         rows = rectify(T, self.slope)
-        return rows, shares(T > 0, self.slope) if self.slope else (rows > 0).astype(np.float64)
+        return rows, shares(T > 0, self.slope) if np.any(self.slope) else (rows > 0).astype(np.float64)
 
     def penalty(self, U: np.ndarray) -> tuple[float, np.ndarray]:
         """What the hidden weights pay, and its gradient."""

@@ -5,11 +5,13 @@ g`` on the two layers), so that its objective is ``L(sum_j (X u_j)_+ g_j') + bet
 output the directions are the signs of :mod:`cvxnn.growth`, and the three moves are the same. Directions are
 unit vectors of the norm that the output layer pays: the Euclidean one (weight decay), or the sum of
 absolute values, whose extreme points serve one output each (*separate* outputs, see :class:`Coupling`).
+Some rows may be *linear* neurons, which contribute ``X u_j g_j'``: a skip connection.
 
 *Merge*: neurons with one direction are one, whatever their outputs: ``(X u)_+ (|u_1| g_1 + |u_2| g_2)'``
-costs at most as much. *Thin* (:func:`thin`): magnitudes move along linear dependences of what neurons
-contribute until at most n * outputs of them are left. *Slide* (:func:`slide`): descent on the subspace on
-which the kinks of every neuron stay kinks.
+costs at most as much. Linear ones are one matrix, whose singular vectors cost the least. *Thin*
+(:func:`thin`): magnitudes move along linear dependences of what neurons contribute until at most n *
+outputs of them are left. *Slide* (:func:`slide`): descent on the subspace on which the kinks of every
+neuron stay kinks.
 
 References: Sahiner, Ergen, Pauly and Pilanci, ICLR 2021 (several outputs); Denoyelle, Duval, Peyré and
 Soubies, Inverse Problems 2019 (insert, then move all neurons).
@@ -27,6 +29,7 @@ from .descent import Layer, start
 from .growth import lightest
 from .losses import VectorLoss
 from .oracles import Design
+from .patches import pooled
 from .program import Problem
 from .vector_descent import descend, settle
 from .vector_pricing import VectorNeurons
@@ -39,6 +42,8 @@ MERGE = 0.1
 NEAR = 0.98
 #: Slopes this far from 0 and from 1 mark a kink.
 KINK = 1e-3
+#: Singular values of a linear map below this share of the largest are rounding.
+ROUNDING = 1e-14
 
 
 class Coupling(StrEnum):
@@ -64,10 +69,13 @@ class Rows:
         In the coordinates of a design.
     G : ndarray of shape (m, outputs)
         Unit output directions.
+    lines : bool ndarray of shape (m,), or None
+        Which neurons are linear; None for none.
     """
 
     U: np.ndarray
     G: np.ndarray
+    lines: np.ndarray | None = None
 
     @classmethod
     def empty(cls, r: int, outputs: int) -> Rows:
@@ -75,7 +83,14 @@ class Rows:
         return cls(np.zeros((0, r)), np.zeros((0, outputs)))
 
     @classmethod
-    def of(cls, U: np.ndarray, V: np.ndarray, design: Design, coupling: Coupling) -> Rows:
+    def of(
+        cls,
+        U: np.ndarray,
+        V: np.ndarray,
+        design: Design,
+        coupling: Coupling,
+        linear: np.ndarray | None = None,
+    ) -> Rows:
         """The rows of neurons with weights ``U`` and output weights ``V``; what is zero is left out.
 
         Where outputs are separate, a neuron that serves several of them becomes one for each.
@@ -84,27 +99,81 @@ class Rows:
             j, k = np.nonzero(V)
             parts = np.zeros((len(j), V.shape[1]))
             parts[np.arange(len(j)), k] = V[j, k]
-            U, V = U[j], parts
+            U, V, linear = U[j], parts, None if linear is None else linear[j]
         size = coupling.norms(V)
         kept = (size > 0) & (design.norms(U) > 0)
-        return cls(U[kept] * size[kept, None], V[kept] / size[kept, None])
+        return cls(
+            U[kept] * size[kept, None], V[kept] / size[kept, None], None if linear is None else linear[kept]
+        )
+
+    @classmethod
+    def straight(cls, S: np.ndarray, coupling: Coupling) -> Rows:
+        """The linear neurons that compute ``X S`` at the least cost, for ``S`` (r, outputs).
+
+        They are its singular vectors under weight decay, and its columns where outputs are separate.
+        """
+        if coupling is Coupling.joint:
+            left, size, V = np.linalg.svd(S, full_matrices=False)
+            U = left.T
+        else:
+            size, V = np.linalg.norm(S, axis=0), np.eye(S.shape[1])
+            U = S.T / np.maximum(size, 1e-300)[:, None]
+        kept = size > ROUNDING * np.max(size, initial=0.0)
+        return cls(U[kept] * size[kept, None], V[kept], np.ones(int(np.sum(kept)), dtype=bool))
+
+    @property
+    def linear(self) -> np.ndarray:
+        """Which neurons are linear, (m,)."""
+        return np.zeros(len(self.U), dtype=bool) if self.lines is None else self.lines
 
     def __len__(self) -> int:
         return len(self.U)
 
+    def take(self, kept: np.ndarray) -> Rows:
+        """Those of a selection, in its order."""
+        return Rows(self.U[kept], self.G[kept], self.linear[kept])
+
+    def scaled(self, sizes: np.ndarray) -> Rows:
+        """The neurons with other sizes, as shares of the present ones (m,); those of size zero go."""
+        kept = sizes > 0.0
+        return Rows(self.U[kept] * sizes[kept, None], self.G[kept], self.linear[kept])
+
     def join(self, other: Rows) -> Rows:
         """The neurons of both."""
-        return Rows(np.concatenate([self.U, other.U]), np.concatenate([self.G, other.G]))
+        return Rows(
+            np.concatenate([self.U, other.U]),
+            np.concatenate([self.G, other.G]),
+            np.concatenate([self.linear, other.linear]),
+        )
+
+    def slopes(self, design: Design) -> float | np.ndarray:
+        """The slopes of the neurons on the negative side: that of a design, and 1 of linear ones."""
+        return np.where(self.linear, 1.0, design.slope) if np.any(self.linear) else design.slope
+
+    def hidden(self, design: Design) -> np.ndarray:
+        """Return what neurons compute with the activation of a design, shape (n, m)."""
+        H = design.outputs(self.U)
+        if np.any(self.linear):
+            H[:, self.linear] = pooled(design.X @ self.U[self.linear].T, design.pool)
+        return H
 
     def apply(self, design: Design) -> np.ndarray:
         """Return ``sum_j phi(X U_j) G_j'`` with the activation of a design, shape (n, outputs)."""
-        return design.outputs(self.U) @ self.G
+        return self.hidden(design) @ self.G
 
 
 def random_rows(
-    problem: Problem, design: Design, coupling: Coupling, width: int, random_state: np.random.Generator
+    problem: Problem,
+    design: Design,
+    coupling: Coupling,
+    width: int,
+    random_state: np.random.Generator,
+    skip: bool = False,
 ) -> Rows:
-    """Draw neurons to anneal from: random directions, outputs along the targets of the samples they see."""
+    """Draw neurons to anneal from: random directions, outputs along the targets of the samples they see.
+
+    With `skip` linear ones are among them, along the slope of the loss at the constants.
+    """
     y, s = problem.y, problem.weights
     centred = y - np.average(y, axis=0, weights=s)
     size = np.sqrt(np.sum(centred * centred, axis=1))
@@ -116,7 +185,13 @@ def random_rows(
     elif problem.loss.classification:
         V -= np.mean(V, axis=1, keepdims=True)
     V *= np.abs(a)[:, None] / np.maximum(coupling.norms(V), 1e-300)[:, None]
-    return Rows.of(U, V, design, coupling)
+    rows = Rows.of(U, V, design, coupling)
+    if not skip or not len(rows):
+        return rows
+    lines = Rows.straight(design.X.T @ problem.residual(np.zeros_like(y)), coupling)
+    size = design.norms(lines.U)
+    share = np.mean(design.norms(rows.U)) / np.max(size, initial=1e-300)
+    return rows.join(lines.scaled(np.full(len(size), share)))
 
 
 def objective(problem: Problem, design: Design, rows: Rows) -> float:
@@ -134,7 +209,7 @@ def anneal(
     if len(rows) == 0:
         return rows
     U, V = _descend(problem, design, coupling, rows, mu, max_iter)
-    moved = Rows.of(U, V, design, coupling)
+    moved = Rows.of(U, V, design, coupling, rows.linear)
     return merge(drop(moved, design, ZERO), design, coupling, MERGE * mu)
 
 
@@ -158,7 +233,7 @@ def _descend(
         smoothing=mu,
         intercept=problem.intercept,
         free=design.free,
-        slope=design.slope,
+        slope=rows.slopes(design),
         support=(rows.G != 0).astype(float) if coupling is Coupling.separate else None,
         pool=design.pool,
         max_iter=max_iter,
@@ -170,12 +245,18 @@ def _descend(
 def drop(rows: Rows, design: Design, share: float) -> Rows:
     """Leave out neurons smaller than a share of the largest."""
     size = design.norms(rows.U)
-    kept = size > share * np.max(size, initial=0.0)
-    return Rows(rows.U[kept], rows.G[kept])
+    return rows.take(size > share * np.max(size, initial=0.0))
 
 
 def merge(rows: Rows, design: Design, coupling: Coupling, tol: float) -> Rows:
-    """Add up neurons whose directions are within ``tol`` of each other (and that serve the same output)."""
+    """Add up neurons whose directions are within ``tol`` of each other (and that serve the same output).
+
+    Linear neurons are added up whatever their directions.
+    """
+    if np.any(rows.linear):
+        lines = rows.take(rows.linear)
+        bent = merge(rows.take(~rows.linear), design, coupling, tol)
+        return bent.join(Rows.straight(lines.U.T @ lines.G, coupling))
     size = design.norms(rows.U)
     turned = np.where(design.turned(rows.U), -1.0, 1.0)[:, None] * rows.U
     directions = turned / size[:, None]
@@ -202,9 +283,9 @@ def insert(problem: Problem, design: Design, rows: Rows, found: VectorNeurons, m
     loss, y, s, beta = problem.loss, problem.y, problem.weights, problem.beta
     out = _apart(design, found, np.flatnonzero(found.values > beta * (1.0 + 1e-10))[:400])[:most]
     size = design.norms(rows.U)
-    W = np.concatenate([rows.U / size[:, None], found.directions[out]])
-    G = np.concatenate([rows.G, found.outputs[out]])
-    H = design.outputs(W)
+    units = Rows(rows.U / size[:, None], rows.G, rows.linear)
+    units = units.join(Rows(found.directions[out], found.outputs[out], found.linear[out]))
+    H, G = units.hidden(design), units.G
     x = np.concatenate([size, np.zeros(len(out))])
     # The intercepts are last, without bounds.
     c = np.zeros(y.shape[1])
@@ -224,15 +305,15 @@ def insert(problem: Problem, design: Design, rows: Rows, found: VectorNeurons, m
     options = {"maxiter": 150, "ftol": 1e-12, "gtol": 1e-12}
     first = np.concatenate([x, c])
     v = minimize(value, first, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x[:k]
-    kept = v > 0
-    return Rows(W[kept] * v[kept, None], G[kept])
+    return units.scaled(v)
 
 
 def _apart(design: Design, found: VectorNeurons, chosen: np.ndarray) -> np.ndarray:
     """Leave out neurons beside a better one: around one maximum of the price one neuron is enough."""
-    H, kept = design.outputs(found.directions[chosen]), np.zeros(0, dtype=int)
+    units, kept = Rows(found.directions, found.outputs, found.linear).take(chosen), np.zeros(0, dtype=int)
+    H = units.hidden(design)
     H = H / np.maximum(np.linalg.norm(H, axis=0), 1e-300)
-    like = (H.T @ H) * (found.outputs[chosen] @ found.outputs[chosen].T)
+    like = (H.T @ H) * (units.G @ units.G.T)
     for k in range(len(chosen)):
         if not np.any(like[k, kept] > NEAR):
             kept = np.append(kept, k)
@@ -245,10 +326,8 @@ def thin(problem: Problem, design: Design, rows: Rows) -> Rows:
     At most n * outputs neurons stay: a neuron contributes ``phi(X u) g'``, see
     :func:`cvxnn.growth.lightest`.
     """
-    H = design.outputs(rows.U)[:, None, :] * rows.G.T
-    x = lightest(H.reshape(problem.y.size, len(rows)), design.norms(rows.U))
-    kept = x > 0.0
-    thinned = Rows(rows.U[kept] * x[kept, None], rows.G[kept])
+    H = rows.hidden(design)[:, None, :] * rows.G.T
+    thinned = rows.scaled(lightest(H.reshape(problem.y.size, len(rows)), design.norms(rows.U)))
     before = objective(problem, design, rows)
     return thinned if objective(problem, design, thinned) <= before + 1e-9 * abs(before) else rows
 
@@ -271,7 +350,7 @@ def slide(
     size = design.norms(rows.U)
     layer = Layer(design.X, size, design.free, mu)  # kinks are those of the ReLU, whatever the slope
     layer.activate(rows.U)
-    inside = (layer.slopes > KINK) & (layer.slopes < 1.0 - KINK)
+    inside = (layer.slopes > KINK) & (layer.slopes < 1.0 - KINK) & ~rows.linear
     root = np.sqrt(size)[:, None]
     U, V = settle(
         design.X,
@@ -284,12 +363,12 @@ def slide(
         faces=[span(design.X[kinks]) for kinks in inside.T],
         intercept=problem.intercept,
         free=design.free,
-        slope=design.slope,
+        slope=rows.slopes(design),
         support=(rows.G != 0).astype(float) if coupling is Coupling.separate else None,
         pool=design.pool,
         max_products=max_products,
     )
-    return drop(Rows.of(U, V, design, coupling), design, ZERO)
+    return drop(Rows.of(U, V, design, coupling, rows.linear), design, ZERO)
 
 
 def span(rows: np.ndarray) -> np.ndarray:

@@ -16,10 +16,12 @@ outputs H = phi, the Hessian takes (dU, dV) to
 
 where only the convex half of the curvature at kinks is kept. The coupling C_j = X' diag(S_j) G of the two
 layers of a neuron takes v_j to -beta u_j at a minimum, and back; of it that part is kept, which makes the
-penalty flat where a neuron grows, and convex. What is left is positive semidefinite. It is too large to be
-formed, but the blocks of single neurons (r + outputs unknowns each) are small, and conjugate gradients that
-they whiten take some dozens of products for a step. As with one output each neuron has a damping of its
-own, and once a minimum is centred as well as its smoothing deserves, mu shrinks.
+penalty flat where a neuron grows, and convex. Linear neurons share ``C = X'G``, whose singular values are
+at most beta at a minimum: all of it is kept, for without it no map of several of them could turn. What is
+left is positive semidefinite. It is too large to be formed, but the blocks of single neurons (r + outputs
+unknowns each) are small, and conjugate gradients that they whiten take some dozens of products for a step.
+As with one output each neuron has a damping of its own, and once a minimum is centred as well as its
+smoothing deserves, mu shrinks.
 
 References: Chen and Mangasarian, Comput. Optim. Appl. 1996 (smoothing); Nocedal and Wright, Numerical
 Optimization, sections 7.1 (inexact Newton, :mod:`cvxnn.truncated_newton`) and 10.3 (damping).
@@ -29,6 +31,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.linalg.lapack import dtrtri
@@ -58,6 +61,20 @@ def affordable(n: int, neurons: int, d: int, outputs: int) -> bool:
     return n * neurons <= ENTRIES and neurons * (d + outputs) ** 2 <= BLOCKS
 
 
+def couplings(C: np.ndarray, U: np.ndarray, V: np.ndarray, linear: np.ndarray, beta: float) -> np.ndarray:
+    """Return what is kept of the couplings of the layers of neurons, (m, r, outputs).
+
+    That is ``-beta u v'``, u and v of unit length, and of linear neurons all of ``C = X'G``, its singular
+    values made at most beta, with which the penalty stays convex.
+    """
+    u, v = (W / np.linalg.norm(W, axis=1)[:, None] for W in (U, V))
+    kept = -beta * u[:, :, None] * v[:, None, :]
+    if np.any(linear):
+        left, size, right = np.linalg.svd(C, full_matrices=False)
+        kept[linear] = (left * np.minimum(size, beta)) @ right
+    return kept
+
+
 class _Network:
     """The smoothed objective at its current point."""
 
@@ -71,18 +88,24 @@ class _Network:
         #: products of a step are taken in single precision
         self.low = design.X.astype(np.float32)
 
-    def hold(self, U: np.ndarray, V: np.ndarray, damping: np.ndarray) -> None:
+    def hold(self, rows: Rows, damping: np.ndarray) -> None:
         """Take neurons with their norms, which bands are relative to, their directions and damping."""
+        root = np.sqrt(self.design.norms(rows.U))[:, None]
+        U, V = rows.U / root, rows.G * root
         self.U, self.V, self.sizes = U, V, np.linalg.norm(U, axis=1)
-        self.units = tuple((W / np.linalg.norm(W, axis=1)[:, None]).astype(np.float32) for W in (U, V))
+        self.linear = rows.linear
         self.damping = (1.0 + damping[:, None]).astype(np.float32)
+
+    def bent(self, T: np.ndarray, root: np.ndarray, some: Any = slice(None)) -> np.ndarray:
+        """Twice the activation of some neurons: ``t + root``, of linear ones ``2 t``."""
+        return T + root if not np.any(self.linear) else T + np.where(self.linear[some], T, root)
 
     def value(self, U: np.ndarray, V: np.ndarray, mu: float, *, keep: bool = True) -> float:
         """The objective; also keeps what derivatives need."""
         problem = self.problem
         T = self.unit @ (U / self.sizes[:, None]).T
         root = np.sqrt(T * T + 4.0 * mu * mu)
-        H = (T + root) * (0.5 * self.sizes)
+        H = self.bent(T, root) * (0.5 * self.sizes)
         H *= self.reach
         f = H @ V + self.c
         if problem.intercept:  # from the last constants on it is a step or two
@@ -98,13 +121,17 @@ class _Network:
         y, s, beta = problem.y, problem.weights, problem.beta
         G = self.loss.gradient(self.f, y, s)
         S = 0.5 * (1.0 + self.T / self.root)
+        S[:, self.linear] = 1.0
         pull = G @ self.V.T
         gU = (S * pull).T @ self.X + beta * self.U
         gV = self.H.T @ G + beta * self.V
         bend = np.maximum(pull, 0.0) * (2.0 * self.mu**2) / self.root**3 / (self.reach * self.sizes)
+        bend[:, self.linear] = 0.0
         self.S, self.bend, self.G = S.astype(np.float32), bend.astype(np.float32), G
         self.low_H, self.low_V = self.H.astype(np.float32), self.V.astype(np.float32)
         self.W = self.loss.hessians(self.f, y, s).astype(np.float32)
+        cross = couplings(self.X.T @ G, self.U, self.V, self.linear, beta)
+        self.cross = cross.astype(np.float32)
         self.inner = np.linalg.pinv(np.sum(self.W, axis=0, dtype=np.float64), rcond=1e-10, hermitian=True)
         return gU, gV
 
@@ -122,10 +149,9 @@ class _Network:
         back *= self.S
         XU *= self.bend
         back += XU
-        beta = np.float32(self.problem.beta)
-        pull, u, v = beta * self.damping, *self.units
-        hU = back.T @ self.low + pull * dU - beta * u * np.sum(v * dV, axis=1, keepdims=True)
-        return hU, self.low_H.T @ dG + pull * dV - beta * v * np.sum(u * dU, axis=1, keepdims=True)
+        pull = np.float32(self.problem.beta) * self.damping
+        hU = back.T @ self.low + pull * dU + np.matmul(self.cross, dV[:, :, None])[:, :, 0]
+        return hU, self.low_H.T @ dG + pull * dV + np.matmul(dU[:, None, :], self.cross)[:, 0, :]
 
     def factors(self) -> np.ndarray:
         """The inverse Cholesky factors of the neurons' Gauss-Newton blocks, (m, r + k, r + k)."""
@@ -146,7 +172,7 @@ class _Network:
             block[:r, :r] = rows.T @ rows
         C[:, r:, r:] = ((self.low_H**2).T @ W.reshape(len(S), k * k)).reshape(m, k, k)
         beta = self.problem.beta
-        C[:, :r, r:] -= beta * self.units[0][:, :, None] * self.units[1][:, None, :]
+        C[:, :r, r:] += self.cross
         C[:, r:, :r] = C[:, :r, r:].transpose(0, 2, 1)
         i = np.arange(r + k)
         C[:, i, i] += beta * self.damping + 1e-6 * np.trace(C, axis1=1, axis2=2)[:, None] / (r + k)
@@ -215,17 +241,16 @@ def follow(
         return rows
     net, damping = _Network(problem, design), np.full(len(rows), DAMPING)
     for _ in range(max_steps):
-        root = np.sqrt(design.norms(rows.U))[:, None]
-        net.hold(rows.U / root, rows.G * root, damping)
+        net.hold(rows, damping)
         step = _Step.of(net, mu)
         shares = step.take(net)
         if np.max(shares) > 0.0:
-            rows = Rows.of(*step.after(net, shares), design, Coupling.joint)
+            rows = Rows.of(*step.after(net, shares), design, Coupling.joint, rows.linear)
         damping = damping * np.where(shares == 1.0, EASE, np.where(shares >= 0.5, 1.0, HARDEN))
         damping = np.clip(damping[: len(rows)], LEAST, MOST)
         size = design.norms(rows.U)
         kept = size > ZERO * np.max(size)
-        rows, damping = Rows(rows.U[kept], rows.G[kept]), damping[kept]
+        rows, damping = rows.take(kept), damping[kept]
         if time.perf_counter() > deadline or (mu <= end and step.promised <= tol * abs(step.value)):
             break
         if mu > end and step.promised <= CENTRED * max(step.value - step.flat, 0.0):
@@ -300,7 +325,7 @@ def _shares(net: _Network, step: _Step) -> np.ndarray:
     def alone(t: np.ndarray, some: np.ndarray) -> np.ndarray:
         W, B = U[some] + t[:, None] * dU[some], V[some] + t[:, None] * dV[some]
         T = net.T[:, some] + t * dT[:, some]
-        seen = np.sum((T + np.sqrt(T * T + 4.0 * mu * mu)) * (G @ B.T), axis=0)
+        seen = np.sum(net.bent(T, np.sqrt(T * T + 4.0 * mu * mu), some) * (G @ B.T), axis=0)
         return 0.5 * net.sizes[some] * seen + 0.5 * beta * (np.sum(W * W, axis=1) + np.sum(B * B, axis=1))
 
     before = alone(np.zeros(len(U)), left)

@@ -46,11 +46,19 @@ class VectorNeurons:
         Unit norm (over the penalised coordinates).
     outputs : ndarray of shape (k, outputs)
         Unit output directions g.
+    lines : bool ndarray of shape (k,), or None
+        Which neurons are linear, worth ``(Xu)' Z g``; None for none.
     """
 
     values: np.ndarray
     directions: np.ndarray
     outputs: np.ndarray
+    lines: np.ndarray | None = None
+
+    @property
+    def linear(self) -> np.ndarray:
+        """Which neurons are linear, (k,)."""
+        return np.zeros(len(self.values), dtype=bool) if self.lines is None else self.lines
 
     @property
     def best(self) -> float:
@@ -79,7 +87,8 @@ class VectorNeurons:
         order = np.argsort(-values, kind="stable")
         directions = np.concatenate([self.directions, other.directions])
         outputs = np.concatenate([self.outputs, other.outputs])
-        return VectorNeurons(values[order], directions[order], outputs[order])
+        lines = np.concatenate([self.linear, other.linear])
+        return VectorNeurons(values[order], directions[order], outputs[order], lines[order])
 
 
 def search_joint(

@@ -11,9 +11,10 @@ conjugate gradients do not get there. One step solves
     (B + J'WJ) D = -g,   J_j = [ diag(S_j) X (x) v_j,  H_j (x) I ],
     B_j = beta [ I, -u v'; -v u', I ] + damping + [ X' diag( max(G v_j, 0) psi''/b ) X, 0; 0, 0 ]
 
-(u and v of unit length, G the slope of the loss, W its Hessian, S_j = psi' the slopes and H_j = phi_mu the
-outputs of a neuron) by Woodbury's identity with the matrix ``I + W^(1/2) J B^-1 J' W^(1/2)`` of n * outputs
-unknowns. It is formed without J: with the blocks P, Q, R of B_j^-1 and ``Y = diag(S_j) X`` a neuron adds
+(u and v of unit length, of linear neurons X'G for ``-beta u v'``; G the slope of the loss, W its Hessian,
+S_j = psi' the slopes and H_j = phi_mu the outputs of a neuron) by Woodbury's identity with the matrix
+``I + W^(1/2) J B^-1 J' W^(1/2)`` of n * outputs unknowns. It is formed without J: with the blocks P, Q, R
+of B_j^-1 and ``Y = diag(S_j) X`` a neuron adds
 
     J_j B_j^-1 J_j' = (Y P Y') (x) v v' + (Y Q) (x) (v H') + its transpose + (H H') (x) R.
 
@@ -34,6 +35,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -43,6 +45,7 @@ from .oracles import Design
 from .program import Problem
 from .smoothing_newton import DAMPING, HARDEN, MOST, eased
 from .vector_growth import ZERO, Coupling, Rows, merge
+from .vector_newton import couplings
 
 #: A smaller mu at a time, once a step promises less than this share of what smoothing costs.
 RATIO, CENTRED = 0.3, 0.3
@@ -95,6 +98,7 @@ class _Network:
     """The smoothed objective; distances are relative to the norms of samples and of the neurons held."""
 
     sizes: np.ndarray
+    leak: np.ndarray
 
     def __init__(self, problem: Problem, design: Design) -> None:
         assert isinstance(problem.loss, VectorLoss)
@@ -104,13 +108,13 @@ class _Network:
         self.unit = design.X / self.reach
         self.c = np.zeros(problem.y.shape[1])
 
-    def hold(self, U: np.ndarray) -> None:
-        """Take the norms of neurons, which bands are relative to."""
-        self.sizes = np.linalg.norm(U, axis=1)
+    def hold(self, U: np.ndarray, leak: float | np.ndarray) -> None:
+        """Take the norms of neurons, which bands are relative to, and their slopes on the negative side."""
+        self.sizes, self.leak = np.linalg.norm(U, axis=1), np.broadcast_to(leak, len(U))
 
-    def mix(self, straight: np.ndarray | float, bent: np.ndarray) -> np.ndarray:
-        """``((1 + s) t + (1 - s) root) / 2``, the activation with slope s on the negative side."""
-        s = self.design.slope
+    def mix(self, straight: np.ndarray | float, bent: np.ndarray, some: Any = slice(None)) -> np.ndarray:
+        """``((1 + s) t + (1 - s) root) / 2``, the activation of some neurons with slopes s."""
+        s = self.leak[some]
         return 0.5 * ((1.0 + s) * straight + (1.0 - s) * bent)
 
     def at(self, U: np.ndarray, V: np.ndarray, mu: float) -> _Point:
@@ -123,7 +127,7 @@ class _Network:
         if problem.intercept:  # from the last constants on it is a step or two
             self.c = self.c + self.loss.intercept(f + self.c, problem.y, problem.weights)
         value = problem.value(f + self.c, 0.5 * float(np.sum(U * U) + np.sum(V * V)))
-        bend = (1.0 - self.design.slope) * 2.0 * mu * mu / root**3
+        bend = (1.0 - self.leak) * 2.0 * mu * mu / root**3
         return _Point((U, V), mu, value, f, self.c, H, self.mix(1.0, T / root), bend)
 
     def slope(self, point: _Point) -> np.ndarray:
@@ -140,20 +144,20 @@ class _Network:
         """What smoothing costs at a minimum, to first order in mu: ``mu`` times its derivative."""
         pull = np.maximum(self.slope(point) @ point.at[1].T, 0.0)
         # d phi / d mu = 2 (1 - s) b mu / root, and psi'' = 2 (1 - s) mu^2 / root^3
-        scale = (1.0 - self.design.slope) * 2.0 * point.mu**2
-        root = np.cbrt(scale / point.curvature)
-        return float(np.sum(pull * (scale / root) * (self.reach * self.sizes)))
+        scale = (1.0 - self.leak) * 2.0 * point.mu**2
+        root = np.cbrt(scale / np.maximum(point.curvature, 1e-300))  # zero by zero of linear neurons
+        return float(np.sum(pull * (scale / np.maximum(root, 1e-300)) * (self.reach * self.sizes)))
 
 
 class _System:
     """The factored system of a step at one point."""
 
     def __init__(self, net: _Network, point: _Point, damping: np.ndarray) -> None:
-        self.X, self.point, (U, V) = net.X, point, point.at
-        n, k = point.f.shape
-        problem, f = net.problem, point.f + point.constants
-        self.bend = np.maximum(net.slope(point) @ V.T, 0.0) * point.curvature / (net.reach * net.sizes)
-        self.blocks = _blocks(net.X, self.bend, U, V, problem.beta, damping)
+        self.X, self.point, (n, k) = net.X, point, point.f.shape
+        problem, f, G = net.problem, point.f + point.constants, net.slope(point)
+        self.bend = np.maximum(G @ point.at[1].T, 0.0) * point.curvature / (net.reach * net.sizes)
+        cross = couplings(net.X.T @ G, *point.at, net.leak == 1.0, problem.beta)
+        self.blocks = _blocks(net.X, self.bend, cross, problem.beta, damping)
         factor = np.linalg.inv(np.linalg.cholesky(self.blocks))
         self.inverse = factor.transpose(0, 2, 1) @ factor
         values, vectors = np.linalg.eigh(net.loss.hessians(f, problem.y, problem.weights))
@@ -227,17 +231,15 @@ class _System:
 
 
 def _blocks(
-    X: np.ndarray, bend: np.ndarray, U: np.ndarray, V: np.ndarray, beta: float, damping: np.ndarray
+    X: np.ndarray, bend: np.ndarray, cross: np.ndarray, beta: float, damping: np.ndarray
 ) -> np.ndarray:
     """The blocks B_j, (m, r + outputs, r + outputs)."""
-    (m, r), k = U.shape, V.shape[1]
-    u, v = (W / np.linalg.norm(W, axis=1)[:, None] for W in (U, V))
+    m, r, k = cross.shape
     B = np.zeros((m, r + k, r + k))
     for j in range(0, m, CHUNK):
         part = slice(j, j + CHUNK)
         B[part, :r, :r] = (X.T * bend.T[part, None, :]) @ X
-    B[:, :r, r:] = -beta * u[:, :, None] * v[:, None, :]
-    B[:, r:, :r] = B[:, :r, r:].transpose(0, 2, 1)
+    B[:, :r, r:], B[:, r:, :r] = cross, cross.transpose(0, 2, 1)
     i = np.arange(r + k)
     B[:, i, i] += beta * (1.0 + damping[:, None])
     return B
@@ -308,7 +310,7 @@ def follow(
         if len(rows) == 0 or time.perf_counter() > deadline:
             break
         root = np.sqrt(design.norms(rows.U))[:, None]
-        net.hold(rows.U / root)
+        net.hold(rows.U / root, rows.slopes(design))
         point = net.at(rows.U / root, rows.G * root, mu)
         try:
             system = _System(net, point, damping)
@@ -324,7 +326,7 @@ def follow(
         (U, V), shares = _search(net, system, aim)
         if np.max(shares) == 0.0 and np.min(damping) >= MOST:
             break
-        before, rows = len(rows), _tidy(design, Rows.of(U, V, design, Coupling.joint), mu)
+        before, rows = len(rows), _tidy(design, Rows.of(U, V, design, Coupling.joint, rows.linear), mu)
         if len(rows) < before:
             damping = np.full(len(rows), DAMPING)
             continue
@@ -336,7 +338,7 @@ def _tidy(design: Design, rows: Rows, mu: float) -> Rows:
     """Drop neurons at zero, and add up equal ones: a minimum makes neurons equal before they rest in it."""
     size = design.norms(rows.U)
     kept = size > ZERO * np.max(size, initial=0.0)
-    rows = rows if np.all(kept) else Rows(rows.U[kept], rows.G[kept])
+    rows = rows if np.all(kept) else rows.take(kept)
     fused = merge(rows, design, Coupling.joint, SAME * mu)
     return fused if len(fused) < len(rows) else rows
 
@@ -382,7 +384,7 @@ def _trust(net: _Network, system: _System, aim: _Aim) -> np.ndarray:
     def alone(t: np.ndarray, some: np.ndarray) -> np.ndarray:
         W, B = U[some] + t[:, None] * dU[some], V[some] + t[:, None] * dV[some]
         at = T[:, some] + t * dT[:, some]
-        seen = np.sum(net.mix(at, np.sqrt(at * at + 4.0 * mu * mu)) * (G @ B.T), axis=0)
+        seen = np.sum(net.mix(at, np.sqrt(at * at + 4.0 * mu * mu), some) * (G @ B.T), axis=0)
         return net.sizes[some] * seen + 0.5 * beta * (np.sum(W * W, axis=1) + np.sum(B * B, axis=1))
 
     trust, left = np.ones(len(U)), np.arange(len(U))

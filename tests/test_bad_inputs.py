@@ -22,6 +22,7 @@ from cvxnn import (
     path,
 )
 from cvxnn.architectures.relu import ReLU
+from cvxnn.architectures.threshold import Threshold
 from cvxnn.architectures.vector_relu import VectorReLU
 from cvxnn.losses import EpsilonInsensitive, Huber, Quantile, get_loss
 from cvxnn.program import Problem
@@ -83,9 +84,9 @@ BAD = {
         "pass patterns='auto'",
     ),
     "one output for two targets": (
-        fit(X, np.c_[y, y], architecture=ReLU()),
+        fit(X, np.c_[y, y], architecture=Threshold()),
         ValueError,
-        "pass its name, 'relu'",
+        "pass its name, 'threshold'",
     ),
     "y missing": (fit(X, None), ValueError, "requires y to be passed"),
     "sparse X": (fit(sparse.csr_matrix(X), y), TypeError, "dense"),

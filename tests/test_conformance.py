@@ -71,6 +71,8 @@ VARIANTS = [
     LeakyReLU("free", slope=-0.5),
     Absolute("free"),
     Absolute(None, 12),
+    Absolute(None, "all", skip=True),
+    LeakyReLU(slope=0.3, skip=True),
     Linear("free"),
     Linear(None),
     Layerwise("penalized", 12, 2, "gated_relu"),

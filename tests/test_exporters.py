@@ -32,6 +32,7 @@ from cvxnn.layers import (
     Pool,
     Product,
     ReLU,
+    SkipLeakyReLU,
     SkipReLU,
     Threshold,
 )
@@ -72,6 +73,7 @@ def random_layers(kind, rng):
         "Threshold": Threshold(),
         "Polynomial": Polynomial(0.3, np.array([-1.0]), 0.7),
         "SkipReLU": SkipReLU(np.array([2.0])),
+        "SkipLeakyReLU": SkipLeakyReLU(2, np.array([-0.3])),
         "Product": Product(),
         "Affine": Affine(rng.normal(size=(6, 6)), rng.normal(size=6)),
         "Gated": Gated(*(rng.normal(size=shape) for shape in ((6, 6), 6, (6, 6), 6))),

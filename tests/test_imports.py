@@ -91,12 +91,14 @@ FAMILIES = {
     "architectures.threshold_units",
     "architectures.two_layer",
     "architectures.vector_rectified",
+    "architectures.vector_skip",
     "architectures.whitened",
     "exporters.c_kernels",
     "exporters.onnx_graph",
 }
-#: Members that others are made of: a batch-normalised network is a plain one on whitened data.
-PLAIN = {"architectures.relu", "architectures.vector_relu"}
+#: Members that others are made of: a batch-normalised network is a plain one on whitened data, and a family
+#: of one output knows its sister of several.
+PLAIN = {"architectures.relu", "architectures.vector_gated", "architectures.vector_relu"}
 #: Libraries that only some people have: imported where they are used, never on import of cvxnn.
 OPTIONAL = {
     "torch",

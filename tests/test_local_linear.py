@@ -22,6 +22,7 @@ from cvxnn.layers import (
     Pool,
     Product,
     ReLU,
+    SkipLeakyReLU,
     SkipReLU,
     Threshold,
 )
@@ -58,6 +59,8 @@ NETWORKS = {
     "Threshold": (affine(5, 7), Threshold(), affine(7, 2)),
     "Polynomial": (affine(5, 7), Polynomial(0.1, np.array([0.5]), 0.25), affine(7, 2)),
     "SkipReLU": (affine(5, 7), SkipReLU(2), affine(7, 1)),
+    "SkipLeakyReLU": (affine(5, 7), SkipLeakyReLU(2, np.array([0.3])), affine(7, 2)),
+    "absolute with lines": (affine(5, 7), SkipLeakyReLU(2, -1.0), affine(7, 2)),
     "Product": (affine(5, 8), Product(), affine(4, 2)),
     "Gated": (gated(5, 7), affine(7, 2)),
     "linear": (affine(5, 3), affine(3, 1)),

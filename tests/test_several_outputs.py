@@ -33,6 +33,8 @@ FAMILIES = [
     VectorLeakyReLU(None, coupling="separate", slope=0.2),
     VectorAbsolute("penalized"),
     VectorAbsolute("free"),
+    VectorReLU("penalized", skip=True),
+    VectorAbsolute(None, coupling="separate", skip=True),
     VectorGatedReLU("penalized", 12),
     VectorGatedReLU(None, 8, "separate"),
 ]

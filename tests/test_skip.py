@@ -7,7 +7,9 @@ import pytest
 from scipy.optimize import minimize
 
 from cvxnn import ConvexNetRegressor, ConvexNetRegressorCV, Network, certify, path
+from cvxnn.architectures.absolute import Absolute
 from cvxnn.architectures.gated import GatedReLU
+from cvxnn.architectures.leaky_relu import LeakyReLU
 from cvxnn.architectures.relu import ReLU
 from cvxnn.architectures.vector_gated import VectorGatedReLU
 from cvxnn.cli import app
@@ -43,14 +45,25 @@ def test_two_samples_by_hand():
     assert without.objective * 2 == pytest.approx(2 * beta - beta**2, rel=1e-9)
 
 
-@pytest.mark.parametrize("loss", ["squared_error", "absolute_error"])
-def test_a_lasso_over_all_directions_of_the_plane_finds_the_same(loss):
+@pytest.mark.parametrize(
+    ("family", "loss"),
+    [
+        (ReLU(None, skip=True), "squared_error"),
+        (ReLU(None, skip=True), "absolute_error"),
+        (LeakyReLU(None, slope=0.3, skip=True), "absolute_error"),
+        (LeakyReLU(None, "all", -0.4, skip=True), "squared_error"),
+        (Absolute(None, skip=True), "squared_error"),
+    ],
+    ids=repr,
+)
+def test_a_lasso_over_all_directions_of_the_plane_finds_the_same(family, loss):
     cp = pytest.importorskip("cvxpy")
     X, y = data(12, 2)
     problem = problem_of(X, y, 0.03, loss=loss)
-    certificate = train(problem, ReLU(None, skip=True), tol=1e-9).certificate
+    certificate = train(problem, family, tol=1e-9).certificate
     angle = np.linspace(0.0, 2.0 * np.pi, 3600, endpoint=False)
-    H = np.maximum(problem.X @ np.array([np.cos(angle), np.sin(angle)]), 0.0)
+    T = problem.X @ np.array([np.cos(angle), np.sin(angle)])
+    H = np.maximum(T, family.leak * T)
     z, p = cp.Variable(H.shape[1]), cp.Variable(2)
     rest = H @ z + problem.X @ p - problem.y
     fit = 0.5 * cp.sum_squares(rest) if loss == "squared_error" else cp.norm1(rest)
@@ -72,7 +85,7 @@ def test_the_program_as_cvxpy_has_it(family):
     assert stated.solve(solver="CLARABEL") / 9 == pytest.approx(certificate.objective, rel=1e-6)
 
 
-def descend(X, y, alpha, seed, width=20):
+def descend(X, y, alpha, seed, leak=0.0, width=20):
     """Plain weight decay on explicit weights, the linear neuron's too, by L-BFGS."""
     rng, (n, d) = np.random.default_rng(seed), X.shape
     A, straight = np.column_stack([X, np.ones(n)]), np.arange(width + 1) == width
@@ -80,7 +93,7 @@ def descend(X, y, alpha, seed, width=20):
     def value(v):
         W, a = v[: (width + 1) * (d + 1)].reshape(width + 1, d + 1), v[(width + 1) * (d + 1) :]
         T = A @ W.T
-        on = (T > 0) | straight
+        on = np.where((T > 0) | straight, 1.0, leak)
         r = (T * on) @ a - y
         gW = (on * np.outer(r, a)).T @ A / n + alpha * W
         total = 0.5 * np.mean(r**2) + 0.5 * alpha * (np.sum(W**2) + a @ a)
@@ -90,10 +103,11 @@ def descend(X, y, alpha, seed, width=20):
     return minimize(value, first, jac=True, method="L-BFGS-B", options={"maxiter": 1000}).fun
 
 
-def test_descent_from_many_starts_is_never_below_the_bound_nor_far_below_the_objective():
+@pytest.mark.parametrize("family", [ReLU(skip=True), Absolute(skip=True)], ids=["relu", "absolute"])
+def test_descent_from_many_starts_is_never_below_the_bound_nor_far_below_the_objective(family):
     X, y = data(30, 4)
-    certificate = train(problem_of(X, y, 0.02), ReLU(skip=True), tol=1e-6).certificate
-    best = min(descend(X, y, 0.02, seed) for seed in range(6))
+    certificate = train(problem_of(X, y, 0.02), family, tol=1e-6).certificate
+    best = min(descend(X, y, 0.02, seed, family.leak) for seed in range(6))
     assert certificate.scope == "bounded" and certificate.search_gap <= 1e-6
     assert certificate.lower_bound <= best
     assert certificate.objective <= best * (1.0 + 1e-6)
@@ -155,9 +169,6 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="skip=1"):
         X, y = data(5, 2)
         ConvexNetRegressor(architecture=GatedReLU(skip=1)).fit(X, y)
-    with pytest.raises(ValueError, match="one output"):
-        X, y = data(5, 2)
-        ConvexNetRegressor(architecture=ReLU(skip=True)).fit(X, np.column_stack([y, -y]))
     assert get_architecture("relu", None, "auto", options={"skip": True}) == ReLU(None, skip=True)
 
 

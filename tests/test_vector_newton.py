@@ -8,7 +8,7 @@ import pytest
 from cvxnn.architectures.vector_relu import VectorReLU
 from cvxnn.losses import get_loss
 from cvxnn.program import Problem
-from cvxnn.vector_growth import Coupling, anneal, objective, random_rows
+from cvxnn.vector_growth import Coupling, Rows, anneal, objective, random_rows
 from cvxnn.vector_newton import _Network, _Whitened, follow
 
 
@@ -28,16 +28,20 @@ def annealed(problem):
     return design, rows
 
 
-def held(problem, mu=0.05):
+def held(problem, skip, mu=0.05):
     design, rows = annealed(problem)
-    net, root = _Network(problem, design), np.sqrt(design.norms(rows.U))[:, None]
-    net.hold(rows.U / root, rows.G * root, np.zeros(len(rows)))
+    if skip:
+        S = np.random.default_rng(2).normal(size=(design.X.shape[1], 3))
+        rows = rows.join(Rows.straight(S, Coupling.joint))
+    net = _Network(problem, design)
+    net.hold(rows, np.zeros(len(rows)))
     net.value(net.U, net.V, mu)
     return net
 
 
-def test_gradient(problem):
-    net = held(problem)
+@pytest.mark.parametrize("skip", [False, True])
+def test_gradient(problem, skip):
+    net = held(problem, skip)
     gU, gV = net.differentiate()
     rng, h = np.random.default_rng(0), 1e-5
     dU, dV = rng.normal(size=gU.shape), rng.normal(size=gV.shape)
@@ -45,8 +49,9 @@ def test_gradient(problem):
     assert np.sum(gU * dU) + np.sum(gV * dV) == pytest.approx((ends[0] - ends[1]) / (2 * h), rel=1e-5)
 
 
-def test_the_model_is_symmetric_and_convex_and_whitened_by_its_blocks(problem):
-    net = held(problem)
+@pytest.mark.parametrize("skip", [False, True])
+def test_the_model_is_symmetric_and_convex_and_whitened_by_its_blocks(problem, skip):
+    net = held(problem, skip)
     net.differentiate()
     space = _Whitened(net)
     size = net.U.size + net.V.size

@@ -15,16 +15,16 @@ from cvxnn.vector_growth import Coupling, Rows, anneal, objective, random_rows, 
 from cvxnn.vector_smoothing import _Network, _System, follow
 
 
-@pytest.fixture(params=["log_loss", "squared_error", "leaky"])
+@pytest.fixture(params=["log_loss", "squared_error", "leaky", "lines"])
 def case(request):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(30, 4))
     y = np.eye(3)[(X[:, 0] > 0).astype(int) + (X[:, 1] * X[:, 2] > 0)]
-    leaky = request.param == "leaky"
-    loss = get_loss("squared_error" if leaky else request.param, 3)
+    leaky, lines = request.param == "leaky", request.param == "lines"
+    loss = get_loss("squared_error" if leaky else "log_loss" if lines else request.param, 3)
     problem = Problem(X, y, rng.uniform(0.5, 2.0, 30), loss, 0.03, True)
     design = (VectorLeakyReLU() if leaky else VectorReLU()).design(problem)
-    rows = random_rows(problem, design, Coupling.joint, 12, np.random.default_rng(1))
+    rows = random_rows(problem, design, Coupling.joint, 12, np.random.default_rng(1), lines)
     for mu in (0.1, 0.01):
         rows = anneal(problem, design, Coupling.joint, rows, mu, 60)
     return problem, design, rows
@@ -32,7 +32,7 @@ def case(request):
 
 def held(problem, design, rows, mu=0.05):
     net, root = _Network(problem, design), np.sqrt(design.norms(rows.U))[:, None]
-    net.hold(rows.U / root)
+    net.hold(rows.U / root, rows.slopes(design))
     return net, net.at(rows.U / root, rows.G * root, mu)
 
 
@@ -91,7 +91,7 @@ def test_it_ends_at_a_stationary_network(case):
     assert 0 < len(found) <= len(rows)
     f = found.apply(design)
     Z = problem.residual(f + problem.loss.intercept(f, problem.y, problem.weights))
-    prices = design.outputs(found.U / design.norms(found.U)[:, None]).T @ Z
+    prices = (found.hidden(design) / design.norms(found.U)).T @ Z
     assert np.abs(prices / problem.beta - found.G).max() < 1e-3
 
 

@@ -11,7 +11,8 @@ are one neuron, so of every two opposite patterns one is enough, and equal neuro
 opposites.
 
 With several outputs all is as for ReLU networks, with S for D:
-:mod:`cvxnn.architectures.vector_rectified`.
+:mod:`cvxnn.architectures.vector_rectified`. A linear neuron beside the others
+(:mod:`cvxnn.architectures.skip`) does what no absolute values do: without biases they are even functions.
 
 References: Pilanci and Ergen, ICML 2020; Ergen and Pilanci, JMLR 2021 (piecewise linear activations).
 """
@@ -24,12 +25,12 @@ from typing import ClassVar
 from .. import network
 from ..network import Activation
 from .base import Architecture
-from .rectified import Rectified
-from .vector_rectified import VectorRectified
+from .skip import WithSkip
+from .vector_skip import WithVectorSkip
 
 
 @dataclass(frozen=True)
-class Absolute(Rectified):
+class Absolute(WithSkip):
     """Two-layer networks of absolute values with one output.
 
     Parameters
@@ -38,6 +39,13 @@ class Absolute(Rectified):
         As in :class:`cvxnn.architectures.relu.ReLU`.
     patterns : {"auto", "all", "wedge"}, int or tuple, default="auto"
         Likewise.
+    skip : bool, default=False
+        Likewise.
+
+    Raises
+    ------
+    ValueError
+        If a skip connection does not go with the rest.
     """
 
     name: ClassVar[str] = "absolute"
@@ -45,6 +53,10 @@ class Absolute(Rectified):
 
     hidden_bias: str | None = "penalized"
     patterns: str | int | tuple = "auto"
+    skip: bool = False
+
+    def __post_init__(self) -> None:
+        self.check()
 
     @property
     def leak(self) -> float:
@@ -52,11 +64,11 @@ class Absolute(Rectified):
 
     def for_outputs(self, outputs: int) -> Architecture:
         """Return this family, or its sister for several outputs where patterns grow."""
-        return self if outputs == 1 else VectorAbsolute(self.hidden_bias, self.patterns)
+        return self if outputs == 1 else VectorAbsolute(self.hidden_bias, self.patterns, skip=self.skip)
 
 
 @dataclass(frozen=True)
-class VectorAbsolute(VectorRectified):
+class VectorAbsolute(WithVectorSkip):
     """Two-layer networks of absolute values with several outputs.
 
     Parameters
@@ -67,6 +79,13 @@ class VectorAbsolute(VectorRectified):
         Likewise.
     coupling : {"joint", "separate"}, default="joint"
         Likewise.
+    skip : bool, default=False
+        Likewise.
+
+    Raises
+    ------
+    ValueError
+        If a skip connection does not go with the rest.
     """
 
     name: ClassVar[str] = "absolute"
@@ -75,6 +94,10 @@ class VectorAbsolute(VectorRectified):
     hidden_bias: str | None = "penalized"
     patterns: str | int | tuple = "auto"
     coupling: str = "joint"
+    skip: bool = False
+
+    def __post_init__(self) -> None:
+        self.check()
 
     @property
     def leak(self) -> float:

@@ -38,6 +38,7 @@ from ..program import Problem, Program, Solution
 from .base import Architecture
 from .hidden import GatedHidden
 from .two_layer import balanced_cost
+from .vector_gated import VectorGatedReLU
 
 
 class GateOracle(Oracle):
@@ -135,6 +136,16 @@ class GatedReLU(GatedHidden, Architecture):
         if arrangement is None:
             raise ValueError("a gated network is judged against its gates: pass an arrangement")
         return GateOracle(problem, self._operator(problem, arrangement), self._penalty(problem))
+
+    def for_outputs(self, outputs: int) -> Architecture:
+        """Return this family, or its sister for several outputs."""
+        if outputs == 1:
+            return self
+        if not is_weight_decay(self.penalty):
+            raise ValueError(
+                f"penalty={self.penalty!r} is for one output: pass penalty='l2' for {outputs} outputs"
+            )
+        return VectorGatedReLU(self.hidden_bias, self.patterns, skip=self.skip)
 
     def weights_of(self, network: Network, arrangement: Arrangement) -> np.ndarray:
         """Return a network's weights at the gates of an arrangement, (gates, d); others are left out."""

@@ -18,7 +18,8 @@ plus a linear part, and the bound over all patterns is that of :mod:`cvxnn.bound
 beside ``|t|``.
 
 With several outputs all is as for ReLU networks, with D~ for D:
-:mod:`cvxnn.architectures.vector_rectified`.
+:mod:`cvxnn.architectures.vector_rectified`. Linear neurons beside the others are those of
+:mod:`cvxnn.architectures.skip`.
 
 References: Pilanci and Ergen, ICML 2020; Ergen and Pilanci, "Convex geometry and duality of
 over-parameterized neural networks", JMLR 2021 (piecewise linear activations).
@@ -30,13 +31,12 @@ import numbers
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import numpy as np
-
 from .. import network
 from ..network import Activation, Network
 from .base import Architecture
-from .rectified import Rectified
-from .vector_rectified import VectorRectified
+from .hidden import leak_of
+from .skip import WithSkip, bent
+from .vector_skip import WithVectorSkip
 
 
 def _check_slope(slope: object) -> None:
@@ -49,7 +49,7 @@ def _check_slope(slope: object) -> None:
 
 
 @dataclass(frozen=True)
-class LeakyReLU(Rectified):
+class LeakyReLU(WithSkip):
     """Two-layer leaky ReLU networks with one output.
 
     Parameters
@@ -60,11 +60,13 @@ class LeakyReLU(Rectified):
         Likewise.
     slope : float, default=0.01
         Of the negative side, in [-1, 1).
+    skip : bool, default=False
+        Likewise.
 
     Raises
     ------
     ValueError
-        If the slope is none.
+        If the slope is none, or a skip connection does not go with the rest.
     """
 
     name: ClassVar[str] = "leaky_relu"
@@ -73,9 +75,11 @@ class LeakyReLU(Rectified):
     hidden_bias: str | None = "penalized"
     patterns: str | int | tuple = "auto"
     slope: float = 0.01
+    skip: bool = False
 
     def __post_init__(self) -> None:
         _check_slope(self.slope)
+        self.check()
 
     @property
     def leak(self) -> float:
@@ -85,15 +89,15 @@ class LeakyReLU(Rectified):
         """Return this family, or its sister for several outputs where patterns grow."""
         if outputs == 1:
             return self
-        return VectorLeakyReLU(self.hidden_bias, self.patterns, slope=self.slope)
+        return VectorLeakyReLU(self.hidden_bias, self.patterns, slope=self.slope, skip=self.skip)
 
     def like(self, network: Network) -> LeakyReLU:
-        """Return the family with the slope of a network."""
-        return replace(self, slope=float(np.ravel(network.layers[1].slope)[0]))  # type: ignore[union-attr]
+        """Return the family with the slope of a network, and a skip connection if that has one."""
+        return replace(super().like(network), slope=leak_of(bent(network).layers[1]))
 
 
 @dataclass(frozen=True)
-class VectorLeakyReLU(VectorRectified):
+class VectorLeakyReLU(WithVectorSkip):
     """Two-layer leaky ReLU networks with several outputs.
 
     Parameters
@@ -106,11 +110,13 @@ class VectorLeakyReLU(VectorRectified):
         Likewise.
     slope : float, default=0.01
         Of the negative side, in [-1, 1).
+    skip : bool, default=False
+        Likewise.
 
     Raises
     ------
     ValueError
-        If the slope is none.
+        If the slope is none, or a skip connection does not go with the rest.
     """
 
     name: ClassVar[str] = "leaky_relu"
@@ -120,14 +126,16 @@ class VectorLeakyReLU(VectorRectified):
     patterns: str | int | tuple = "auto"
     coupling: str = "joint"
     slope: float = 0.01
+    skip: bool = False
 
     def __post_init__(self) -> None:
         _check_slope(self.slope)
+        self.check()
 
     @property
     def leak(self) -> float:
         return float(self.slope)
 
     def like(self, network: Network) -> VectorLeakyReLU:
-        """Return the family with the slope of a network."""
-        return replace(self, slope=float(np.ravel(network.layers[1].slope)[0]))  # type: ignore[union-attr]
+        """Return the family with the slope of a network, and a skip connection if that has one."""
+        return replace(super().like(network), slope=leak_of(bent(network).layers[1]))

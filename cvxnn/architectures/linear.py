@@ -33,11 +33,16 @@ from ..penalties import ColumnL2, NuclearNorm, Penalty
 from ..program import Problem, Solution
 from .base import VectorArchitecture
 from .linear_family import LinearFamily
-from .two_layer import balanced_cost, with_constants
+from .two_layer import balanced_cost, refuse_skip, with_constants
 
 
 class LinearHidden(LinearFamily):
     """What two-layer linear networks of one and of several outputs share."""
+
+    skip: bool
+
+    def __post_init__(self) -> None:
+        refuse_skip(self.skip, "linear networks are linear already, it changes nothing: pass skip=False")
 
     @classmethod
     def reads(cls, network: Network) -> bool:
@@ -101,12 +106,20 @@ class Linear(LinearHidden):
         output), or none.
     patterns : {"auto", "all"}, default="auto"
         Linear networks have none.
+    skip : bool, default=False
+        Not offered: a linear network is a skip connection already.
+
+    Raises
+    ------
+    ValueError
+        If a skip connection is asked for.
     """
 
     name: ClassVar[str] = "linear"
 
     hidden_bias: str | None = "penalized"
     patterns: str | int = "auto"
+    skip: bool = False
 
     def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
         """``w / sqrt(||w||)`` and ``sqrt(||w||)``; nothing if w is zero."""
@@ -136,6 +149,13 @@ class VectorLinear(LinearHidden, VectorArchitecture):
     coupling : {"joint", "separate"}, default="joint"
         Weight decay (the nuclear norm), or the sum of the norms of the columns of Z: outputs that share
         nothing.
+    skip : bool, default=False
+        Not offered: a linear network is a skip connection already.
+
+    Raises
+    ------
+    ValueError
+        If a skip connection is asked for.
     """
 
     name: ClassVar[str] = "linear"
@@ -143,6 +163,7 @@ class VectorLinear(LinearHidden, VectorArchitecture):
     hidden_bias: str | None = "penalized"
     patterns: str | int = "auto"
     coupling: str = "joint"
+    skip: bool = False
 
     def penalty_of(self, problem: Problem) -> Penalty:
         check_coupling(self.coupling)

@@ -26,8 +26,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..feature_penalties import WeightPenalty
+from ..feature_penalties import WeightPenalty, is_weight_decay
+from .base import Architecture
 from .skip import WithSkip
+from .vector_relu import VectorReLU
 
 
 @dataclass(frozen=True)
@@ -69,3 +71,13 @@ class ReLU(WithSkip):
     @property
     def leak(self) -> float:
         return 0.0
+
+    def for_outputs(self, outputs: int) -> Architecture:
+        """Return this family, or its sister for several outputs where patterns grow."""
+        if outputs == 1:
+            return self
+        if not is_weight_decay(self.penalty):
+            raise ValueError(
+                f"penalty={self.penalty!r} is for one output: pass penalty='l2' for {outputs} outputs"
+            )
+        return VectorReLU(self.hidden_bias, self.patterns, skip=self.skip)

@@ -1,4 +1,4 @@
-r"""Two-layer ReLU networks with a linear skip connection.
+r"""Two-layer networks with a linear skip connection, and one output.
 
 The network ``f(x) = sum_j a_j (x'w_j + b_j)_+ + x'p + q + c`` passes its inputs on besides. What should p
 pay? A skip connection that is a *neuron*, ``a_0 (x'w_0 + b_0)`` with weight decay on both layers, pays
@@ -19,7 +19,13 @@ ReLU neurons of x'p, at ``2 ||p||``. So a skip connection never hurts, ``optimum
 and networks without one are networks of this family. With a *free* hidden bias a neuron that is on for all
 samples is linear on the data at ``||p||`` already: there a skip connection changes nothing, and is refused.
 
-Growing is that of :mod:`cvxnn.skip_growth` and of convex programs.
+*Other activations.* With a slope s on the negative side ``(1 + s) t = phi(t) - phi(-t)``, so that the two
+neurons cost ``2 / (1 + s)`` times ``||p||``; all else stays, with ``D_i + s (I - D_i)`` for D_i. Absolute
+values, s = -1, are even: without biases no number of them makes a line, and a skip connection adds what
+they have not. Linear networks, s = 1, are lines already.
+
+Growing is that of :mod:`cvxnn.skip_growth` and of convex programs; several outputs are
+:mod:`cvxnn.architectures.vector_skip`.
 
 References: Pilanci and Ergen, ICML 2020; Mishkin, Sahiner and Pilanci, ICML 2022 (the all-ones gate as a
 skip connection).
@@ -29,6 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +45,7 @@ from ..certificate import search_gap
 from ..constraints import ReLUCones
 from ..feature_penalties import is_weight_decay
 from ..growth import Rows, merge
-from ..layers import ReLU, SkipReLU
+from ..layers import SkipLeakyReLU, SkipReLU
 from ..network import Affine, Network
 from ..operators import Masked
 from ..oracles import Design, NeuronOracle
@@ -46,14 +53,15 @@ from ..pricing import Neurons
 from ..program import Master, Problem, Program, Solution
 from ..skip_growth import REFINE, SkipRows, anneal, explore, insert
 from ..skip_oracles import SkipCellOracle, SkipPlaneOracle, SkipPricing, SkipSearchOracle
-from .base import Architecture, Effort, Progress, Training
+from .base import Effort, Progress, Training
+from .hidden import ReLUHidden
 from .programs import ADDED, SMALL, ZERO, GrownByPrograms
 from .rectified import ROUNDINGS
-from .two_layer import check_skip, with_constants
+from .two_layer import check_skip, design_matrix, with_constants
 
 
-class WithSkip(GrownByPrograms):
-    """Networks that may have a linear neuron beside their ReLU neurons, as `skip` says."""
+class SkipHidden(ReLUHidden):
+    """A hidden layer that may have linear neurons beside the others, as `skip` says."""
 
     skip: bool
 
@@ -73,25 +81,40 @@ class WithSkip(GrownByPrograms):
 
     @classmethod
     def reads(cls, network: Network) -> bool:
-        return any(isinstance(layer, ReLU | SkipReLU) for layer in network.layers[1:2])
+        return super().reads(bent(network))
 
-    def like(self, network: Network) -> Architecture:
+    def like(self, network: Network) -> Any:
         """Return the family with a skip connection if the network has one."""
         has = isinstance(network.layers[1], SkipReLU)
         return replace(self, skip=True) if has else self  # type: ignore[type-var]
 
-    def for_outputs(self, outputs: int) -> Architecture:
-        if self.skip and outputs > 1:
-            raise ValueError("skip=True is for one output: pass architecture='relu' for several")
-        return super().for_outputs(outputs)
-
     def hidden_norms(self, network: Network) -> np.ndarray:
-        first, *middle, last = network.layers
-        if len(middle) == 1 and isinstance(middle[0], SkipReLU):
-            if not self.skip and middle[0].passed:
-                raise ValueError(f"{network!r} has a skip connection: pass ReLU(skip=True)")
-            network = Network((first, ReLU(), last))
-        return super().hidden_norms(network)
+        middle = network.layers[1]
+        if not self.skip and isinstance(middle, SkipReLU) and middle.passed:
+            raise ValueError(f"{network!r} has a skip connection: pass {type(self).__name__}(skip=True)")
+        return super().hidden_norms(bent(network))
+
+    def beside(self, lines: int) -> SkipReLU:
+        """Return the layer of neurons with so many linear ones after them."""
+        return SkipLeakyReLU(lines, self.leak) if self.leak else SkipReLU(lines)
+
+    def straight_outputs(self, problem: Problem, U: np.ndarray) -> np.ndarray:
+        """Return the outputs (k, n) of linear unit neurons in the directions ``U`` (k, d + 1)."""
+        full = design_matrix(problem, self.hidden_bias)
+        U = U[:, : full.shape[1]]
+        return (full @ (U / self.sizes(U)[:, None]).T).T
+
+
+def bent(network: Network) -> Network:
+    """The network with the activation of its other neurons on linear ones too, which changes no norm."""
+    first, *middle, last = network.layers
+    if len(middle) != 1 or not isinstance(middle[0], SkipReLU):
+        return network
+    return Network((first, middle[0].bent, last))
+
+
+class WithSkip(SkipHidden, GrownByPrograms):
+    """Networks of one output that may have a linear neuron beside the others, as `skip` says."""
 
     def _program(self, problem: Problem, design: Design, blocks: Blocks) -> Program:
         program = super()._program(problem, design, blocks)
@@ -99,7 +122,7 @@ class WithSkip(GrownByPrograms):
             return program
         on = np.ones((1, len(design.X)), dtype=bool)
         bits = np.packbits(np.concatenate([blocks.masks, on]), axis=1)
-        operator = Masked(design.X, bits, np.append(blocks.signs, 1.0))
+        operator = Masked(design.X, bits, np.append(blocks.signs, 1.0), slope=design.slope)
         return replace(program, operator=operator, constraint=ReLUCones(design.X, bits, loose=1))
 
     def _network(self, problem: Problem, design: Design, signs: np.ndarray, W: np.ndarray) -> Network:
@@ -126,12 +149,11 @@ class WithSkip(GrownByPrograms):
         d = problem.X.shape[1]
         bias = np.zeros(len(full)) if self.hidden_bias is None else full[:, d]
         W1 = np.ascontiguousarray(full[:, :d].T)
-        network = Network.two_layer(W1, bias, a, 0.0, SkipReLU(straight))
+        network = Network.two_layer(W1, bias, a, 0.0, self.beside(straight))
         return with_constants(problem, network)
 
     def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: float) -> Network:
-        phi = SkipReLU(0) if self.skip else None
-        return Network.two_layer(W1, b1, w2, c, phi)
+        return Network.two_layer(W1, b1, w2, c, self.beside(0) if self.skip else self.activation)
 
     def _search_oracle(self, problem: Problem, design: Design) -> NeuronOracle:
         if not self.skip:
@@ -144,10 +166,10 @@ class WithSkip(GrownByPrograms):
         return SkipCellOracle(problem, design, arrangement)
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
-        """ReLU neurons, and with a skip connection every third one linear."""
+        """Bent neurons, and with a skip connection every third one linear."""
         H = super().unit_neurons(problem, arrangement, U)
         if self.skip:
-            H[::3] -= super().unit_neurons(problem, arrangement, -U)[::3]
+            H[::3] = self.straight_outputs(problem, U[::3])
         return H
 
     def train(
@@ -190,7 +212,7 @@ class WithSkip(GrownByPrograms):
             solution = yield Master(program, max(0.01 * effort.tol, 1e-10), start, best)
             assert solution is not None
             W, Z = np.asarray(solution.W), np.asarray(solution.Z)
-            blocks, line = Blocks(blocks.masks, blocks.signs, W[:-1]), W[-1]
+            blocks, line = Blocks(blocks.masks, blocks.signs, W[:-1], blocks.zero), W[-1]
             network = self._network(problem, design, blocks.signs, W)
             now = problem.value(network(problem.X), self.cost(network))
             if now <= value:

@@ -72,12 +72,20 @@ class Threshold(ThresholdUnits, Architecture):
         "auto" takes all patterns where that is cheap and grows them otherwise; "all" insists; a number
         trains on that many sampled patterns, with scope ``patterns``; "wedge" or ("wedge", number) samples
         them through the data, see :mod:`cvxnn.geometric`.
+    skip : bool, default=False
+        Not offered: see :mod:`cvxnn.architectures.threshold_units`.
+
+    Raises
+    ------
+    ValueError
+        If a skip connection is asked for.
     """
 
     name: ClassVar[str] = "threshold"
 
     hidden_bias: str | None = "penalized"
     patterns: str | int | tuple = "auto"
+    skip: bool = False
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
         X = self._design(problem)

@@ -4,6 +4,9 @@ What units see of the data, how their patterns are sampled, the explicit network
 what it costs do not depend on the number of outputs; programs, oracles and training do, and stand in
 :mod:`cvxnn.architectures.threshold` and :mod:`cvxnn.architectures.vector_threshold`.
 
+A linear neuron beside them is not offered: it would pay for its weights with a norm, and the programs here
+are Lassos over columns, which pay for amplitudes alone.
+
 Reference: Ergen, Gulluk, Lacotte and Pilanci, ICLR 2023.
 """
 
@@ -25,6 +28,7 @@ from .two_layer import (
     design_matrix,
     free_constants,
     is_sample,
+    refuse_skip,
     sampled_gates,
     with_constants,
 )
@@ -44,6 +48,13 @@ class ThresholdUnits:
 
     hidden_bias: str | None
     patterns: str | int | tuple
+    skip: bool
+
+    def __post_init__(self) -> None:
+        refuse_skip(
+            self.skip,
+            "threshold units have no linear neuron beside them: pass skip=False, or ReLU(skip=True)",
+        )
 
     @classmethod
     def reads(cls, network: Network) -> bool:

@@ -82,6 +82,13 @@ def check_skip(skip: object) -> None:
         )
 
 
+def refuse_skip(skip: object, why: str) -> None:
+    """Raise ValueError unless `skip` is False, for a family that has no use for a skip connection."""
+    check_skip(skip)
+    if skip:
+        raise ValueError(f"skip=True: {why}")
+
+
 def free_constants(problem: Problem, hidden_bias: str | None) -> Problem:
     """Return the problem with free constants of the output, which free hidden biases bring."""
     freed = hidden_bias == "free" and not problem.intercept

@@ -90,6 +90,8 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
 
     patterns: str | int | tuple
     coupling: str
+    #: Whether there are linear neurons too, see :mod:`cvxnn.architectures.vector_skip`.
+    skip: bool = False
 
     @property
     @abstractmethod
@@ -113,6 +115,10 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
         last = network.layers[-1]
         assert isinstance(last, Affine)
         return last.weight
+
+    def rows_of(self, oracle: VectorOracle, network: Network, design: Design, coupling: Coupling) -> Rows:
+        """Return the neurons of a network."""
+        return Rows.of(oracle.neurons_of(network), self.output_rows(network), design, coupling)
 
     def _check(self) -> Coupling:
         check_hidden_bias(self.hidden_bias)
@@ -290,7 +296,7 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
         began = time.perf_counter()
         if effort.start is None:
             width = WIDE + WIDE_PER_OUTPUT * problem.y.shape[1]
-            rows = random_rows(problem, design, Coupling.joint, width, effort.random_state)
+            rows = random_rows(problem, design, Coupling.joint, width, effort.random_state, self.skip)
             at = Weights.of(rows, design)
             # two thirds of the time that is left, if it is limited
             deadline = began + 0.6 * (effort.deadline - began)
@@ -320,13 +326,12 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
     ) -> tuple[Rows, Plan]:
         """Where to begin: a given network, or random neurons."""
         if effort.start is not None:
-            weights = self.output_rows(effort.start)
-            rows = Rows.of(oracle.neurons_of(effort.start), weights, design, coupling)
+            rows = self.rows_of(oracle, effort.start, design, coupling)
             if len(rows):
                 return rows, REFINE
         outputs = problem.y.shape[1] if by_sample(problem) else min(problem.y.shape[1], MOST_OUTPUTS)
         width = FIRST + PER_OUTPUT * outputs
-        return random_rows(problem, design, coupling, width, effort.random_state), QUICK
+        return random_rows(problem, design, coupling, width, effort.random_state, self.skip), QUICK
 
     def _moves(
         self,

@@ -55,12 +55,20 @@ class VectorThreshold(ThresholdUnits, VectorArchitecture):
     patterns : {"auto", "all", "wedge"}, int or tuple, default="auto"
         "auto" lists all patterns where that is cheap and searches them otherwise; "all" insists; a number,
         "wedge" or ("wedge", number) trains on sampled patterns, with scope ``patterns``.
+    skip : bool, default=False
+        Not offered: see :mod:`cvxnn.architectures.threshold_units`.
+
+    Raises
+    ------
+    ValueError
+        If a skip connection is asked for.
     """
 
     name: ClassVar[str] = "threshold"
 
     hidden_bias: str | None = "penalized"
     patterns: str | int | tuple = "auto"
+    skip: bool = False
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
         X = self._design(problem)

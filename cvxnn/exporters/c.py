@@ -30,6 +30,7 @@ from ..layers import (
     Pool,
     Product,
     ReLU,
+    SkipLeakyReLU,
     SkipReLU,
     Threshold,
 )
@@ -149,6 +150,8 @@ class _Source:
             case Polynomial():
                 parts = (layer.quadratic, layer.linear, layer.constant)
                 return "polynomial", [str(before), *map(self._literal, parts)], True
+            case SkipLeakyReLU():
+                return "leaky_relu", [str(before - layer.passed), self._literal(layer.slope)], True
             case SkipReLU():
                 return "relu", [str(before - layer.passed)], True
             case ReLU() | Absolute() | Threshold() | Product():

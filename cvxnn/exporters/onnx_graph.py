@@ -30,6 +30,7 @@ from ..layers import (
     Pool,
     Product,
     ReLU,
+    SkipLeakyReLU,
     SkipReLU,
     Threshold,
 )
@@ -158,12 +159,13 @@ def _product(graph: Graph, x: str, layer: Product) -> str:
 
 
 def _skip_relu(graph: Graph, x: str, layer: SkipReLU) -> str:
+    bent = RULES[type(layer.bent)]
     if layer.passed == 0:
-        return graph.add("Relu", x)
+        return bent(graph, x, layer.bent)
     start, end, axis = graph.index([-layer.passed]), graph.index([np.iinfo(np.int64).max]), graph.index([1])
     linear = graph.add("Slice", x, start, end, axis)
     others = graph.add("Slice", x, graph.index([0]), start, axis)
-    return graph.add("Concat", graph.add("Relu", others), linear, axis=1)
+    return graph.add("Concat", bent(graph, others, layer.bent), linear, axis=1)
 
 
 def _gate(graph: Graph, gate: str, value: str) -> str:
@@ -256,6 +258,7 @@ RULES: dict[type, Callable[[Graph, str, Any], str]] = {
     Threshold: _threshold,
     Polynomial: _polynomial,
     SkipReLU: _skip_relu,
+    SkipLeakyReLU: _skip_relu,
     Product: _product,
     Gated: _gated,
     Conv: _conv,

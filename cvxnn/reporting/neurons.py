@@ -182,7 +182,7 @@ def _ruled(
     rule = _linear(columns, values, first.weight[:, j], float(first.bias[j]))
     phi: Any = middle[0] if middle else None
     if isinstance(phi, SkipReLU):
-        phi = None if j >= first.weight.shape[1] - phi.passed else ReLU()
+        phi = None if j >= first.weight.shape[1] - phi.passed else phi.bent
     kind = _KINDS.get(type(phi), "linear")
     return _folded(replace(neuron, kind=kind, rule=rule, activation=phi))
 
