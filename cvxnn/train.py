@@ -180,8 +180,7 @@ def get_architecture(
             raise ValueError(f"penalty={penalty!r} beside {architecture!r}: pass it to the architecture")
         several = architecture.for_outputs(outputs)
         # an object of one output says nothing of what several share
-        chooses = several is not architecture and hasattr(several, "coupling")
-        return replace(several, coupling=coupling) if chooses else several  # type: ignore[type-var]
+        return several if several is architecture else _coupled(several, coupling)
     if not isinstance(architecture, str) or architecture not in {**ARCHITECTURES, **VECTOR_ARCHITECTURES}:
         names = ", ".join(map(repr, ARCHITECTURES))
         raise ValueError(f"unknown architecture {architecture!r}: pass one of {names}, or an Architecture")
@@ -212,6 +211,15 @@ def get_architecture(
             f"{', '.join(sorted(known))}"
         )
     return families[architecture](**{**chosen, **(options or {})})
+
+
+def _coupled(several: Any, coupling: str) -> Architecture:
+    """The sister for several outputs of an object for one, with what the outputs share."""
+    if any(part.name == "coupling" for part in fields(several)):
+        return replace(several, coupling=coupling)
+    if coupling != "joint":
+        raise ValueError(f"{several!r} networks share neurons between outputs: pass coupling='joint'")
+    return several
 
 
 def choose_solver(program: Program) -> Solver:
