@@ -100,7 +100,7 @@ def line_lifts(X: np.ndarray, outputs: int, separate: bool) -> tuple[Lift, ...]:
         eye = np.eye(m)
         u, g = eye[: X.shape[1]], served.T @ eye[X.shape[1] :]
         none = np.zeros((0, m, m))
-        found.append(Lift(eye[:0], X @ u, g, u, 0.5 * eye, none, none, 2.0))
+        found.append(Lift(eye[:0], (X @ u)[None], g[None], u, 0.5 * eye, none, none, 2.0))
     return tuple(found)
 
 

@@ -182,7 +182,10 @@ def magnitudes(
 
     bounds = [(0.0, None)] * len(x) + [(None, None)]
     options = {"maxiter": max_iter, "ftol": ftol, "gtol": 1e-12}
-    found = minimize(value, np.append(x, c), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    with np.errstate(over="ignore", invalid="ignore"):  # a line search may try absurd steps
+        found = minimize(
+            value, np.append(x, c), jac=True, method="L-BFGS-B", bounds=bounds, options=options
+        )
     return np.asarray(found.x[:-1])
 
 

@@ -8,7 +8,7 @@ import pytest
 from cvxnn.architectures.relu import ReLU
 from cvxnn.blocks import Blocks
 from cvxnn.descent import Layer, descend
-from cvxnn.growth import Rows, anneal, insert, merge, objective, random_rows
+from cvxnn.growth import Rows, anneal, insert, magnitudes, merge, objective, random_rows
 from cvxnn.losses import get_loss
 from cvxnn.oracles import Design, SearchOracle
 from cvxnn.pricing import search
@@ -130,6 +130,16 @@ def test_inserting_solves_the_lasso(loss, intercept, free):
     best = cp.Problem(cp.Minimize(cost)).solve(solver=cp.CLARABEL)
     # to the accuracy that the next anneal can use
     assert objective(problem, design, more) == pytest.approx(best, rel=1e-3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_magnitudes_survive_steps_that_overflow():
+    rng = np.random.default_rng(2)
+    A = 1e5 * np.maximum(rng.normal(size=(8, 2)), 0.0) * np.array([1.0, -1.0])
+    y = rng.poisson(2.0, 8).astype(float)
+    problem = Problem(A, y, np.ones(8), get_loss("poisson"), 1.0, True)
+    x = magnitudes(problem, A, np.zeros(2))
+    assert np.all(np.isfinite(x)) and np.all(x >= 0.0)
 
 
 def test_proposals_are_as_good_as_they_say():

@@ -21,6 +21,9 @@ from cvxnn.architectures.threshold import Threshold
 from cvxnn.architectures.vector_gated import VectorGatedReLU
 from cvxnn.architectures.vector_relu import VectorReLU
 from cvxnn.architectures.vector_threshold import VectorThreshold
+from cvxnn.bounds_lift_cells import line_lifts
+from cvxnn.bounds_lifted import lifted_price
+from cvxnn.bounds_lifts import Lifts
 from cvxnn.certificate import judge
 from cvxnn.copositive import cell_bound
 from cvxnn.layers import LAYERS, Affine, SkipLeakyReLU, SkipReLU
@@ -164,6 +167,17 @@ def test_descent_from_many_starts_is_never_below_the_bound_nor_far_below_the_obj
     assert type(with_bound(oracle, "auto")) is LiftedOracle
     own = judge(trained.network, problem, family, oracle, duals=(trained.dual,))
     assert own.lower_bound < c.lower_bound and c.gap < 0.6 * own.gap
+
+
+@pytest.mark.parametrize(("outputs", "separate"), [(1, True), (3, False), (3, True)])
+def test_the_price_of_lifted_lines_is_the_largest_singular_value(outputs, separate):
+    rng = np.random.default_rng(0)
+    X, Z = rng.normal(size=(5, 3)), rng.normal(size=(5, outputs))
+    lines = line_lifts(X, outputs, separate)
+    exact = np.max(np.linalg.norm(X.T @ Z, axis=0)) if separate else np.linalg.norm(X.T @ Z, 2)
+    found = max(np.linalg.eigvalsh(np.linalg.solve(line.cost, line.gain(Z)))[-1] for line in lines)
+    assert found == pytest.approx(exact, rel=1e-12)
+    assert lifted_price(Lifts(lines, np.zeros(5)), Z) == pytest.approx(exact, rel=1e-4)
 
 
 @pytest.mark.parametrize(
