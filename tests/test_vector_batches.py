@@ -69,8 +69,9 @@ def test_batches_then_sweeps_come_near_the_optimum():
     stirred = objective(problem, design, at.rows(design))
     swept = objective(problem, design, sweep(samples, at, 200, 1e-9).rows(design))
     assert shares[-1] == 1.0 and stirred < first and swept <= stirred
-    best = train(problem, VectorReLU(), tol=1e-4).certificate.objective * problem.total_weight
-    assert best * (1 - 1e-4) <= swept <= 1.03 * best
+    tol = 5e-3
+    best = train(problem, VectorReLU(), tol=tol, bound_iter=0).certificate.objective * problem.total_weight
+    assert best * (1 - tol) <= swept <= 1.03 * best
 
 
 def test_the_schedule_shrinks_to_the_time_there_is():
