@@ -53,26 +53,26 @@ def fewer(
         `rows` itself where no smaller network that was tried is as good.
     """
     least = objective(problem, design, rows)
-    bar, left = least * (1.0 + slack), MOVES
-    while True:
-        for smaller in _smaller(problem, design, rows, least):
-            left -= 1
-            moved = _settle(problem, design, smaller)
-            if objective(problem, design, moved) <= bar:
-                rows = moved
-                break
-            if left == 0 or time.perf_counter() > deadline:
-                return rows
-        else:
-            return rows
+    candidates = _smaller(problem, design, rows, least)
+    for _ in range(MOVES):
+        smaller = next(candidates, None)
+        if smaller is None or time.perf_counter() > deadline:
+            break
+        moved = _settle(problem, design, smaller)
+        if objective(problem, design, moved) <= least * (1.0 + slack):
+            rows, candidates = moved, _smaller(problem, design, moved, least)
+    return rows
 
 
 def _smaller(problem: Problem, design: Design, rows: Rows, least: float) -> Iterator[Rows]:
     """Networks with fewer neurons that are not much worse, the smallest first."""
     size = design.norms(rows.U)
     total = float(size.sum())
-    tried = [Rows(rows.U[size > share * total], rows.signs[size > share * total]) for share in SHARES]
-    tried += [merge(rows, design, distance) for distance in DISTANCES]
+    cuts = [Rows(rows.U[size > share * total], rows.signs[size > share * total]) for share in SHARES]
+    merges = [merge(rows, design, distance) for distance in DISTANCES]
+    # of one kind, as many neurons are nearly always the same ones
+    tried = [*{len(cut.signs): cut for cut in cuts}.values()]
+    tried += {len(merged.signs): merged for merged in merges}.values()
     for smaller in sorted(tried, key=lambda other: len(other.signs)):
         if not 0 < len(smaller.signs) < len(rows.signs):
             continue
