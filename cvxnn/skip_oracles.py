@@ -21,6 +21,13 @@ from .oracles import ROUNDING, CellOracle, NeuronOracle, SearchOracle
 from .planar import PlaneOracle
 
 
+def raised(price: float, X: np.ndarray, Z: np.ndarray) -> float:
+    """A price of linear neurons, computed from ``X'Z``, raised by what rounding may have taken from it."""
+    # what sums of n terms may be off by, for products that cancel
+    rounding = 1e-15 * float(np.linalg.norm(np.abs(X).T @ np.abs(Z)))
+    return price * (1.0 + ROUNDING) + rounding
+
+
 class SkipPricing(NeuronOracle):
     """What the oracles below add to those of ReLU neurons: the price of a linear one."""
 
@@ -30,9 +37,7 @@ class SkipPricing(NeuronOracle):
 
     def line_above(self, Z: np.ndarray) -> float:
         """Bound the price of the best linear neuron from above, rounding and all."""
-        # what sums of n terms may be off by, for products that cancel
-        rounding = 1e-15 * float(np.linalg.norm(np.abs(self.X).T @ np.abs(Z)))
-        return self.line(Z) * (1.0 + ROUNDING) + rounding
+        return raised(self.line(Z), self.X, Z)
 
     def price(self, Z: np.ndarray) -> Price:
         price, line = super().price(Z), self.line(Z)  # type: ignore[safe-super]

@@ -29,7 +29,7 @@ import numpy as np
 from .certificate import Proof, scale
 from .layers import SkipReLU
 from .network import Affine, Network
-from .oracles import ROUNDING
+from .skip_oracles import raised
 from .vector_growth import Rows
 from .vector_oracles import FaceOracle, VectorOracle, VectorSearch
 from .vector_pricing import VectorNeurons
@@ -49,9 +49,7 @@ class VectorSkipOracle(VectorOracle):
 
     def line_above(self, Z: np.ndarray) -> float:
         """Bound the price of the best linear neuron from above, rounding and all."""
-        # what sums of n terms may be off by, for products that cancel
-        rounding = 1e-15 * float(np.linalg.norm(np.abs(self.X).T @ np.abs(Z)))
-        return self.lines(Z).best * (1.0 + ROUNDING) + rounding
+        return raised(self.lines(Z).best, self.X, Z)
 
     def neurons(
         self,
