@@ -137,6 +137,12 @@ def is_weight_decay(penalty: Any) -> bool:
     return penalty == "l2" or (isinstance(penalty, Elastic) and penalty.l1_ratio == 0.0)
 
 
+def check_outputs(penalty: WeightPenalty, outputs: int) -> None:
+    """Raise ValueError if a penalty is not for so many outputs."""
+    if outputs > 1 and not is_weight_decay(penalty):
+        raise ValueError(f"penalty={penalty!r} is for one output: pass penalty='l2' for {outputs} outputs")
+
+
 def feature_norm(
     penalty: WeightPenalty, features: int, hidden_bias: str | None, reach: float = float("inf")
 ) -> FeatureNorm:

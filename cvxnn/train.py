@@ -26,7 +26,7 @@ from .architectures import ARCHITECTURES, VECTOR_ARCHITECTURES, Architecture
 from .architectures.base import Effort, Progress, Stage
 from .arrangement import Arrangement
 from .certificate import Certificate, Oracle, Proof, judge_and_prove
-from .feature_penalties import WeightPenalty, is_weight_decay
+from .feature_penalties import WeightPenalty, check_outputs, is_weight_decay
 from .lifted_oracles import with_bound
 from .network import Network
 from .operators import Dense, Stacked
@@ -184,8 +184,7 @@ def get_architecture(
     if not isinstance(architecture, str) or architecture not in {**ARCHITECTURES, **VECTOR_ARCHITECTURES}:
         names = ", ".join(map(repr, ARCHITECTURES))
         raise ValueError(f"unknown architecture {architecture!r}: pass one of {names}, or an Architecture")
-    if outputs > 1 and not is_weight_decay(penalty):
-        raise ValueError(f"penalty={penalty!r} is for one output: pass 'l2' for {outputs} outputs")
+    check_outputs(penalty, outputs)
     families: dict[str, Any] = {**(ARCHITECTURES if outputs == 1 else VECTOR_ARCHITECTURES)}
     if architecture not in families:
         has = "several outputs" if outputs == 1 else "one output"

@@ -29,7 +29,7 @@ import numpy as np
 
 from ..arrangement import Arrangement
 from ..certificate import Oracle, Price
-from ..feature_penalties import WeightPenalty, is_weight_decay
+from ..feature_penalties import WeightPenalty, check_outputs, is_weight_decay
 from ..largest_price import largest_price
 from ..network import Affine, Gated, Network
 from ..operators import Masked
@@ -141,10 +141,7 @@ class GatedReLU(GatedHidden, Architecture):
         """Return this family, or its sister for several outputs."""
         if outputs == 1:
             return self
-        if not is_weight_decay(self.penalty):
-            raise ValueError(
-                f"penalty={self.penalty!r} is for one output: pass penalty='l2' for {outputs} outputs"
-            )
+        check_outputs(self.penalty, outputs)
         return VectorGatedReLU(self.hidden_bias, self.patterns, skip=self.skip)
 
     def weights_of(self, network: Network, arrangement: Arrangement) -> np.ndarray:

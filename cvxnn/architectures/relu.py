@@ -26,7 +26,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..feature_penalties import WeightPenalty, is_weight_decay
+from ..feature_penalties import WeightPenalty, check_outputs
 from .base import Architecture
 from .skip import WithSkip
 from .vector_relu import VectorReLU
@@ -76,8 +76,5 @@ class ReLU(WithSkip):
         """Return this family, or its sister for several outputs where patterns grow."""
         if outputs == 1:
             return self
-        if not is_weight_decay(self.penalty):
-            raise ValueError(
-                f"penalty={self.penalty!r} is for one output: pass penalty='l2' for {outputs} outputs"
-            )
+        check_outputs(self.penalty, outputs)
         return VectorReLU(self.hidden_bias, self.patterns, skip=self.skip)
