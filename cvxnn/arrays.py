@@ -15,8 +15,18 @@ from typing import Any
 import array_api_compat
 import numpy as np
 from array_api_compat import device, is_numpy_array, is_torch_array
+from scipy.linalg import cho_factor, cho_solve
 
-__all__ = ["Array", "array_namespace", "asarray_like", "to_numpy", "unpack"]
+__all__ = [
+    "Array",
+    "array_namespace",
+    "asarray_like",
+    "free_numbers",
+    "on_device",
+    "solve_positive",
+    "to_numpy",
+    "unpack",
+]
 
 #: An array of any library that follows the array API standard.
 Array = Any
@@ -49,6 +59,74 @@ def to_numpy(x: Any, dtype: Any = np.float64) -> np.ndarray:
     elif hasattr(x, "get") and hasattr(x, "__cuda_array_interface__"):  # CuPy
         x = x.get()
     return np.asarray(x, dtype=dtype)
+
+
+def on_device(X: np.ndarray, name: str | None) -> Array:
+    """Copy a NumPy array to a device of torch; None leaves it where it is.
+
+    Parameters
+    ----------
+    X : ndarray
+    name : str or None
+        Such as "cuda", "cuda:1", "mps" or "cpu".
+
+    Raises
+    ------
+    ImportError
+        If torch is not installed.
+    ValueError
+        If torch knows no such device, or finds none here.
+    """
+    if name is None:
+        return X
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            f"device={name!r} needs torch: pip install 'cvxnn[torch]', or pass device=None"
+        ) from error
+    try:
+        return torch.as_tensor(np.ascontiguousarray(X), device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device={name!r} cannot be used ({reason}): pass device=None") from error
+
+
+def free_numbers(like: Array) -> int | None:
+    """Return how many numbers of an array's dtype its device has room for; None where that is not known."""
+    if is_torch_array(like) and like.device.type == "cuda":
+        import torch
+
+        # what torch holds for later is free too
+        held = torch.cuda.memory_reserved(like.device) - torch.cuda.memory_allocated(like.device)
+        return int(torch.cuda.mem_get_info(like.device)[0] + held) // int(like.element_size())
+    return None
+
+
+def solve_positive(K: Array, B: Array) -> Array:
+    """Return ``K^-1 B`` for a symmetric positive definite K, by Cholesky's factorisation.
+
+    Parameters
+    ----------
+    K : array of shape (n, n)
+        Only its lower triangle is read; overwritten where that saves memory.
+    B : array of shape (n, k), of the same library
+
+    Returns
+    -------
+    array of shape (n, k)
+    """
+    if is_numpy_array(K):
+        # the transpose is the same matrix in the order of LAPACK, which then needs no copy
+        return cho_solve(cho_factor(K.T, overwrite_a=True), B)
+    if is_torch_array(K):
+        import torch
+
+        if K.device.type == "cuda":
+            torch.cuda.empty_cache()  # what torch keeps for later may be too scattered for a second matrix
+        return torch.cholesky_solve(B, torch.linalg.cholesky(K))
+    xp = array_namespace(K)
+    return xp.linalg.solve(xp.tril(K) + xp.matrix_transpose(xp.tril(K, k=-1)), B)
 
 
 def asarray_like(values: np.ndarray, like: Array, *, keep_dtype: bool = False) -> Array:

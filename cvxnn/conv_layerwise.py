@@ -21,27 +21,25 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from array_api_compat import device, is_numpy_array
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .architectures.base import Stage
+from .arrays import Array, array_namespace, asarray_like, on_device, to_numpy
 from .certificate import Certificate
-from .conv_stage import (
-    PooledPatches,
-    judge_stage,
-    means_of_blocks,
-    passed_on,
-    solve,
-    space_to_depth,
-    stage_network,
-)
+from .conv_maps import means_of_blocks, passed_on, space_to_depth, standardised, weights_like
+from .conv_stage import PooledPatches, judge_stage, solve, stage_network
 from .exporters import Exportable, Predictor
 from .frozen_layers import depth, features
 from .network import Affine, Conv, GatedConv, Layer, Network
 from .parameters import check_alpha, check_switch
 from .patches import Windows, image_shape, pair
+
+#: Samples at most by which maps are scaled.
+SIZED = 4096
 
 
 class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
@@ -83,6 +81,10 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
         float64 from the images themselves in any case.
     random_state : int, RandomState or None, default=0
         Seed of the gates.
+    device : str or None, default=None
+        A device of torch, such as "cuda", on which maps, features and linear systems are computed, and the
+        certificates, in float64 there; its memory must hold the maps, and two matrices of the size
+        min(features, samples) in float64. None computes in NumPy.
     verbose : int, default=0
         1 prints a line per stage.
 
@@ -128,6 +130,7 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
         skip: bool = False,
         precision: str = "float32",
         random_state: Any = 0,
+        device: str | None = None,
         verbose: int | bool = 0,
     ) -> None:
         self.alpha = alpha
@@ -142,6 +145,7 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
         self.skip = skip
         self.precision = precision
         self.random_state = random_state
+        self.device = device
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any) -> LayerwiseConvClassifier:
@@ -169,23 +173,56 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
         self.stages_, self.scores_ = [], []
         shape = image_shape(self.input_shape)
-        first = _standardised(X, shape, self._patch(shape, 0))
-        frozen: tuple[Layer, ...] = (first,)
-        maps = _made((first,), X, np.dtype(self.precision))
+        made: tuple[Layer, ...] = (standardised(X, shape, self._patch(shape, 0)),)
+        frozen: tuple[Layer, ...] = ()
+        maps: Array = X
         for k in range(self.stages):
             if k in self.down:
                 layer = space_to_depth(shape) if self.downsampling == "depth" else means_of_blocks(shape)
-                shape = (shape[0] // 2, shape[1] // 2, layer.channels())
-                frozen, maps = (*frozen, layer), _made((layer,), maps, maps.dtype)
+                shape, made = (shape[0] // 2, shape[1] // 2, layer.channels()), (*made, layer)
+            # hidden maps of full size are large, and never held where they are made smaller
+            frozen, maps = (*frozen, *made), self._made(made, maps)
             pooled, Z = self._train(X, maps, shape, Y, frozen, rng)
             if k + 1 < self.stages:
                 hidden = passed_on(pooled, Z, self.filters, self.skip)
-                maps = _made(hidden, maps, maps.dtype)
                 shape = (*pooled.windows.out, hidden[-1].weight.shape[1])
-                last, scale = _of_unit_size(hidden[-1], maps, self._patch(shape, k + 1))
-                frozen = (*frozen, *hidden[:-1], last)
-                maps *= scale.astype(maps.dtype)
+                made = self._of_unit_size(hidden, maps, self._patch(shape, k + 1))
         return self
+
+    def _made(self, layers: tuple[Layer, ...], maps: Array) -> Array:
+        """What layers make of images or maps, chunk by chunk, kept in the precision and on the device."""
+        out, step = None, self._rows(layers)
+        for at in range(0, len(maps), step):
+            part = maps[at : at + step]
+            if is_numpy_array(part):
+                part = on_device(part.astype(self.precision, copy=False), self.device)
+            found = features(weights_like(layers, part), part)
+            if out is None:
+                shape = (len(maps), found.shape[1])
+                out = array_namespace(found).empty(shape, dtype=found.dtype, device=device(found))
+            out[at : at + step, :] = found
+        return out
+
+    def _rows(self, layers: tuple[Layer, ...]) -> int:
+        """How many samples layers take at once: what they unfold into should fit the memory."""
+        largest = [
+            layer.windows.positions * (layer.windows.patch + layer.weight.shape[1])
+            for layer in layers
+            if isinstance(layer, Conv | GatedConv)
+        ]
+        return max(1, (1 << 24 if self.device is None else 1 << 28) // max(largest, default=1))
+
+    def _of_unit_size(
+        self, hidden: tuple[GatedConv | Conv, ...], maps: Array, patch: int
+    ) -> tuple[GatedConv | Conv, ...]:
+        """Hidden layers whose maps have the mean square 1 / patch, as samples at equal distances say."""
+        *before, last = hidden
+        made = self._made(hidden, maps[:: -(-len(maps) // SIZED)])
+        xp, filters = array_namespace(made), last.weight.shape[1]
+        sums = to_numpy(xp.sum(xp.astype(made, xp.float64) ** 2, axis=0))
+        square = np.reshape(sums / len(made), (-1, filters)).mean(axis=0)
+        scale = 1.0 / np.sqrt(np.where(square > 0.0, square, 1.0) * patch)
+        return (*before, replace(last, weight=last.weight * scale))
 
     def _coded(self, y: np.ndarray) -> np.ndarray:
         """Targets -1 and +1 for every class, (n, classes)."""
@@ -204,7 +241,7 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
     def _train(
         self,
         X: np.ndarray,
-        maps: np.ndarray,
+        maps: Array,
         shape: tuple[int, int, int],
         Y: np.ndarray,
         frozen: tuple[Layer, ...],
@@ -219,8 +256,16 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
         beta = float(alpha) * len(Y)
         Z = solve(pooled, lambda part: maps[part], Y, beta)
 
-        def exact(part: slice) -> np.ndarray:
-            return features(frozen, np.asarray(X[part], dtype=np.float64))
+        there = weights_like(frozen, on_device(np.zeros(1), self.device))
+
+        step = self._rows(frozen)
+
+        def exact(part: slice) -> Array:
+            # frozen layers may be larger than what is trained on them
+            ends = (slice(at, min(at + step, part.stop)) for at in range(part.start, part.stop, step))
+            parts = [on_device(np.asarray(X[some], dtype=np.float64), self.device) for some in ends]
+            made = [features(there, images) for images in parts]
+            return made[0] if len(made) == 1 else array_namespace(made[0]).concat(made)
 
         behind = depth(tuple(layer for layer in frozen if isinstance(layer, GatedConv)))
         verdict = judge_stage(pooled, exact, Y, Z, beta, behind)
@@ -245,6 +290,31 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
             )
         return list(value)
 
+    def _outputs(self, network: Network, X: np.ndarray) -> np.ndarray:
+        """The outputs (n, classes) of a network, chunk by chunk.
+
+        Neurons that share a gate are one product with its pooled patches, which is much less work than
+        their maps.
+        """
+        *frozen, hidden, pool, last = network.layers
+        assert isinstance(hidden, GatedConv) and isinstance(last, Affine)
+        both, which = np.unique(np.vstack([hidden.gates, hidden.gate_bias]), axis=1, return_inverse=True)
+        which = np.ravel(which)
+        grid = pool.windows.out[0]  # type: ignore[union-attr]
+        pooled = PooledPatches(hidden.windows, both[:-1], both[-1], grid)
+        cells = last.weight.reshape(grid * grid, len(which), -1)
+        Z = np.zeros((both.shape[1], grid * grid, hidden.windows.patch, cells.shape[2]))
+        for p in range(both.shape[1]):
+            own = which == p
+            Z[p] = np.einsum("hj,ajc->ahc", hidden.weight[:, own], cells[:, own])
+        like = on_device(np.zeros(1), self.device)
+        there, flat = weights_like(tuple(frozen), like), asarray_like(Z.reshape(-1, cells.shape[2]), like)
+        step, found = min(pooled.rows(), self._rows(tuple(frozen))), []
+        for at in range(0, len(X), step):
+            part = on_device(np.asarray(X[at : at + step], dtype=np.float64), self.device)
+            found.append(to_numpy(pooled.flat(features(there, part)) @ flat) + last.bias)
+        return np.concatenate(found)
+
     def _check(self) -> None:
         named = self.filters == "classes"
         for name in ("stages", "gates", *(() if named else ("filters",)), "grid"):
@@ -255,6 +325,8 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
         for alpha in self._each("alpha"):
             check_alpha(alpha)
         check_switch("skip", self.skip)
+        if self.device is not None and not isinstance(self.device, str):
+            raise ValueError(f"device={self.device!r}: pass None or a device of torch such as 'cuda'")
         if self.downsampling not in ("depth", "mean"):
             raise ValueError(f"downsampling={self.downsampling!r} is unknown: pass 'depth' or 'mean'")
         if self.precision not in ("float32", "float64"):
@@ -279,7 +351,7 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
         ndarray of shape (n, classes)
             The largest is the class.
         """
-        return _outputs(self.network_, self._images(X))
+        return self._outputs(self.network_, self._images(X))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the class of each sample.
@@ -319,74 +391,4 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
         """
         images = self._images(X)
         for stage in self.stages_:
-            yield self.classes_[np.argmax(_outputs(stage.network, images), axis=1)]
-
-
-def _standardised(X: np.ndarray, shape: tuple[int, int, int], patch: int) -> Conv:
-    """The layer that gives every channel mean zero and variance 1 / patch over the training images."""
-    windows = Windows(shape, (1, 1))
-    windows.check(X)
-    pixels = X.reshape(-1, shape[2])
-    mean = pixels.mean(axis=0, dtype=np.float64)
-    spread = pixels.std(axis=0, dtype=np.float64)
-    spread = np.where(spread > 0.0, spread, 1.0) * np.sqrt(patch)
-    return Conv(np.diag(1.0 / spread), -mean / spread, windows.to_array())
-
-
-def _rows(layers: tuple[Layer, ...]) -> int:
-    """How many samples layers take at once: what they unfold into should fit a processor's memory."""
-    largest = [
-        layer.windows.positions * (layer.windows.patch + layer.weight.shape[1])
-        for layer in layers
-        if isinstance(layer, Conv | GatedConv)
-    ]
-    return max(1, (1 << 24) // max(largest, default=1))
-
-
-def _in_precision(layer: Layer, dtype: np.dtype[Any]) -> Layer:
-    """The same layer with weights of a precision; its geometry stays as it is."""
-    names = ("weight", "bias", "gates", "gate_bias")
-    parts = {name: getattr(layer, name).astype(dtype) for name in names if hasattr(layer, name)}
-    return replace(layer, **parts)
-
-
-def _made(layers: tuple[Layer, ...], X: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """What layers make of images, chunk by chunk, kept in a precision."""
-    step, light = _rows(layers), tuple(_in_precision(layer, dtype) for layer in layers)
-    parts = (X[at : at + step] for at in range(0, len(X), step))
-    return np.concatenate([features(light, part.astype(dtype)).astype(dtype) for part in parts])
-
-
-def _of_unit_size(
-    hidden: GatedConv | Conv, maps: np.ndarray, patch: int
-) -> tuple[GatedConv | Conv, np.ndarray]:
-    """The layer with filters of mean square 1 / patch on its maps, and the scale of each entry of a map."""
-    filters = hidden.weight.shape[1]
-    parts = (maps[at : at + 64] for at in range(0, len(maps), 64))
-    sums = sum(np.sum(np.square(part, dtype=np.float64), axis=0) for part in parts)
-    square = np.reshape(sums / len(maps), (-1, filters)).mean(axis=0)
-    scale = 1.0 / np.sqrt(np.where(square > 0.0, square, 1.0) * patch)
-    return replace(hidden, weight=hidden.weight * scale), np.tile(scale, maps.shape[1] // filters)
-
-
-def _outputs(network: Network, X: np.ndarray) -> np.ndarray:
-    """The outputs (n, classes) of a network, chunk by chunk.
-
-    Neurons that share a gate are one product with its pooled patches, which is much less work than their
-    maps.
-    """
-    *frozen, hidden, pool, last = network.layers
-    assert isinstance(hidden, GatedConv) and isinstance(last, Affine)
-    both, which = np.unique(np.vstack([hidden.gates, hidden.gate_bias]), axis=1, return_inverse=True)
-    which = np.ravel(which)
-    grid = pool.windows.out[0]  # type: ignore[union-attr]
-    pooled = PooledPatches(hidden.windows, both[:-1], both[-1], grid)
-    cells = last.weight.reshape(grid * grid, len(which), -1)
-    Z = np.zeros((both.shape[1], grid * grid, hidden.windows.patch, cells.shape[2]))
-    for p in range(both.shape[1]):
-        own = which == p
-        Z[p] = np.einsum("hj,ajc->ahc", hidden.weight[:, own], cells[:, own])
-    flat, step = Z.reshape(-1, cells.shape[2]), min(pooled.rows(), _rows(tuple(frozen)))
-    parts = (X[at : at + step] for at in range(0, len(X), step))
-    made = [pooled.of(features(tuple(frozen), np.asarray(part, dtype=np.float64))) for part in parts]
-    return np.concatenate([Phi.reshape(len(Phi), -1) @ flat + last.bias for Phi in made])
+            yield self.classes_[np.argmax(self._outputs(stage.network, images), axis=1)]

@@ -14,7 +14,8 @@ pooling and a linear layer. The program is that of the published convex greedy n
 whose penalty is the *square* of the Frobenius norm: not the weight decay of filters and output weights,
 which is the nuclear norm ``sum_p ||Z_p||_*``. It is ridge regression on pooled patches, so its optimum
 costs one linear system, of size min(features, samples), whose matrix adds up over chunks of samples or over
-blocks of gates; nothing of the size samples * features is ever held.
+blocks of gates; nothing of the size samples * features is ever held. Products are done where the maps are:
+in NumPy, or on a device of torch.
 
 The dual is ``maximise <T, Y> - 1/2 |T|^2 - 1/(2 beta) |Phi'T|^2`` over T (n, outputs) with column sums
 zero. At the residual T = Y - F of weights with their best constant the two objectives differ by exactly
@@ -34,10 +35,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import block_diag, cho_factor, cho_solve
+from array_api_compat import device, is_numpy_array
 
+from .arrays import Array, array_namespace, asarray_like, free_numbers, solve_positive, to_numpy
 from .certificate import Certificate, relative_gap
-from .network import Affine, Conv, GatedConv, Layer, Network, Pool
+from .network import Affine, GatedConv, Layer, Network, Pool
 from .patches import Windows
 
 #: Numbers that a chunk of samples may unfold into, and a block of features may hold.
@@ -45,39 +47,13 @@ CHUNK, BLOCK = 1 << 25, 1 << 28
 #: Patches and samples that gates are drawn from, and how far directions of little variance are stretched.
 PATCHES, SAMPLES, STRETCH = 20_000, 400, 0.1
 
+#: The same on a device, where short products are slow; a block is also at most this share of its memory.
+DEVICE_CHUNK, DEVICE_BLOCK, SHARE = 1 << 28, 1 << 31, 0.2
+#: Panels in which a device adds up the lower triangle of a square.
+PANELS = 8
+
 #: What makes the maps of some samples: a slice to an array (n, h * w * c).
-Maps = Callable[[slice], np.ndarray]
-
-
-def space_to_depth(shape: tuple[int, int, int]) -> Conv:
-    """Return the layer that moves every 2 x 2 block of pixels into channels: invertible, half the size.
-
-    Raises
-    ------
-    ValueError
-        If height or width is odd.
-    """
-    windows = _blocks(shape)
-    return Conv(np.eye(windows.patch), np.zeros(windows.patch), windows.to_array())
-
-
-def means_of_blocks(shape: tuple[int, int, int]) -> Pool:
-    """Return the layer that takes the mean of every 2 x 2 block of pixels, channel by channel.
-
-    Raises
-    ------
-    ValueError
-        If height or width is odd.
-    """
-    return Pool.of("mean", _blocks(shape))
-
-
-def _blocks(shape: tuple[int, int, int]) -> Windows:
-    if shape[0] % 2 or shape[1] % 2:
-        raise ValueError(
-            f"maps of {shape[0]} x {shape[1]} have no 2 x 2 blocks: leave the stage out of down"
-        )
-    return Windows(shape, (2, 2), (2, 2))
+Maps = Callable[[slice], Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,15 +87,16 @@ class PooledPatches:
 
     @classmethod
     def draw(
-        cls, maps: np.ndarray, windows: Windows, count: int, grid: int, random_state: np.random.Generator
+        cls, maps: Array, windows: Windows, count: int, grid: int, random_state: np.random.Generator
     ) -> PooledPatches:
         """Draw random gates for some maps (n, h * w * c): Gaussian where patches have unit covariance.
 
         Directions in which patches vary little are stretched, so that gates do not all see the mean of a
         patch.
         """
-        some = maps[random_state.permutation(len(maps))[:SAMPLES]]
-        P = np.asarray(windows.patches(some), dtype=np.float64).reshape(-1, windows.patch)
+        some = asarray_like(random_state.permutation(len(maps))[:SAMPLES], maps, keep_dtype=True)
+        some = to_numpy(array_namespace(maps).take(maps, some, axis=0))
+        P = windows.patches(some).reshape(-1, windows.patch)
         P = P[random_state.permutation(len(P))[:PATCHES]]
         mean = P.mean(axis=0)
         variance, Q = np.linalg.eigh(np.atleast_2d(np.cov(P.T)))
@@ -138,24 +115,28 @@ class PooledPatches:
         """The number of features: gates * cells * patch."""
         return self.gates.shape[1] * self.cells * self.windows.patch
 
-    def rows(self) -> int:
+    def rows(self, chunk: int | None = None) -> int:
         """How many samples make a chunk."""
-        return max(1, CHUNK // (self.windows.positions * (self.windows.patch + self.gates.shape[1])))
+        numbers = self.windows.positions * (self.windows.patch + self.gates.shape[1])
+        return max(1, (chunk or CHUNK) // numbers)
 
-    def of(self, maps: np.ndarray, gates: slice = slice(None)) -> np.ndarray:
+    def of(self, maps: Array, gates: slice = slice(None)) -> Array:
         """Return features (n, gates, cells, patch) of maps (n, h * w * c) at some gates, in their dtype."""
-        w, dtype = self.windows, maps.dtype
+        w, xp = self.windows, array_namespace(maps)
         (rows, columns), g = w.out, self.grid
-        P = w.patches(maps).astype(dtype, copy=False)
-        P = P.reshape(-1, g, rows // g, g, columns // g, w.patch).transpose(0, 1, 3, 2, 4, 5)
-        P = np.ascontiguousarray(P).reshape(len(maps), self.cells, -1, w.patch)
-        G, h = self.gates[:, gates].astype(dtype), self.gate_bias[gates].astype(dtype)
-        opened = (P @ G + h >= 0).astype(dtype)
-        return np.matmul(opened.transpose(0, 1, 3, 2), P).transpose(0, 2, 1, 3) / dtype.type(P.shape[2])
+        P = xp.reshape(w.patches(maps), (-1, g, rows // g, g, columns // g, w.patch))
+        P = xp.reshape(xp.permute_dims(P, (0, 1, 3, 2, 4, 5)), (len(maps), self.cells, -1, w.patch))
+        G, h = asarray_like(self.gates[:, gates], maps), asarray_like(self.gate_bias[gates], maps)
+        opened = xp.astype(P @ G + h >= 0, maps.dtype)
+        return xp.permute_dims(xp.matrix_transpose(opened) @ P, (0, 2, 1, 3)) / P.shape[2]
 
-    def chunks(self, n: int) -> Iterator[slice]:
-        """The samples in chunks."""
-        step = self.rows()
+    def flat(self, maps: Array, gates: slice = slice(None)) -> Array:
+        """Return features as rows (n, gates * cells * patch)."""
+        return array_namespace(maps).reshape(self.of(maps, gates), (len(maps), -1))
+
+    def chunks(self, n: int, like: Array) -> Iterator[slice]:
+        """The samples in chunks, as large as suits the device of an array."""
+        step = self.rows(None if is_numpy_array(like) else DEVICE_CHUNK)
         return (slice(at, min(at + step, n)) for at in range(0, n, step))
 
     def pool(self, filters: int) -> Pool:
@@ -178,53 +159,90 @@ def solve(pooled: PooledPatches, maps: Maps, Y: np.ndarray, beta: float) -> np.n
     beta : float
         Strength of the penalty at the scale of sums, > 0.
     """
-    centred = Y - Y.mean(axis=0)
+    # sums are in float64, whatever the maps are
+    centred = asarray_like(Y - Y.mean(axis=0), maps(slice(0, 1)), keep_dtype=True)
     by_features = pooled.size <= len(Y)
     Z = (_by_features if by_features else _by_samples)(pooled, maps, centred, beta)
     shape = (pooled.gates.shape[1], pooled.cells, pooled.windows.patch, Y.shape[1])
-    return np.asarray(Z, dtype=np.float64).reshape(shape)
+    return to_numpy(Z).reshape(shape)
 
 
-def _by_features(pooled: PooledPatches, maps: Maps, Y: np.ndarray, beta: float) -> np.ndarray:
-    """``(Phi'Phi + beta I) Z = Phi'Y``, centred; sums over chunks of samples."""
-    size = pooled.size
-    gram, total, right = np.zeros((size, size)), np.zeros(size), np.zeros((size, Y.shape[1]))
-    for part in pooled.chunks(len(Y)):
-        Phi = pooled.of(maps(part)).reshape(part.stop - part.start, -1)
-        gram += Phi.T @ Phi
-        total += Phi.sum(axis=0, dtype=np.float64)
-        right += Phi.T @ Y[part].astype(Phi.dtype)
-    gram -= np.outer(total, total / len(Y))
-    gram[np.diag_indices(size)] += beta
-    # the transpose is the same matrix in the order of LAPACK, which then needs no copy
-    return np.asarray(cho_solve(cho_factor(gram.T, overwrite_a=True), right))
+def _by_features(pooled: PooledPatches, maps: Maps, Y: Array, beta: float) -> Array:
+    """``(Phi'Phi + beta I) Z = Phi'Y``, centred; sums over chunks of samples.
+
+    Features are shifted by their mean on the first chunk: the mean is most of their size, and rounding of
+    the products would be its.
+    """
+    xp, size = array_namespace(Y), pooled.size
+    gram, total, right = _zeros(Y, size, size), _zeros(Y, size), _zeros(Y, size, Y.shape[1])
+    shift = None
+    for part in pooled.chunks(len(Y), Y):
+        Phi = pooled.flat(maps(part))
+        shift = xp.mean(Phi, axis=0) if shift is None else shift
+        Phi -= shift
+        back = xp.matrix_transpose(Phi)
+        _add_square(gram, back)
+        total += xp.sum(Phi, axis=0, dtype=xp.float64)
+        right += back @ xp.astype(Y[part, :], Phi.dtype)
+    gram -= total[:, None] * (total / len(Y))
+    _add_to_diagonal(gram, beta)
+    return solve_positive(gram, right)
 
 
-def _by_samples(pooled: PooledPatches, maps: Maps, Y: np.ndarray, beta: float) -> np.ndarray:
-    """``(Phi Phi' + beta I) A = Y, Z = Phi'A``, centred; sums over blocks of gates."""
-    n, gates = len(Y), pooled.gates.shape[1]
-    width = max(1, BLOCK // (n * pooled.cells * pooled.windows.patch))
+def _by_samples(pooled: PooledPatches, maps: Maps, Y: Array, beta: float) -> Array:
+    """``(Phi Phi' + beta I) A = Y, Z = Phi'A``, with centred features; sums over blocks of gates."""
+    xp, n, gates = array_namespace(Y), len(Y), pooled.gates.shape[1]
+    kernel, held = _zeros(Y, n, n), None
+    width = max(1, _block(Y) // (n * pooled.cells * pooled.windows.patch))
     blocks = [slice(at, min(at + width, gates)) for at in range(0, gates, width)]
 
-    def block(at: slice) -> np.ndarray:
-        return np.concatenate(
-            [pooled.of(maps(part), at).reshape(part.stop - part.start, -1) for part in pooled.chunks(n)]
-        )
+    def block(at: slice) -> Array:
+        Phi = xp.concat([pooled.flat(maps(part), at) for part in pooled.chunks(n, Y)])
+        Phi -= xp.mean(Phi, axis=0)
+        return Phi
 
-    kernel, held = np.zeros((n, n)), None
     for at in blocks:
+        held = None  # free before the next is made
         held = block(at)
-        kernel += held @ held.T
-    kernel -= kernel.mean(axis=0)
-    kernel -= kernel.mean(axis=1)[:, None]
-    kernel[np.diag_indices(n)] += beta
-    A = cho_solve(cho_factor(kernel.T, overwrite_a=True), Y)
-    A -= A.mean(axis=0)  # a sum of zero in exact arithmetic
+        _add_square(kernel, held)
+    _add_to_diagonal(kernel, beta)
+    if len(blocks) > 1:
+        held = None
+    A = solve_positive(kernel, Y)
     parts = []
     for at in blocks:
-        Phi = held if len(blocks) == 1 and held is not None else block(at)
-        parts.append(Phi.T @ A.astype(Phi.dtype))
-    return np.concatenate(parts)
+        Phi = block(at) if held is None else held
+        parts.append(xp.matrix_transpose(Phi) @ xp.astype(A, Phi.dtype))
+    return xp.concat(parts)
+
+
+def _zeros(like: Array, *shape: int) -> Array:
+    return array_namespace(like).zeros(shape, dtype=like.dtype, device=device(like))
+
+
+def _add_square(K: Array, F: Array) -> None:
+    """Add ``F F'`` to the lower triangle of K at least."""
+    back = array_namespace(F).matrix_transpose(F)
+    if is_numpy_array(F):  # its BLAS knows a square
+        K += F @ back
+        return
+    height = -(-len(F) // PANELS)
+    for top in range(0, len(F), height):
+        end = min(top + height, len(F))
+        K[top:end, :end] += F[top:end, :] @ back[:, :end]
+
+
+def _add_to_diagonal(K: Array, beta: float) -> None:
+    flat = array_namespace(K).reshape(K, (-1,), copy=False)
+    flat[:: len(K) + 1] += beta
+
+
+def _block(like: Array) -> int:
+    """Numbers that a block of features may hold on the device of an array."""
+    free = free_numbers(like)
+    if free is not None:
+        return min(DEVICE_BLOCK, int(SHARE * free))
+    return BLOCK
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,12 +277,16 @@ def judge_stage(
         Hidden layers in front.
     """
     n, flat = len(Y), Z.reshape(-1, Y.shape[1])
-    F, back, total = np.empty_like(Y), np.zeros_like(flat), np.zeros(len(flat))
-    for part in pooled.chunks(n):
-        Phi = pooled.of(maps(part)).reshape(part.stop - part.start, -1)
-        F[part] = Phi @ flat
-        back += Phi.T @ (Y[part] - F[part])
-        total += Phi.sum(axis=0)
+    like = maps(slice(0, 1))
+    xp, weights = array_namespace(like), asarray_like(flat, like)
+    F, sums, ones = np.empty_like(Y), xp.zeros_like(weights), xp.zeros_like(weights[:, 0])
+    for part in pooled.chunks(n, like):
+        Phi = pooled.flat(maps(part))
+        found = Phi @ weights
+        F[part] = to_numpy(found)
+        sums += xp.matrix_transpose(Phi) @ (asarray_like(Y[part], like) - found)
+        ones += xp.sum(Phi, axis=0)
+    back, total = to_numpy(sums), to_numpy(ones)
     constant = (Y - F).mean(axis=0)
     T = Y - F - constant
     back -= np.outer(total, constant)
@@ -275,13 +297,13 @@ def judge_stage(
     # far above the rounding of these sums, on the safe side; targets are at least at zero's objective
     dual = max(0.0, dual - 1e-11 * (abs(terms[0]) + terms[1] + terms[2]))
     gap = relative_gap(primal, dual)
-    width = int(np.sum(_filters(Z)[1] > 0.0))
+    width = int(np.sum(filters_of(Z)[1] > 0.0))
     certificate = Certificate(primal / n, dual / n, gap, "patterns", gap, width, beta / n, frozen)
     right = float(np.mean(np.argmax(F + constant, axis=1) == np.argmax(Y, axis=1)))
     return Verdict(constant, certificate, right)
 
 
-def _filters(Z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def filters_of(Z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The singular value decomposition of ``[Z_p1 ... Z_pA]`` for every gate; zeros where rounding ends."""
     gates, cells, patch, outputs = Z.shape
     U, sizes, V = np.linalg.svd(
@@ -290,88 +312,12 @@ def _filters(Z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return U, np.where(sizes > 1e-13 * np.max(sizes, initial=0.0), sizes, 0.0), V
 
 
-def passed_on(
-    pooled: PooledPatches, Z: np.ndarray, filters: int | str, skip: bool
-) -> tuple[GatedConv | Conv, ...]:
-    """Return the layers that make the next stage's maps, those of this one in front of them with `skip`.
-
-    Parameters
-    ----------
-    pooled : PooledPatches
-    Z : ndarray of shape (gates, cells, patch, outputs)
-    filters : int or "classes"
-        Leading filters of every gate, or a map of every output.
-    skip : bool
-    """
-    if filters != "classes":
-        hidden = leading_filters(pooled, Z, int(filters))
-        return (with_pixels(hidden) if skip else hidden,)
-    hidden, summed = class_maps(pooled, Z)
-    if not skip:
-        return hidden, summed
-    channels = np.eye(pooled.windows.shape[2])
-    return with_pixels(hidden), pixelwise(block_diag(channels, summed.weight), pooled.windows.out)
-
-
-def leading_filters(pooled: PooledPatches, Z: np.ndarray, count: int) -> GatedConv:
-    """Return the hidden layer of the leading filters of every gate, of norm one."""
-    U = _filters(Z)[0]
-    count = min(count, U.shape[2])
-    weight = np.ascontiguousarray(U[:, :, :count].transpose(1, 0, 2)).reshape(pooled.windows.patch, -1)
-    gates, bias = np.repeat(pooled.gates, count, axis=1), np.repeat(pooled.gate_bias, count)
-    return GatedConv(gates, bias, weight, np.zeros(weight.shape[1]), pooled.windows.to_array())
-
-
-def class_maps(pooled: PooledPatches, Z: np.ndarray) -> tuple[GatedConv, Conv]:
-    """Return the layers that make a map of every output: the stage's own outputs, position by position.
-
-    ``M_c(k) = sum_p 1[X_k g_p + h_p >= 0] X_k' Z_pc`` with Z_pc the mean over the cells, so with one cell
-    the output c is the mean of the map c: all gates at work in as many channels as there are outputs, where
-    leading filters keep a part of each gate. A gated convolution with the filters Z_pc, then their sum over
-    the gates.
-    """
-    weight, outputs = Z.mean(axis=1), Z.shape[3]
-    hidden = GatedConv(
-        np.repeat(pooled.gates, outputs, axis=1),
-        np.repeat(pooled.gate_bias, outputs),
-        np.ascontiguousarray(weight.transpose(1, 0, 2)).reshape(pooled.windows.patch, -1),
-        np.zeros(len(weight) * outputs),
-        pooled.windows.to_array(),
-    )
-    return hidden, pixelwise(np.tile(np.eye(outputs), (len(weight), 1)), pooled.windows.out)
-
-
-def pixelwise(weight: np.ndarray, size: tuple[int, int]) -> Conv:
-    """Return the layer that maps the channels of every pixel by a matrix (channels, filters)."""
-    return Conv(weight, np.zeros(weight.shape[1]), Windows((*size, len(weight)), (1, 1)).to_array())
-
-
-def with_pixels(hidden: GatedConv) -> GatedConv:
-    """Return a hidden layer that also passes on the channels it sees, in front of its filters.
-
-    A filter of one entry behind a gate of zeros, which is open for every patch, is a channel of the pixel
-    in the middle of the window.
-    """
-    windows = hidden.windows
-    channels = windows.shape[2]
-    middle = (windows.kernel[0] // 2 * windows.kernel[1] + windows.kernel[1] // 2) * channels
-    pixels = np.eye(windows.patch)[:, middle : middle + channels]
-    none = np.zeros(channels)
-    return GatedConv(
-        np.hstack([np.zeros_like(pixels), hidden.gates]),
-        np.concatenate([none, hidden.gate_bias]),
-        np.hstack([pixels, hidden.weight]),
-        np.concatenate([none, hidden.bias]),
-        hidden.geometry,
-    )
-
-
 def stage_network(
     frozen: tuple[Layer, ...], pooled: PooledPatches, Z: np.ndarray, constant: np.ndarray
 ) -> Network:
     """Return the network of a stage: frozen layers, gated convolution, average pooling, linear layer."""
     cells, outputs = Z.shape[1], Z.shape[3]
-    U, sizes, V = _filters(Z)
+    U, sizes, V = filters_of(Z)
     gate, j = np.nonzero(sizes)
     root = np.sqrt(sizes[gate, j])
     weight = np.ascontiguousarray((U[gate, :, j] * root[:, None]).T)

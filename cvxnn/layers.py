@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import Array, array_namespace
 from .patches import Windows
 
 #: What a pooling takes of its window, by the number that stands for it in files.
@@ -408,13 +409,13 @@ class Pool(Windowed):
             raise ValueError(f"Pool has the kind {np.ravel(self.kind)}: 0, 1 and 2 are known")
         return self.windows.shape[2]
 
-    def __call__(self, X: np.ndarray) -> np.ndarray:
-        windows = self.windows
+    def __call__(self, X: Array) -> Array:
+        windows, xp = self.windows, array_namespace(X)
         size, channels = windows.kernel[0] * windows.kernel[1], windows.shape[2]
-        parts = windows.patches(X).reshape(len(X), windows.positions, size, channels)
-        taken = parts.max(axis=2) if self.name == "max" else parts.sum(axis=2)
+        parts = xp.reshape(windows.patches(X), (len(X), windows.positions, size, channels))
+        taken = xp.max(parts, axis=2) if self.name == "max" else xp.sum(parts, axis=2)
         taken = taken / size if self.name == "mean" else taken
-        return np.asarray(taken.reshape(len(X), windows.positions * channels))
+        return xp.reshape(taken, (len(X), windows.positions * channels))
 
 
 Activation = ReLU | LeakyReLU | Absolute | Threshold | Polynomial | SkipReLU

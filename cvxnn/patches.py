@@ -22,8 +22,9 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from array_api_compat import is_numpy_array
 
-from .arrays import to_numpy
+from .arrays import Array, array_namespace, asarray_like, to_numpy
 
 #: Numbers that describe a geometry in a file.
 FIELDS = 10
@@ -110,8 +111,8 @@ class Windows:
         """The inputs that every window sees, (K, patch); -1 is a padded zero."""
         return _index(self)
 
-    def patches(self, X: np.ndarray) -> np.ndarray:
-        """The patches of flat inputs ``X`` (n, inputs), shape (n, K, patch).
+    def patches(self, X: Array) -> Array:
+        """The patches of flat inputs ``X`` (n, inputs), shape (n, K, patch), in the library of X.
 
         Raises
         ------
@@ -119,10 +120,14 @@ class Windows:
             If the inputs have another length.
         """
         self.check(X)
+        xp, index = array_namespace(X), self.index()
         if any(self.padding):
-            X = np.column_stack([X, np.zeros(len(X), dtype=X.dtype)])  # what -1 points to
+            X = xp.concat([X, xp.zeros_like(X[:, :1])], axis=1)  # what -1 points to
+        if not is_numpy_array(X):  # not every library counts from the end
+            index = index % X.shape[1]
         # fifty times faster than indexing, and already in order
-        return np.take(X, self.index(), axis=1)
+        taken = xp.take(X, asarray_like(np.ravel(index), X, keep_dtype=True), axis=1)
+        return xp.reshape(taken, (X.shape[0], *index.shape))
 
     def adjoint(self, P: np.ndarray) -> np.ndarray:
         """Add up patches ``P`` (n, K, patch) where they came from, shape (n, inputs).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 
 import numpy as np
@@ -16,11 +17,17 @@ from cvxnn.solvers import SOLVERS, run
 
 
 def library(name):
-    """A namespace of arrays, or skip."""
+    """A namespace of arrays, or skip; "torch on cuda" makes its arrays there."""
+    if name == "torch on cuda":
+        torch = pytest.importorskip("torch")
+        torch.set_default_device("cuda")
+        return torch
     return {"numpy": np}.get(name) or pytest.importorskip(name)
 
 
 LIBRARIES = ["numpy", "array_api_strict", "torch"]
+if shutil.which("nvidia-smi"):
+    LIBRARIES += ["torch on cuda", "cupy"]
 #: What a first-order solver can minimise.
 SMOOTH = [name for name in LOSSES if get_loss(name).smooth]
 
@@ -46,6 +53,7 @@ def one_thread():
     yield
     if torch:
         torch.set_num_threads(before)
+        torch.set_default_device("cpu")
 
 
 def fista(xp, dtype, loss, intercept, **options):
@@ -74,7 +82,7 @@ def test_the_same_answer_in_every_library(name, loss, intercept):
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_float32_stays_float32(name, loss, intercept):
     xp = library(name)
-    program, solution = fista(xp, "float32", loss, intercept, tol=1e-5, max_iter=800)
+    program, solution = fista(xp, "float32", loss, intercept, tol=1e-5, max_iter=1200)
     assert solution.gap <= 1e-5 and solution.W.dtype == solution.Z.dtype == xp.float32
     f = program.predict(solution.W, solution.offset)
     assert f.dtype == program.residual(f).dtype == program.penalty.polar(solution.W).dtype == xp.float32

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 from sklearn.datasets import load_digits
 
 from cvxnn import LayerwiseConvClassifier, Network
-from cvxnn.conv_stage import (
-    PooledPatches,
-    class_maps,
-    judge_stage,
-    leading_filters,
-    means_of_blocks,
-    solve,
-    space_to_depth,
-    stage_network,
-    with_pixels,
-)
+from cvxnn.conv_maps import class_maps, leading_filters, means_of_blocks, space_to_depth, with_pixels
+from cvxnn.conv_stage import PooledPatches, judge_stage, solve, stage_network
 from cvxnn.frozen_layers import features
 from cvxnn.patches import Windows
 
@@ -246,9 +239,37 @@ def test_precision_and_seeds(fitted):
     assert exact.certificate_.objective != pytest.approx(clf.stages_[0].certificate.objective, rel=1e-3)
 
 
+#: The devices of torch that are here.
+DEVICES = ["cpu", *(["cuda"] if shutil.which("nvidia-smi") else [])]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("samples", [200, 600])
+def test_a_device_finds_the_same_network(device, samples, request):
+    """More features than samples and fewer; the certificates are those of NumPy's float64."""
+    torch = pytest.importorskip("torch")
+    threads = torch.get_num_threads()
+    request.addfinalizer(lambda: torch.set_num_threads(threads))
+    torch.set_num_threads(1)  # more only cost time at these sizes
+    X, y = load_digits(return_X_y=True)
+    options = {"input_shape": (8, 8), "stages": 2, "gates": (6, 4), "filters": 2, "precision": "float64"}
+    here = LayerwiseConvClassifier(1e-3, **options, down=(1,)).fit(X[:samples], y[:samples])
+    there = LayerwiseConvClassifier(1e-3, **options, down=(1,), device=device)
+    there.fit(X[:samples], y[:samples])
+    for a, b in zip(here.stages_, there.stages_, strict=True):
+        assert b.certificate.objective == pytest.approx(a.certificate.objective, rel=1e-9)
+        assert b.certificate.lower_bound == pytest.approx(a.certificate.lower_bound, rel=1e-9)
+        assert b.certificate.gap <= 1e-8
+    outputs = here.decision_function(X[600:700])
+    assert there.decision_function(X[600:700]) == pytest.approx(outputs, abs=1e-7)
+    assert there.network_(X[600:700]) == pytest.approx(outputs, abs=1e-7)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"device": 3}, "pass None or a device of torch"),
+        ({"device": "abacus"}, r"cannot be used \(.*abacus.*pass device=None"),
         ({"alpha": 0.0}, "alpha"),
         ({"alpha": (1e-2, 1e-3)}, "alpha has 2 values for 3 stages"),
         ({"gates": (2, 0, 2)}, "gates=0"),

@@ -46,7 +46,16 @@ FLOORS = [
     {"program"},
     {"certificate", "face_newton"},
     {"oracles", "solvers", "frozen_layers", "conv_stage"},
-    {"norm_oracles", "normalised_cells", "planar", "sharpen", "vector_growth", "wedge_search", "whitening"},
+    {
+        "conv_maps",
+        "norm_oracles",
+        "normalised_cells",
+        "planar",
+        "sharpen",
+        "vector_growth",
+        "wedge_search",
+        "whitening",
+    },
     {
         "normalised_program",
         "spline",
