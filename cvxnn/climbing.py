@@ -25,6 +25,8 @@ unconstrained optimization", Math. Program. 1983.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .walks import best_bias, rectify
@@ -59,6 +61,8 @@ def fits(X: np.ndarray) -> bool:
 class Climb:
     """Local maxima of one price.
 
+    What depends on the price is in the methods that :class:`cvxnn.vector_climbing.VectorClimb` overrides.
+
     Parameters
     ----------
     X : ndarray of shape (n, d)
@@ -70,6 +74,9 @@ class Climb:
         Of the activation on the negative side, < 1.
     """
 
+    #: Of conjugate gradients.
+    steps = STEPS
+
     def __init__(self, X: np.ndarray, z: np.ndarray, free: int = 0, slope: float = 0.0) -> None:
         self.X, self.z, self.free, self.slope = X, z, free, slope
         self.kept = X.shape[1] - free
@@ -79,20 +86,27 @@ class Climb:
         norms = np.maximum(norms, 1e-6 * self.reach)
         unit = X / norms[:, None]
         unit[:, self.kept :] *= self.reach
-        weight = z * norms
-        scale = max(
-            float(np.linalg.norm(np.maximum(side * weight, 0.0) @ unit[:, : self.kept])) for side in (1, -1)
-        )
-        weight = weight / (scale or 1.0)
+        weight = (z.T * norms).T
+        weight = weight / (self._ceiling(weight, unit[:, : self.kept]) or 1.0)
         self.unit, self.weight = unit.astype(np.float32), weight.astype(np.float32)
-        self.linear = (slope * weight @ unit).astype(np.float32)
+        self.linear = (slope * weight.T @ unit).astype(np.float32)
         self.bends = (1.0 - slope) * self.weight
-        self.holding = np.flatnonzero(weight < 0.0)
+        self.holding = self._holding()
         rows = self.rows = self.unit[self.holding]
         if X.shape[1] <= DIRECT:
             self.outer = (rows[:, :, None] * rows[:, None, :]).reshape(len(rows), X.shape[1] ** 2)
         else:
             self.squares = rows * rows
+
+    @staticmethod
+    def _ceiling(weight: np.ndarray, unit: np.ndarray) -> float:
+        """A bound of the price of unit neurons for a dual variable on rows of unit length."""
+        sides = (np.maximum(side * weight, 0.0) @ unit for side in (1, -1))
+        return max(float(np.linalg.norm(side)) for side in sides)
+
+    def _holding(self) -> Any:
+        """The samples whose kinks may hold a neuron."""
+        return np.flatnonzero(self.weight < 0.0)
 
     def __call__(self, U: np.ndarray, plan: Plan) -> np.ndarray:
         """Climb from the rows of ``U`` (k, d); returns unit rows, with the best of all free biases."""
@@ -111,12 +125,22 @@ class Climb:
         V = self._unit(V)
         if self.free:
             V[:, -1] = 0.0
-            V[:, -1] = best_bias(self.X @ V.T, np.repeat(self.z[:, None], len(V), axis=1))
+            V[:, -1] = self._biases(self.X @ V.T)
         return V
+
+    def from_afar(self, U: np.ndarray) -> np.ndarray:
+        """Climb from all of many starts, (k, d), and on from the better half of them."""
+        V = np.concatenate([self(U[::2], WIDE), self(U[1::2], NARROW)])
+        order = np.argsort(-self.values(V), kind="stable")
+        return self(V[order[: max(32, len(V) // 2)]], FINE)
 
     def values(self, U: np.ndarray) -> np.ndarray:
         """The prices of the rows of ``U``, shape (k,)."""
         return np.asarray(self.z @ rectify(self.X @ U.T, self.slope))
+
+    def _biases(self, T: np.ndarray) -> np.ndarray:
+        """The best free bias for each column of ``T`` (n, k)."""
+        return best_bias(T, np.repeat(self.z[:, None], T.shape[1], axis=1))
 
     def _unit(self, U: np.ndarray) -> np.ndarray:
         size = np.linalg.norm(U[:, : self.kept], axis=1, keepdims=True)
@@ -138,15 +162,21 @@ class Climb:
         """The smoothed price of neurons with ``T = U unit'`` and ``root = sqrt(T^2 + 4 mu^2)``."""
         return U @ self.linear + 0.5 * (T @ self.bends + root @ self.bends)
 
+    def _pull(
+        self, U: np.ndarray, T: np.ndarray, root: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The smoothed price, how much samples pull at their kinks, and the slope of its linear part."""
+        return self._price(U, T, root), self.bends, self.linear
+
     def _step(self, U: np.ndarray, T: np.ndarray, mu: float) -> tuple[np.ndarray, np.ndarray]:
         """One step of all, each as long as it pays."""
         four = np.float32(4.0 * mu * mu)
         root = np.sqrt(T * T + four)
-        price = self._price(U, T, root)
+        price, pulls, linear = self._pull(U, T, root)
         c = np.maximum(price, np.float32(FLOOR))
-        G = (((0.5 * self.bends) * (1.0 + T / root)) @ self.unit) + self.linear
+        G = (((0.5 * pulls) * (1.0 + T / root)) @ self.unit) + linear
         G[:, : self.kept] -= c[:, None] * U[:, : self.kept]
-        step = self._solve(root[:, self.holding], c, G, mu)
+        step = self._solve(root[:, self.holding], pulls[..., self.holding], c, G, mu)
         promise = np.sum(G * step, axis=1)
         before = price - 0.5 * c * np.sum(U[:, : self.kept] ** 2, axis=1)
         U, T, left = U.copy(), T, np.arange(len(U))
@@ -169,10 +199,15 @@ class Climb:
                 break
         return U, T
 
-    def _solve(self, root: np.ndarray, c: np.ndarray, G: np.ndarray, mu: float) -> np.ndarray:
-        """Newton's steps, with the roots (k, holding) of the samples that hold neurons."""
+    def _solve(
+        self, root: np.ndarray, pulls: np.ndarray, c: np.ndarray, G: np.ndarray, mu: float
+    ) -> np.ndarray:
+        """Newton's steps, with the roots (k, holding) and pulls of the samples that hold neurons."""
         # psi'', as a power of what is at most one half
-        bend = (np.float32(2.0 / mu) * (np.float32(mu) / root) ** 3) * -self.bends[self.holding]
+        share = np.float32(mu) / root
+        bend = share * share
+        bend *= share
+        bend *= np.float32(2.0 / mu) * np.maximum(-pulls, 0.0)
         own = np.repeat(c[:, None], self.unit.shape[1], axis=1)
         own[:, self.kept :] *= np.float32(LOOSE)
         return (self._factor if len(own[0]) <= DIRECT else self._conjugate)(bend, own, G)
@@ -191,7 +226,7 @@ class Climb:
         way = left / diagonal
         size = np.sum(left * way, axis=1)
         tiny = np.float32(1e-30)
-        for _ in range(STEPS):
+        for _ in range(self.steps):
             curved = (bend * (way @ self.rows.T)) @ self.rows + own * way
             length = (size / np.maximum(np.sum(way * curved, axis=1), tiny))[:, None]
             step += length * way

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from .climbing import FINE, NARROW, NEAR, WIDE, Climb, fits
+from .climbing import NEAR, Climb, fits
 from .walks import best_bias, rectify, walk
 
 #: Entries of a table (samples by starts) that stays in the cache while it is passed over again and again.
@@ -158,9 +158,7 @@ def _climb(
     directions, values = [], []
     for side in (1.0, -1.0):
         climb = Climb(X, side * Z, free, slope)
-        V = np.concatenate([climb(U[::2], WIDE), climb(U[1::2], NARROW)])
-        order = np.argsort(-climb.values(V), kind="stable")
-        directions.append(climb(V[order[: max(32, len(V) // 2)]], FINE))
+        directions.append(climb.from_afar(U))
         values.append(climb.values(directions[-1]))
     signs = np.repeat([1.0, -1.0], [len(part) for part in values])
     return np.concatenate(directions), signs, np.concatenate(values)

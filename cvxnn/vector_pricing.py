@@ -5,11 +5,11 @@ g for a given u is along ``Z'(Xu)_+``, so that
 
     M(Z) = max over |u| <= 1 of |Z'(Xu)_+|.
 
-This module *searches*. Batched ascent from many starts, with the gradient ``X'diag(1[Xu > 0]) Z g``, finds
-good cells. For a fixed g the problem is that of one output with the dual variable ``Z g``: so the best
-candidates are solved exactly in their cell and walked to neighbouring cells by :func:`cvxnn.walks.walk`,
-in turn with their g. Each half step can only raise the price. What is found is a lower bound of M, never a
-proof.
+This module *searches*: many starts climb at once (:mod:`cvxnn.vector_climbing`; where that takes too large
+matrices by the gradient ``X'diag(1[Xu > 0]) Z g``). For a fixed g the problem is that of one output with
+the dual variable ``Z g``: so the best candidates are solved exactly in their cell and walked to
+neighbouring cells by :func:`cvxnn.walks.walk`, in turn with their g. Each half step can only raise the
+price. What is found is a lower bound of M, never a proof.
 
 Neurons that serve one output each (*separate* outputs) are priced output by output, by
 :func:`cvxnn.pricing.search`.
@@ -24,7 +24,10 @@ from typing import Any
 
 import numpy as np
 
+from .climbing import NEAR
 from .pricing import CACHE, draw_starts, rectify, search, unit_rows, walk
+from .vector_climbing import VectorClimb, fits
+from .walks import best_biases
 
 #: Samples and numbers of data from which searches begin on a sample, and its size.
 MANY, BIG, SAMPLE = 4000, 1_000_000, 6000
@@ -123,7 +126,7 @@ def search_joint(
     slope : float
         Of the activation on the negative side, < 1.
     exact : bool
-        Whether to solve and walk; without, neurons come as ascent leaves them.
+        Whether to solve and walk; without, neurons come as the climb leaves them.
     random_state : numpy.random.Generator
 
     Returns
@@ -135,20 +138,27 @@ def search_joint(
         return VectorNeurons.none(d, Z.shape[1])
     U = draw_starts(X, np.linalg.norm(Z, axis=1), starts, n_random, free, random_state)
     U = U if extra is None else np.concatenate([U, extra])
-    # A short ascent of all tells which are worth a long one.
-    U, values = _ascend(X, Z, U, free, 10, slope)
-    kept = np.argsort(-values, kind="stable")[: max(64, len(U) // 2)]
-    U, _ = _ascend(X, Z, U[kept], free, 50, slope)
-    found = VectorNeurons.of(X, Z, U, slope)
-    if starts is not None and len(starts):
-        at = unit_rows(starts, free)
+    at = U[:0] if starts is None else unit_rows(starts, free)
+    if fits(X, Z.shape[1]):
+        climb = VectorClimb(X, Z, free, slope)
+        U = climb.from_afar(U)
+        at = at if exact else climb(at, NEAR)
+    else:
+        U = _rise(X, Z, U, free, slope)
         at = at if exact else _ascend(X, Z, at, free, 30, slope)[0]
-        found = found.join(VectorNeurons.of(X, Z, at, slope))
+    found = VectorNeurons.of(X, Z, np.concatenate([U, at]), slope)
     if not exact or not len(found.values):
         return found
     norms = np.linalg.norm(X, axis=1)
     ends = np.array([_polish(X, Z, u, norms, free, slope) for u in found.directions[:n_polish]])
-    return VectorNeurons.of(X, Z, ends, slope)
+    return VectorNeurons.of(X, Z, np.concatenate([ends, found.directions[n_polish:]]), slope)
+
+
+def _rise(X: np.ndarray, Z: np.ndarray, U: np.ndarray, free: int, slope: float) -> np.ndarray:
+    """Ascend by gradients; a short ascent of all tells which are worth a long one."""
+    U, values = _ascend(X, Z, U, free, 10, slope)
+    kept = np.argsort(-values, kind="stable")[: max(64, len(U) // 2)]
+    return _ascend(X, Z, U[kept], free, 50, slope)[0]
 
 
 def large(X: np.ndarray, free: int) -> bool:
@@ -197,24 +207,6 @@ def search_separate(
         outputs[:, k] = one.signs
         found = found.join(VectorNeurons(one.values, one.directions, outputs))
     return found
-
-
-def best_biases(T: np.ndarray, Z: np.ndarray, slope: float = 0.0) -> np.ndarray:
-    """Return the bias that maximises ``|Z'phi(t + b)|`` for each column of ``T`` (n, k), shape (k,).
-
-    Between two breakpoints the correlation is linear in b and its norm convex: the maximum is at a
-    breakpoint ``b = -t_i``, if columns of Z (n, outputs) sum to zero.
-    """
-    best = np.empty(T.shape[1])
-    for k, t in enumerate(T.T):
-        order = np.argsort(-t, kind="stable")
-        at, z = t[order, None], Z[order]
-        # correlation at b = -t_i: sum over t_l > t_i of z_l (t_l - t_i)
-        C = np.cumsum(z * at, axis=0) - at * np.cumsum(z, axis=0)
-        if slope:  # phi(t) = (1 - s) t_+ + s t, and no bias changes Z't
-            C = (1.0 - slope) * C + slope * (Z.T @ t)
-        best[k] = -at[int(np.argmax(np.einsum("ij,ij->i", C, C))), 0]
-    return best
 
 
 def _ascend(

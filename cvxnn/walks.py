@@ -49,6 +49,24 @@ def best_bias(T: np.ndarray, Z: np.ndarray) -> np.ndarray:
     return -np.take_along_axis(t, np.argmax(values, axis=0)[None], 0)[0]
 
 
+def best_biases(T: np.ndarray, Z: np.ndarray, slope: float = 0.0) -> np.ndarray:
+    """Return the bias that maximises ``|Z'phi(t + b)|`` for each column of ``T`` (n, k), shape (k,).
+
+    Between two breakpoints the correlation is linear in b and its norm convex: the maximum is at a
+    breakpoint ``b = -t_i``, if columns of Z (n, outputs) sum to zero.
+    """
+    best = np.empty(T.shape[1])
+    for k, t in enumerate(T.T):
+        order = np.argsort(-t, kind="stable")
+        at, z = t[order, None], Z[order]
+        # correlation at b = -t_i: sum over t_l > t_i of z_l (t_l - t_i)
+        C = np.cumsum(z * at, axis=0) - at * np.cumsum(z, axis=0)
+        if slope:  # phi(t) = (1 - s) t_+ + s t, and no bias changes Z't
+            C = (1.0 - slope) * C + slope * (Z.T @ t)
+        best[k] = -at[int(np.argmax(np.einsum("ij,ij->i", C, C))), 0]
+    return best
+
+
 def walk(
     X: np.ndarray,
     z: np.ndarray,
