@@ -45,8 +45,8 @@ from .penalties import Epigraph, Penalty
 
 #: The penalties that have a name.
 NAMED = ("l2", "l1")
-#: Bisections of a polar: the bracket then is as small as rounding.
-BISECTIONS = 60
+#: Steps of Newton's method for a polar at most; a handful end at rounding.
+NEWTON = 60
 
 
 def _check_ratio(ratio: Any) -> None:
@@ -252,17 +252,24 @@ class FeatureNorm(Penalty):
         return xp.where(loose <= slack, norms, xp.full_like(norms, float("inf")))
 
     def _polars(self, kept: Array) -> Array:
-        """The polar of every group of every row, from above, by bisection."""
-        xp, members = array_namespace(kept), self._members(kept)
-        # no more than the Euclidean norm, since the norm itself is no less
-        high = xp.sqrt((kept * kept) @ members) * (1.0 + 4.0 * float(xp.finfo(kept.dtype).eps))
-        low = xp.zeros_like(high)
-        for _ in range(BISECTIONS):
-            middle = 0.5 * (low + high)
-            rest = _soft(kept, self.share * (middle @ members.T))
-            enough = xp.sqrt((rest * rest) @ members) <= (1.0 - self.share) * middle
-            low, high = xp.where(enough, low, middle), xp.where(enough, middle, high)
-        return high
+        """The polar of every group of every row, from above.
+
+        It is the zero of ``|| (|g| - t r)_+ || - t (1 - r)``, convex in t with slopes of at most -1. The
+        largest entry is left of it, and Newton's method from there does not pass it, but for rounding.
+        """
+        xp, members, rest = array_namespace(kept), self._members(kept), 1.0 - self.share
+        size, eps = xp.abs(kept), float(xp.finfo(kept.dtype).eps)
+        t = xp.max(size[:, :, None] * members[None], axis=1)
+        for _ in range(NEWTON):
+            left = size - self.share * (t @ members.T)
+            left = xp.where(left > 0, left, xp.zeros_like(left))
+            norms = xp.sqrt((left * left) @ members)
+            slope = rest + self.share * (left @ members) / xp.where(norms > 0, norms, xp.ones_like(norms))
+            step = (norms - rest * t) / slope
+            if not bool(xp.any(step > eps * t)):
+                break
+            t = xp.where(step > 0, t + step, t)
+        return t * (1.0 + 8.0 * eps)
 
     def epigraph(self, d: int) -> Epigraph:
         k, wide = d - self.free, [] if self.share == 1.0 else list(self.groups)

@@ -46,10 +46,10 @@ from .layers import (
     ReLU,
     SkipReLU,
     Threshold,
-    Windowed,
 )
 from .network import Network
 from .patches import flat_samples
+from .window_layers import Windowed
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,12 +27,12 @@ from typing import Any
 
 import numpy as np
 
+from .active_neurons import active_neurons, candidate_outputs, design_of
 from .architectures import Architecture
 from .architectures.gated import GatedReLU, GateOracle
 from .certificate import Oracle, search_gap
 from .feature_penalties import is_weight_decay
-from .growth import Rows, merge
-from .network import Affine, Gated, Network
+from .network import Affine, Network
 from .notebook import html_table
 from .oracles import NeuronOracle
 from .polytope import LIMIT, Polytope
@@ -142,33 +142,18 @@ class OptimalSet:
         ValueError
             If the network has several outputs, is not of the family, or pays another norm.
         """
-        last = network.layers[-1]
-        if not isinstance(last, Affine) or last.weight.shape[1] != 1:
-            raise ValueError("the optimal set is known for networks with one output: train one per output")
-        if not architecture.rotates:
-            raise ValueError(f"no optimal set of {architecture.name!r} networks: pass a ReLU or gated one")
-        if not is_weight_decay(getattr(architecture, "penalty", "l2")):
-            raise ValueError("the optimal set is known for weight decay: train with penalty='l2'")
-        if getattr(architecture, "skip", False) and not isinstance(architecture, GatedReLU):
-            raise ValueError("the optimal set is known without a skip connection: pass skip=False")
-        architecture.cost(network)  # refuses networks of another family
+        _check(architecture, network)
         if ground is None:
             ground = Ground.prepare(problem, architecture, np.random.default_rng(random_state))
         oracle = ground.oracle.at(problem.beta)
         problem = oracle.problem
-        if isinstance(oracle, NeuronOracle) and not oracle.slope:
-            free = oracle.free
-            network = sharpen(problem, architecture, oracle, network)
-        elif isinstance(oracle, GateOracle) and isinstance(architecture, GatedReLU):
-            free = 0
-        else:
-            raise ValueError(f"no optimal set of {architecture.name!r} networks: pass a ReLU or gated one")
+        network, free = _sharpened(problem, architecture, oracle, network)
         Z = problem.residual(network(problem.X))
         own, magnitudes = unit_neurons(network, free)
         prices = outputs_of(own, problem.X).T @ Z
         deviation = float(np.max(np.abs(prices / problem.beta - 1.0), initial=0.0))
         floor = problem.beta * (1.0 - (max(ACTIVE, 3.0 * deviation) if tol is None else tol))
-        found = _active(architecture, ground, oracle, Z, floor, network)
+        found = active_neurons(architecture, ground.arrangement, oracle, Z, floor, network)
         neurons = join(own, distinct(own, found, problem.X, free))
         extra = neurons.width - own.width
         prices = outputs_of(neurons, problem.X).T @ Z
@@ -382,9 +367,9 @@ class OptimalSet:
         smooth = problem.loss.curvature * float(np.max(problem.weights))
         value = problem.value(self.network(problem.X), float(np.sum(self.magnitudes)))
         radius = np.sqrt(2.0 * smooth * max(self.gap, 1e-15) * abs(value))
-        size = float(np.linalg.norm(_design(self._oracle), 2))
+        size = float(np.linalg.norm(design_of(self._oracle), 2))
         floor = problem.beta - 2.0 * size * radius
-        candidates = _candidates(self._oracle, self.Z, floor, self.network)
+        candidates = candidate_outputs(self._oracle, self.Z, floor, self.network)
         columns = candidates - np.mean(candidates, axis=0) if problem.intercept else candidates
         if columns.shape[1] == 0:
             return True, "no neuron can be active: the constant alone is optimal"
@@ -413,82 +398,26 @@ class OptimalSet:
         return html_table(rows, "All networks that are as good as the trained one")
 
 
-def _active(
-    architecture: Architecture,
-    ground: Ground,
-    oracle: Oracle,
-    Z: np.ndarray,
-    floor: float,
-    network: Network,
-) -> Network:
-    """The unit neurons priced at least `floor`, as a network."""
-    d = oracle.problem.X.shape[1]
-    if isinstance(oracle, GateOracle):
-        assert isinstance(architecture, GatedReLU) and ground.arrangement is not None
-        known = {gate.tobytes() for gate in ground.arrangement.gates}
-        if any(np.ascontiguousarray(g).tobytes() not in known for g in architecture.gates_of(network)):
-            raise ValueError(
-                "the network has other gates than drawn here: pass the training's random_state"
-            )
-        G = oracle.operator.adjoint(Z)
-        size = np.linalg.norm(G, axis=1)
-        kept = (size >= floor) & (size > 0)
-        gates, W = ground.arrangement.gates[kept], G[kept] / size[kept, None]
-        zeros = np.zeros(len(W))
-        biased = architecture.hidden_bias is not None
-        layer = Gated(
-            gates[:, :d].T, gates[:, d] if biased else zeros, W[:, :d].T, W[:, d] if biased else zeros
-        )
-        return Network((layer, Affine(np.ones((len(W), 1)), np.zeros(1))))
-    assert isinstance(oracle, NeuronOracle)
-    U, signs = _directions(oracle, Z, floor, network)
-    full = U @ oracle.design.basis.T
-    bias = full[:, d] if full.shape[1] > d else np.zeros(len(full))
-    return Network.two_layer(np.ascontiguousarray(full[:, :d].T), bias, signs)
+def _check(architecture: Architecture, network: Network) -> None:
+    """Raise ValueError for networks whose optimal set is not known."""
+    last = network.layers[-1]
+    if not isinstance(last, Affine) or last.weight.shape[1] != 1:
+        raise ValueError("the optimal set is known for networks with one output: train one per output")
+    if not architecture.rotates:
+        raise ValueError(f"no optimal set of {architecture.name!r} networks: pass a ReLU or gated one")
+    if not is_weight_decay(getattr(architecture, "penalty", "l2")):
+        raise ValueError("the optimal set is known for weight decay: train with penalty='l2'")
+    if getattr(architecture, "skip", False) and not isinstance(architecture, GatedReLU):
+        raise ValueError("the optimal set is known without a skip connection: pass skip=False")
+    architecture.cost(network)  # refuses networks of another family
 
 
-def _directions(
-    oracle: NeuronOracle, Z: np.ndarray, floor: float, network: Network
-) -> tuple[np.ndarray, np.ndarray]:
-    """Unit directions (k, r) and signs; with a free bias all its breakpoints that price at `floor`."""
-    found = oracle.active(Z, floor, network)
-    U, signs = found.directions, found.signs
-    if not oracle.free or not len(U):
-        return U, signs
-    rows, sides = [], []
-    for u, sign in zip(U, signs, strict=True):
-        t = oracle.X[:, :-1] @ u[:-1]
-        order = np.argsort(-t, kind="stable")
-        z = sign * Z[order]
-        values = np.cumsum(z * t[order]) - t[order] * np.cumsum(z)
-        for b in np.unique(-t[order][values >= floor]):
-            rows.append(np.append(u[:-1], b / oracle.X[0, -1]))
-            sides.append(sign)
-    return np.array(rows).reshape(-1, U.shape[1]), np.array(sides)
-
-
-def _design(oracle: Oracle) -> np.ndarray:
-    """The design matrix that neurons see."""
-    return oracle.operator.X if isinstance(oracle, GateOracle) else oracle.X  # type: ignore[attr-defined]
-
-
-def _candidates(oracle: Oracle, Z: np.ndarray, floor: float, network: Network) -> np.ndarray:
-    """Outputs (n, k) of one unit neuron per pattern and sign priced at least `floor`, equals merged."""
-    if isinstance(oracle, GateOracle):
-        G = oracle.operator.adjoint(Z)
-        size = np.linalg.norm(G, axis=1)
-        kept = np.flatnonzero((size >= floor) & (size > 0))
-        units = np.zeros_like(G)
-        fits = []
-        for j in kept:
-            units[:] = 0.0
-            units[j] = G[j] / size[j]
-            fits.append(oracle.operator.apply(units))
-        return np.array(fits).reshape(-1, len(Z)).T
-    assert isinstance(oracle, NeuronOracle)
-    found = oracle.active(Z, floor, network)
-    rows = merge(Rows(found.directions, found.signs), oracle.design, SAME)
-    if not len(rows.signs):
-        return np.zeros((len(Z), 0))
-    U = rows.U / oracle.design.norms(rows.U)[:, None]
-    return np.maximum(oracle.X @ U.T, 0.0) * rows.signs
+def _sharpened(
+    problem: Problem, architecture: Architecture, oracle: Oracle, network: Network
+) -> tuple[Network, int]:
+    """The network as sharp as Newton's method makes it, and the number of its free coordinates."""
+    if isinstance(oracle, NeuronOracle) and not oracle.slope:
+        return sharpen(problem, architecture, oracle, network), oracle.free
+    if isinstance(oracle, GateOracle) and isinstance(architecture, GatedReLU):
+        return network, 0
+    raise ValueError(f"no optimal set of {architecture.name!r} networks: pass a ReLU or gated one")

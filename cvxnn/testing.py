@@ -298,9 +298,12 @@ def _check_invariance(
         "repeated rows versus weights": (np.repeat(X, copies, axis=0), np.repeat(y, copies), None),
         "rows of weight zero": (np.vstack([X, nothing]), np.append(y, y[:2]), np.append(s, [0.0, 0.0])),
     }
+    changed, seen = certificate, None
     for law, (A, b, w) in variants.items():
         other = Problem.from_alpha(A, b, w, problem.loss, 0.03, problem.intercept)
-        changed = train(other, architecture, tol=1e-7).certificate
+        # Training sees nothing but the problem: on the very same one, once more is enough.
+        if seen is None or not same_problem(other, seen):
+            changed, seen = train(other, architecture, tol=1e-7).certificate, other
         require(
             close(changed.objective, certificate.objective, 1e-9)
             and close(changed.lower_bound, certificate.lower_bound, 1e-9)
@@ -308,6 +311,12 @@ def _check_invariance(
             law,
             f"the certificate was {certificate}, and is now {changed}",
         )
+
+
+def same_problem(one: Problem, other: Problem) -> bool:
+    """Whether two problems are equal to the last bit, so that training cannot tell them apart."""
+    arrays = (np.array_equal(getattr(one, part), getattr(other, part)) for part in ("X", "y", "weights"))
+    return all(arrays) and (one.loss, one.beta, one.intercept) == (other.loss, other.beta, other.intercept)
 
 
 def _check_alpha_max(

@@ -15,7 +15,18 @@ FOLDERS = ("losses", "architectures", "solvers", "exporters", "tasks")
 
 #: Floors from the ground up; modules that share a floor may import each other (circles apart).
 FLOORS = [
-    {"arrays", "layers", "notebook", "parameters", "patches", "registry", "routing", "version"},
+    {
+        "arrays",
+        "layer_shapes",
+        "layers",
+        "notebook",
+        "parameters",
+        "patches",
+        "registry",
+        "routing",
+        "version",
+        "window_layers",
+    },
     # exporters know the layers alone, so that networks and estimators can offer them as methods
     {
         "losses",
@@ -69,7 +80,17 @@ FLOORS = [
     {"lifted_oracles"},
     {"architectures"},
     {"train"},
-    {"copositive", "low_rank", "margin", "optimal_set", "paths", "reading", "selection", "threshold"},
+    {
+        "active_neurons",
+        "copositive",
+        "low_rank",
+        "margin",
+        "optimal_set",
+        "paths",
+        "reading",
+        "selection",
+        "threshold",
+    },
     {"live", "rounds"},
     {"estimator_base"},
     {"estimators"},

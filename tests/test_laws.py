@@ -15,7 +15,7 @@ from cvxnn.network import Network
 from cvxnn.oracles import SearchOracle
 from cvxnn.program import Problem
 from cvxnn.solvers import SOLVERS, run
-from cvxnn.testing import duals
+from cvxnn.testing import duals, same_problem
 from cvxnn.train import train
 
 SQUARED, LOGISTIC = get_loss("squared_error"), get_loss("log_loss")
@@ -155,17 +155,24 @@ def test_order_repetition_and_nothing_change_nothing(seed):
     X, y, s = problem.X, problem.y, np.round(problem.weights)
     alpha = problem.beta / problem.total_weight
 
-    def certificate(X, y, s):
-        changed = Problem.from_alpha(X, y, s, problem.loss, alpha, problem.intercept)
-        return train(changed, ReLU(hidden), tol=1e-7).certificate
+    def changed(X, y, s):
+        return Problem.from_alpha(X, y, s, problem.loss, alpha, problem.intercept)
 
-    base, order, copies = certificate(X, y, s), rng.permutation(len(y)), s.astype(int)
-    assert certificate(X[order], y[order], s[order]) == base
-    assert certificate(np.repeat(X, copies, axis=0), np.repeat(y, copies), None) == base
+    def certificate(problem):
+        return train(problem, ReLU(hidden), tol=1e-7).certificate
+
+    base, order, copies = changed(X, y, s), rng.permutation(len(y)), s.astype(int)
     far = np.vstack([X, 100 * rng.normal(size=(3, X.shape[1]))])
-    assert certificate(far, np.append(y, [y[0]] * 3), np.append(s, [0.0] * 3)) == base
-    double = certificate(X, y, 2 * s)
-    same(double, base, 1e-6)
+    # they are one problem to the last bit, and training, which sees nothing else, is deterministic
+    assert same_problem(changed(np.repeat(X, copies, axis=0), np.repeat(y, copies), None), base)
+    assert same_problem(changed(far, np.append(y, [y[0]] * 3), np.append(s, [0.0] * 3)), base)
+    ordered = changed(X[order], y[order], s[order])
+    assert same_problem(ordered, base)
+    certified = certificate(base)
+    assert certificate(ordered) == certified
+    double = changed(X, y, 2 * s)
+    assert not same_problem(double, base)
+    same(certificate(double), certified, 1e-6)
 
 
 @pytest.mark.parametrize("architecture", [ReLU(None), ReLU("penalized"), GatedReLU(None, "all")], ids=repr)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import cvxnn
-from cvxnn import layers
+from cvxnn import layers, window_layers
 from cvxnn.architectures import ARCHITECTURES, VECTOR_ARCHITECTURES
 from cvxnn.losses import LOSSES, VECTOR_LOSSES
 from cvxnn.operators import Dense
@@ -98,11 +98,11 @@ def test_every_public_name_is_in_the_reference():
     names = page_sources.api_names()
     missing = {f"cvxnn.{name}" for name in cvxnn.__all__ if name[0] != "_"} - names
     assert not missing, f"list {sorted(missing)} in docs/api/index.rst"
-    known = {
-        name for name, thing in vars(layers).items() if getattr(thing, "__module__", "") == layers.__name__
-    }
     vocabulary = {
-        name for name in known if callable(vars(layers)[name]) and "__call__" in vars(vars(layers)[name])
+        name
+        for module in (layers, window_layers)
+        for name, thing in vars(module).items()
+        if isinstance(thing, type) and "__call__" in vars(thing)
     }
     assert len(vocabulary) > 10 and {f"cvxnn.layers.{name}" for name in vocabulary} <= names
     for name in names:

@@ -19,7 +19,6 @@ import numpy as np
 
 from ..layers import (
     LAYERS,
-    POOLINGS,
     Absolute,
     Affine,
     Conv,
@@ -35,6 +34,7 @@ from ..layers import (
     Threshold,
 )
 from ..version import __version__
+from ..window_layers import POOLINGS
 from .base import Exporter, Predictor, labels_of, precision
 from .c_kernels import BEFORE, CHOICE, KERNELS, MAIN, PROBABILITIES
 
