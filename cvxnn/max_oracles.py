@@ -35,12 +35,15 @@ from itertools import combinations
 
 import numpy as np
 
+from .arrangement import Arrangement
 from .bounds import oracle_bound
 from .certificate import Price
+from .constraints import project_cone
 from .max_pooling import MaxDesign, priced, search_max
 from .network import Network
-from .oracles import ROUNDING, SEED
+from .oracles import ROUNDING, SEED, Cell, CellOracle, Design, price_cells
 from .pooled_oracles import PooledVectorOracle, Single
+from .pricing import Neurons
 from .program import Problem
 from .vector_growth import Coupling
 from .vector_oracles import ListedOracle, VectorOracle, VectorSearch, list_flats
@@ -87,6 +90,61 @@ def single_bound(design: MaxDesign, z: np.ndarray) -> float:
 def reach(design: MaxDesign) -> np.ndarray:
     """Return the length of the longest row of every sample, (samples,)."""
     return np.asarray(np.max(np.linalg.norm(design.X, axis=1).reshape(-1, design.pool), axis=1))
+
+
+class MaxCellOracle(CellOracle):
+    """Exact pricing over the cells of patches and their differences (``global`` if all are listed)."""
+
+    def __init__(self, problem: Problem, design: Design, arrangement: Arrangement, positions: int) -> None:
+        super().__init__(problem, design, arrangement)
+        self.positions = positions
+        self.shares = selected(design, arrangement, positions)
+
+    def outputs(self, U: np.ndarray) -> np.ndarray:
+        """What filters ``U`` (k, r) compute on the data, shape (n, k)."""
+        return largest(self.design, U, self.positions)
+
+    def _cells(self, Z: np.ndarray, floor: float, limit: int) -> tuple[float, list[Cell]]:
+        z = self.design.spread(Z)
+        G = (self.shares * z) @ self.X
+        least = 1e-13 * float(np.abs(z) @ np.linalg.norm(self.X, axis=1))
+
+        def price(j: int, side: float) -> tuple[float, tuple[float, np.ndarray] | None]:
+            r, _ = project_cone(self.X, np.where(self.masks[j], 1.0, -1.0), side * G[j])
+            size = float(np.linalg.norm(r))
+            if size <= least:
+                return size, None
+            return size, (float(side * Z @ self.outputs((r / size)[None])[:, 0]), r / size)
+
+        return price_cells(np.linalg.norm(G, axis=1), price, floor, limit)
+
+    def price(self, Z: np.ndarray) -> Price:
+        bound, rows = self._cells(Z, 0.0, 1 << 62)
+        lengths = np.abs(self.design.spread(Z)) @ np.linalg.norm(self.X, axis=1)
+        found = min(max([row[0] for row in rows], default=0.0), bound)
+        slack = (self.arrangement.resolution + 1e-14) * float(lengths)
+        return Price(bound * (1.0 + 1e-12) + slack, self.scope, max(found, 0.0))
+
+    def active(self, Z: np.ndarray, floor: float, network: Network) -> Neurons:
+        raise NotImplementedError("all optimal networks are known for plain ReLU and gated ones")
+
+
+def largest(design: Design, U: np.ndarray, positions: int) -> np.ndarray:
+    """Return ``max_k (x_ik'u)_+`` of filters ``U`` (k, r), shape (n, k)."""
+    rows = design.X.reshape(design.samples, design.pool, -1)[:, :positions]
+    return np.maximum(np.max(rows @ U.T, axis=1), 0.0)
+
+
+def selected(design: Design, arrangement: Arrangement, positions: int) -> np.ndarray:
+    """Return which row every gate passes of every sample, if any: a bool array (cells, rows)."""
+    rows = design.X.reshape(design.samples, design.pool, -1)[:, :positions]
+    chosen = np.zeros((len(arrangement), design.samples, design.pool), dtype=bool)
+    for mask, gate in zip(chosen, arrangement.gates, strict=True):
+        T = rows @ gate
+        best = np.argmax(T, axis=1)
+        samples = np.arange(design.samples)
+        mask[samples, best] = T[samples, best] > 0
+    return chosen.reshape(len(arrangement), -1)
 
 
 class MaxSearchOracle(PooledVectorOracle):

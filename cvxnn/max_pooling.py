@@ -6,9 +6,11 @@ has two positions with the largest value, or its largest value is zero; on the s
 is constant near u and the training objective is smooth.
 
 *Descent* runs L-BFGS on the network as it is, which ends near kinks; *holding* guesses which they are, from
-wide to narrow, and converges on their subspace by Newton's method. *Search* ascends ``|Z'h(u)|`` from many
-starts and takes on the subspace of the kinks of an end the best vector of all, a top eigenvector. None of
-this is trusted by a certificate.
+wide to narrow, and converges on their subspace by Newton's method. *Weighing* solves for the best sizes of
+neurons whose directions are held (:mod:`cvxnn.positive_lasso`): where samples differ in scale by powers of
+ten, descent leaves residuals on the largest, and a search would find nothing but those. *Search* ascends
+``|Z'h(u)|`` from many starts and takes on the subspace of the kinks of an end the best vector of all, a top
+eigenvector. None of this is trusted by a certificate.
 
 References: :mod:`cvxnn.vector_descent`; Ergen and Pilanci, ICLR 2021 (max pooling).
 """
@@ -23,10 +25,12 @@ from scipy.optimize import minimize
 from .losses import VectorLoss
 from .oracles import Design
 from .patches import spread
+from .positive_lasso import affordable, positive_lasso
 from .pricing import draw_starts, unit_rows
 from .program import Problem
 from .vector_descent import settle
-from .vector_growth import ZERO, Coupling, Rows, drop, merge, span
+from .vector_growth import ZERO, Coupling, Rows, apart, merge, span
+from .vector_growth import insert as insert_by_descent
 from .vector_pricing import VectorNeurons
 
 #: Relative distances to a kink that count as on it, from wide to narrow.
@@ -152,6 +156,40 @@ def _polish(design: MaxDesign, Z: np.ndarray, u: np.ndarray) -> np.ndarray:
     return u
 
 
+def drop(rows: Rows, design: MaxDesign, share: float) -> Rows:
+    """Leave out neurons that give no sample more than a share of what its largest neuron gives it.
+
+    Weights do not tell: where samples differ in scale, a neuron with small ones matters to large samples.
+    """
+    H = np.abs(rows.hidden(design))
+    most = np.max(H, axis=1, initial=0.0)[:, None]
+    return rows.take(np.any(share * most < H, axis=0))
+
+
+def weigh(problem: Problem, design: MaxDesign, rows: Rows) -> Rows:
+    """Give neurons their best sizes; where that is expensive, leave them as they are."""
+    best = _weighed(problem, design, rows, design.norms(rows.U))
+    return rows if best is None else best
+
+
+def insert(problem: Problem, design: MaxDesign, rows: Rows, found: VectorNeurons, most: int = 100) -> Rows:
+    """Give the network those of the found neurons that a Lasso over all sizes, solved exactly, wants."""
+    out = apart(design, found, np.flatnonzero(found.values > problem.beta * (1.0 + 1e-10))[:400])[:most]
+    size = np.concatenate([design.norms(rows.U), np.zeros(len(out))])
+    joined = rows.join(Rows(found.directions[out], found.outputs[out]))
+    best = _weighed(problem, design, joined, size)
+    return insert_by_descent(problem, design, rows, found, most) if best is None else best
+
+
+def _weighed(problem: Problem, design: MaxDesign, rows: Rows, sizes: np.ndarray) -> Rows | None:
+    """Neurons with the directions of `rows` and the best sizes, None where these are too expensive."""
+    if not len(rows) or not affordable(problem.y.size, len(rows)):
+        return None
+    units = rows.scaled(1.0 / design.norms(rows.U))
+    C = units.hidden(design)[:, None, :] * units.G.T
+    return units.scaled(positive_lasso(problem, C, sizes))
+
+
 def descend_max(problem: Problem, design: MaxDesign, rows: Rows, max_iter: int) -> Rows:
     """Run L-BFGS from the given neurons, then drop zeros and merge equals."""
     if not len(rows):
@@ -195,7 +233,7 @@ def hold(problem: Problem, design: MaxDesign, rows: Rows, near: float, max_produ
     assert isinstance(problem.loss, VectorLoss)
     faces = [span(design.kinks(u, near)) for u in rows.U]
     held = np.array([u - face @ (face.T @ u) for u, face in zip(rows.U, faces, strict=True)])
-    kept = design.norms(held) > ZERO * np.max(design.norms(rows.U))
+    kept = design.norms(held) > ZERO * design.norms(rows.U)
     if not np.any(kept):
         return rows
     root = np.sqrt(design.norms(held[kept]))[:, None]

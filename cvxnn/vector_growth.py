@@ -281,7 +281,7 @@ def merge(rows: Rows, design: Design, coupling: Coupling, tol: float) -> Rows:
 def insert(problem: Problem, design: Design, rows: Rows, found: VectorNeurons, most: int = 100) -> Rows:
     """Give the network those of the found neurons that a Lasso over all magnitudes wants."""
     loss, y, s, beta = problem.loss, problem.y, problem.weights, problem.beta
-    out = _apart(design, found, np.flatnonzero(found.values > beta * (1.0 + 1e-10))[:400])[:most]
+    out = apart(design, found, np.flatnonzero(found.values > beta * (1.0 + 1e-10))[:400])[:most]
     size = design.norms(rows.U)
     units = Rows(rows.U / size[:, None], rows.G, rows.linear)
     units = units.join(Rows(found.directions[out], found.outputs[out], found.linear[out]))
@@ -308,7 +308,7 @@ def insert(problem: Problem, design: Design, rows: Rows, found: VectorNeurons, m
     return units.scaled(v)
 
 
-def _apart(design: Design, found: VectorNeurons, chosen: np.ndarray) -> np.ndarray:
+def apart(design: Design, found: VectorNeurons, chosen: np.ndarray) -> np.ndarray:
     """Leave out neurons beside a better one: around one maximum of the price one neuron is enough."""
     units, kept = Rows(found.directions, found.outputs, found.linear).take(chosen), np.zeros(0, dtype=int)
     H = units.hidden(design)

@@ -186,3 +186,14 @@ def test_one_output_is_bounded_where_cells_cannot_be_listed():
     assert 0.0 < certificate.lower_bound * 12 <= rival
     gates = train(make(problem.X, np.sign(problem.y), 0.3, "hinge"), replace(family, patterns=20), tol=1e-2)
     assert gates.certificate.scope == "patterns"
+
+
+def test_samples_that_differ_in_scale_train_to_the_optimum():
+    rng = np.random.default_rng(1)
+    scale = 10.0 ** rng.uniform(-4.0, 4.0, size=(14, 1))
+    problem = make(rng.normal(size=(14, 6)) * scale, rng.normal(size=14), 0.05, intercept=True)
+    family = CNNMax(kernel=2, hidden_bias=None, patterns="all")
+    listed = train(problem, family, tol=1e-6).certificate
+    grown = train(problem, VectorCNNMax(kernel=2, hidden_bias=None), tol=1e-6).certificate
+    assert listed.scope == "global" and listed.gap <= 1e-6
+    assert grown.search_gap <= 1e-5 and grown.objective == pytest.approx(listed.objective, rel=1e-5)

@@ -43,24 +43,24 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..arrangement import Arrangement, TooManyPatterns, count_bound, pack
-from ..certificate import Oracle, Price
-from ..constraints import ReLUCones, project_cone
+from ..certificate import Oracle
+from ..constraints import ReLUCones
 from ..growth import Rows, merge
 from ..losses.squared_error import SquaredError
-from ..max_oracles import MaxFaceOracle, MaxSearchOracle, single_bound
-from ..max_pooling import NEAR, MaxDesign, descend_max, hold
+from ..max_oracles import MaxCellOracle, MaxFaceOracle, MaxSearchOracle, selected, single_bound
+from ..max_pooling import NEAR, MaxDesign, descend_max, drop, hold, insert, weigh
 from ..network import Network, ReLU
 from ..operators import Masked, Pooled
-from ..oracles import Cell, CellOracle, Design, price_cells
+from ..oracles import Design
 from ..penalties import GroupL2
 from ..pooled_oracles import Single
-from ..pricing import Neurons
 from ..program import Master, Problem, Program, Solution
 from ..unfolding import unfold_problem
-from ..vector_growth import Coupling, drop
+from ..vector_growth import Coupling
 from ..vector_growth import Rows as VectorRows
 from ..vector_growth import merge as merge_vectors
 from ..vector_oracles import TooManyFaces, VectorOracle
+from ..vector_pricing import VectorNeurons
 from .base import Architecture, Effort, Training
 from .convolutional import Convolutional, Size, is_pooled
 from .two_layer import balanced_cost, check_count
@@ -70,61 +70,6 @@ from .vector_rectified import Plan, VectorRectified
 AUTO_CELLS, AUTO_GATES, ALL_CELLS = 500, 200, 5000
 #: Roundings of a solution, finest first: relative norm to drop, distance to merge.
 ROUNDINGS = ((1e-14, 0.0), *((10.0**-k, 10.0**-k) for k in range(9, 3, -1)), (1.0, 0.0))
-
-
-class MaxOracle(CellOracle):
-    """Exact pricing over the cells of patches and their differences (``global`` if all are listed)."""
-
-    def __init__(self, problem: Problem, design: Design, arrangement: Arrangement, positions: int) -> None:
-        super().__init__(problem, design, arrangement)
-        self.positions = positions
-        self.shares = selected(design, arrangement, positions)
-
-    def outputs(self, U: np.ndarray) -> np.ndarray:
-        """What filters ``U`` (k, r) compute on the data, shape (n, k)."""
-        return largest(self.design, U, self.positions)
-
-    def _cells(self, Z: np.ndarray, floor: float, limit: int) -> tuple[float, list[Cell]]:
-        z = self.design.spread(Z)
-        G = (self.shares * z) @ self.X
-        least = 1e-13 * float(np.abs(z) @ np.linalg.norm(self.X, axis=1))
-
-        def price(j: int, side: float) -> tuple[float, tuple[float, np.ndarray] | None]:
-            r, _ = project_cone(self.X, np.where(self.masks[j], 1.0, -1.0), side * G[j])
-            size = float(np.linalg.norm(r))
-            if size <= least:
-                return size, None
-            return size, (float(side * Z @ self.outputs((r / size)[None])[:, 0]), r / size)
-
-        return price_cells(np.linalg.norm(G, axis=1), price, floor, limit)
-
-    def price(self, Z: np.ndarray) -> Price:
-        bound, rows = self._cells(Z, 0.0, 1 << 62)
-        lengths = np.abs(self.design.spread(Z)) @ np.linalg.norm(self.X, axis=1)
-        found = min(max([row[0] for row in rows], default=0.0), bound)
-        slack = (self.arrangement.resolution + 1e-14) * float(lengths)
-        return Price(bound * (1.0 + 1e-12) + slack, self.scope, max(found, 0.0))
-
-    def active(self, Z: np.ndarray, floor: float, network: Network) -> Neurons:
-        raise NotImplementedError("all optimal networks are known for plain ReLU and gated ones")
-
-
-def largest(design: Design, U: np.ndarray, positions: int) -> np.ndarray:
-    """Return ``max_k (x_ik'u)_+`` of filters ``U`` (k, r), shape (n, k)."""
-    rows = design.X.reshape(design.samples, design.pool, -1)[:, :positions]
-    return np.maximum(np.max(rows @ U.T, axis=1), 0.0)
-
-
-def selected(design: Design, arrangement: Arrangement, positions: int) -> np.ndarray:
-    """Return which row every gate passes of every sample, if any: a bool array (cells, rows)."""
-    rows = design.X.reshape(design.samples, design.pool, -1)[:, :positions]
-    chosen = np.zeros((len(arrangement), design.samples, design.pool), dtype=bool)
-    for mask, gate in zip(chosen, arrangement.gates, strict=True):
-        T = rows @ gate
-        best = np.argmax(T, axis=1)
-        samples = np.arange(design.samples)
-        mask[samples, best] = T[samples, best] > 0
-    return chosen.reshape(len(arrangement), -1)
 
 
 class MaxPooled(Convolutional):
@@ -289,7 +234,7 @@ class CNNMax(MaxPooled, Architecture):
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> Oracle:
         if arrangement is None:
             return self.growing().oracle(problem, None)
-        return MaxOracle(problem, self.design(problem), arrangement, self._positions(problem))
+        return MaxCellOracle(problem, self.design(problem), arrangement, self._positions(problem))
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
         return self.unit_outputs(problem, U)
@@ -397,9 +342,12 @@ class VectorCNNMax(MaxPooled, VectorRectified):
         deadline: float,
         dear: bool,
     ) -> Iterator[VectorRows]:
-        """The rows after a descent, and after holding the kinks that are near, of neurons tried as one."""
+        """The rows after a descent, and after holding the kinks that are near, of neurons tried as one; each
+        of these also with the best sizes."""
         assert isinstance(design, MaxDesign)
         rows = descend_max(problem, design, rows, STEPS * longer)
+        yield rows
+        rows = weigh(problem, design, rows)
         yield rows
         seen = -1
         for tol in FUSED:
@@ -407,4 +355,12 @@ class VectorCNNMax(MaxPooled, VectorRectified):
             if len(fewer) != seen:
                 seen = len(fewer)
                 for near in NEAR:
-                    yield hold(problem, design, fewer, near, PRODUCTS * longer)
+                    held = hold(problem, design, fewer, near, PRODUCTS * longer)
+                    yield held
+                    yield weigh(problem, design, held)
+
+    def _insert(
+        self, problem: Problem, design: Design, rows: VectorRows, found: VectorNeurons
+    ) -> VectorRows:
+        assert isinstance(design, MaxDesign)
+        return insert(problem, design, rows, found)

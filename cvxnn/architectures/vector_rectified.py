@@ -72,12 +72,13 @@ PATHS, NEAR, FINER = ((1e-3, 3e-5, 15), (1e-3, 1e-5, 20), (1e-3, 1e-6, 40)), (1e
 PAYS, IDLE, EXPENSIVE = (1e-6, 2e-4), 4, 1e-4
 #: Share of the time of a training that listing faces may take.
 LISTING = 0.2
-#: On large data: neurons to begin with, and as many more for every output; passes over mini-batches, and
-#: batches, at least.
+#: On large data: neurons to begin with, and more for every output; passes over mini-batches, and batches.
 WIDE, WIDE_PER_OUTPUT, EPOCHS, STEPS = 100, 20, 20, 4000
 #: Steps of descent on all samples, before and after neurons go that have become zero (relative to the
 #: largest) or one; the share that a round has to pay.
 SWEEPS, LARGE_ZERO, LARGE_MERGE, LARGE_PAYS = (20, 40), 1e-3, 1e-3, 5e-3
+
+UNTRACTABLE = "several outputs have no tractable program over patterns: they are trained"
 
 
 class VectorRectified(ReLUHidden, VectorArchitecture):
@@ -140,14 +141,10 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
         return None
 
     def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
-        raise NotImplementedError(
-            "several outputs have no tractable program over patterns: they are trained"
-        )
+        raise NotImplementedError(UNTRACTABLE)
 
     def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
-        raise NotImplementedError(
-            "several outputs have no tractable program over patterns: they are trained"
-        )
+        raise NotImplementedError(UNTRACTABLE)
 
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> VectorOracle:
         return self.oracle_within(problem, arrangement, None)
@@ -225,7 +222,7 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
             level = min(level + (paid < FINER), len(PATHS) - 1)
             if gap <= effort.tol or idle >= (IDLE if pays < EXPENSIVE else 1):
                 break
-            rows = insert(inner, design, best, found)
+            rows = self._insert(inner, design, best, found)
             dear = len(rows) * design.X.size * design.X.shape[1] > DEAR and paid > DESCENT_PAYS
             far = gap > CLOSE and idle == 0
             plan = (LONG if far else LONG_FINE) if dear else REFINE if far else FINE
@@ -262,11 +259,8 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
         network: Network,
     ) -> Training:
         """Many neurons on mini-batches, then rounds of pricing and of descent on all samples."""
-        samples, best, gap = (
-            Samples(problem, design),
-            Rows.empty(design.X.shape[1], problem.y.shape[1]),
-            1.0,
-        )
+        samples, gap = Samples(problem, design), 1.0
+        best = Rows.empty(design.X.shape[1], problem.y.shape[1])
         moves = self._stirred(samples, design, oracle, effort)
         for _ in range(effort.max_iter):
             before = least
@@ -369,6 +363,10 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
                 if len(fewer) < len(rows):
                     fewer = anneal(problem, design, coupling, fewer, plan[-1][0], plan[-1][1] * longer)
                     yield slide(problem, design, coupling, fewer, plan[-1][0], SLIDE * longer)
+
+    def _insert(self, problem: Problem, design: Design, rows: Rows, found: VectorNeurons) -> Rows:
+        """Give the network those of the found neurons that improve it."""
+        return insert(problem, design, rows, found)
 
     def _price(
         self,
