@@ -18,7 +18,6 @@ from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_X_y
 
 from .architectures import ARCHITECTURES, Architecture
@@ -27,7 +26,7 @@ from .feature_penalties import WeightPenalty
 from .lifted_oracles import with_bound
 from .losses import Loss, code_classes, get_loss
 from .network import Affine, Conv, Gated, GatedConv, Network
-from .parameters import check_alpha, check_coupling, check_switch, check_weights
+from .parameters import check_alpha, check_coupling, check_switch, check_weights, seed_of
 from .patches import flat_samples
 from .program import Problem
 from .reading import Reading, read_network
@@ -156,7 +155,7 @@ def certify(
     judge_of = judge_of.on(problem)
     judge_of.cost(reading.network)  # refuses a network of another family before any work
     # drawn as the estimators draw it: the same number of patterns is then the same list
-    seed = int(check_random_state(random_state).randint(2**31 - 1))
+    seed = seed_of(random_state)
     arrangement = judge_of.arrange(problem, np.random.default_rng(seed))
     oracle = with_bound(judge_of.oracle(problem, arrangement), bound)
     trained = train(

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .architectures import Architecture
@@ -35,6 +34,7 @@ from .parameters import (
     check_rank,
     check_switch,
     check_weights,
+    seed_of,
 )
 from .patches import flat_samples
 from .program import Problem, Status
@@ -124,7 +124,7 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
                 tol=float(self.tol),
                 max_iter=int(self.max_iter),
                 max_time=self.max_time,
-                random_state=int(check_random_state(self.random_state).randint(2**31 - 1)),
+                random_state=seed_of(self.random_state),
                 callback=rounds or tell,
             )
         if isinstance(trained, TrainedLowRank):
@@ -262,7 +262,7 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
                 f"the network's objective on these data is {value / problem.total_weight:.8g}, in the fit "
                 f"it was {objective:.8g}: pass the X, y and sample_weight that fit was given"
             )
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = seed_of(self.random_state)
         return OptimalSet.of(problem, architecture, self.network_, random_state=seed)
 
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.model_selection import check_cv
-from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_method_params, column_or_1d, validate_data
 
@@ -34,6 +33,7 @@ from .parameters import (
     check_rank,
     check_switch,
     check_weights,
+    seed_of,
 )
 from .paths import grid
 from .program import Problem
@@ -143,7 +143,7 @@ class Chosen(Routed):
             self.architecture, self.hidden_bias, self.patterns, outputs, self.coupling, self.penalty
         )
         check_reducible(self.rank, X.shape[1], outputs, architecture)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = seed_of(self.random_state)
         if given is None:
             problem, _ = self._problem(X, y, weights)
             ground = Ground.prepare(problem, architecture, np.random.default_rng(seed))

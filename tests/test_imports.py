@@ -91,6 +91,7 @@ FLOORS = [
         "hidden_features",
         "max_margin",
         "path_estimator",
+        "path_problem",
         "selection_estimator",
         "tables",
     },
