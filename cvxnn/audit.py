@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_X_y
 
 from .architectures import ARCHITECTURES, Architecture
 from .certificate import Certificate, judge
+from .families import get_architecture
 from .feature_penalties import WeightPenalty
 from .lifted_oracles import with_bound
 from .losses import Loss, code_classes, get_loss
@@ -30,7 +31,7 @@ from .parameters import check_alpha, check_coupling, check_switch, check_weights
 from .patches import flat_samples
 from .program import Problem
 from .reading import Reading, read_network
-from .train import BOUND_ITER, get_architecture, train
+from .train import BOUND_ITER, train
 
 
 def certify(

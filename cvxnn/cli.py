@@ -37,6 +37,7 @@ from .cli_export import export
 from .cli_report import report
 from .console import ModelFile, OneLine, check_out, remark
 from .encoding import Encoding, Target
+from .families import get_architecture
 from .feature_penalties import WeightPenalty
 from .live import Progress
 from .losses import LOSSES, code_classes, get_loss
@@ -47,7 +48,7 @@ from .penalty_options import parse_penalty, penalty_of
 from .program import Problem, Status
 from .progress import show, table_of, wait
 from .tables import listing, read_table
-from .train import Trained, get_architecture, train
+from .train import Trained, train
 from .version import __version__
 
 app = typer.Typer(

@@ -19,6 +19,7 @@ from .architectures import Architecture
 from .architectures.base import Stage
 from .certificate import Certificate
 from .exporters import Exportable, Predictor
+from .families import get_architecture
 from .feature_penalties import WeightPenalty, check_penalty, is_weight_decay
 from .live import telling
 from .local_linear import LocalLinear, local_linear
@@ -39,7 +40,7 @@ from .parameters import (
 from .patches import flat_samples
 from .program import Problem, Status
 from .rounds import CallbackSupportMixin, Rounds, has_callbacks
-from .train import Moment, get_architecture, train
+from .train import Moment, train
 
 
 class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):

@@ -16,11 +16,11 @@ from sklearn.utils import check_X_y
 from sklearn.utils.multiclass import check_classification_targets
 
 from .architectures import Architecture
+from .families import get_architecture
 from .feature_penalties import WeightPenalty
 from .losses import Loss, code_classes, get_loss
 from .parameters import check_coupling, check_switch, check_weights
 from .program import Problem
-from .train import get_architecture
 
 
 def problem_of(

@@ -22,6 +22,7 @@ from sklearn.utils.validation import _check_method_params, column_or_1d, validat
 from .architectures import Architecture
 from .estimator_base import check_reducible
 from .estimators import ConvexNetClassifier, check_class_loss
+from .families import get_architecture
 from .feature_penalties import WeightPenalty, check_penalty
 from .losses import Loss, code_classes, get_loss
 from .low_rank import Reduction
@@ -39,7 +40,7 @@ from .paths import grid
 from .program import Problem
 from .routing import Routed
 from .selection import FOLD_ITER, RULES, Fold, FoldScore, choose, first_alpha, score_fold
-from .train import Ground, get_architecture
+from .train import Ground
 
 #: Share of `max_time` that the folds may take.
 FOLD_SHARE = 0.5

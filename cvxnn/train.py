@@ -15,24 +15,36 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from .architectures import ARCHITECTURES, VECTOR_ARCHITECTURES, Architecture
+from .architectures import Architecture
 from .architectures.base import Effort, Progress, Stage
 from .arrangement import Arrangement
 from .certificate import Certificate, Oracle, Proof, judge_and_prove
-from .feature_penalties import WeightPenalty, check_outputs, is_weight_decay
+from .families import get_architecture
 from .lifted_oracles import with_bound
 from .network import Network
 from .operators import Dense, Stacked
 from .penalties import GroupL2
 from .program import Master, Problem, Program, Solution, Status
 from .solvers import SOLVERS, Solver, run
+
+__all__ = [
+    "BOUND_ITER",
+    "Ground",
+    "Moment",
+    "Trained",
+    "choose_solver",
+    "drive",
+    "get_architecture",
+    "threads_for",
+    "train",
+]
 
 #: Up to this many samples, or numbers in the data, one BLAS thread is used.
 SINGLE_THREAD, SMALL_DATA = 1000, 250_000
@@ -142,83 +154,6 @@ def threads_for(problem: Problem) -> AbstractContextManager[Any]:
     """
     small = len(problem.y) <= SINGLE_THREAD or problem.X.size <= SMALL_DATA
     return _controller().limit(limits=1, user_api="blas") if small else nullcontext()
-
-
-def get_architecture(
-    architecture: str | Architecture,
-    hidden_bias: str | None,
-    patterns: Any,
-    outputs: int = 1,
-    coupling: str = "joint",
-    penalty: WeightPenalty = "l2",
-    options: dict[str, Any] | None = None,
-) -> Architecture:
-    """Return an architecture from its name; an object is returned as it is.
-
-    Parameters
-    ----------
-    architecture : str or Architecture
-    hidden_bias, patterns
-        Of the architecture that a name stands for.
-    outputs : int
-        Number of outputs of the networks.
-    coupling : {"joint", "separate"}
-        Of several outputs.
-    penalty : {"l2", "l1"}, Groups or Elastic
-        Of the hidden weights of networks with one output, see :mod:`cvxnn.feature_penalties`.
-    options : dict or None
-        Further parameters of the architecture that a name stands for, such as ``{"slope": 0.2}``.
-
-    Raises
-    ------
-    ValueError
-        If no architecture has this name, or it has another kind of output; if it has no such parameter.
-    """
-    if isinstance(architecture, Architecture):
-        own = getattr(architecture, "penalty", "l2")
-        if not is_weight_decay(penalty) and penalty != own:
-            raise ValueError(f"penalty={penalty!r} beside {architecture!r}: pass it to the architecture")
-        several = architecture.for_outputs(outputs)
-        # an object of one output says nothing of what several share
-        return several if several is architecture else _coupled(several, coupling)
-    if not isinstance(architecture, str) or architecture not in {**ARCHITECTURES, **VECTOR_ARCHITECTURES}:
-        names = ", ".join(map(repr, ARCHITECTURES))
-        raise ValueError(f"unknown architecture {architecture!r}: pass one of {names}, or an Architecture")
-    check_outputs(penalty, outputs)
-    families: dict[str, Any] = {**(ARCHITECTURES if outputs == 1 else VECTOR_ARCHITECTURES)}
-    if architecture not in families:
-        has = "several outputs" if outputs == 1 else "one output"
-        names = ", ".join(map(repr, families))
-        raise ValueError(f"architecture {architecture!r} has {has}: pass one of {names}")
-    known = {part.name for part in fields(families[architecture])}
-    given = {"hidden_bias": hidden_bias, "patterns": patterns, "penalty": penalty}
-    chosen = {name: value for name, value in given.items() if name in known}
-    if not is_weight_decay(penalty) and "penalty" not in known:
-        raise ValueError(f"{architecture!r} networks know weight decay only: pass penalty='l2'")
-    if "hidden_bias" not in known and hidden_bias not in ("penalized", None):
-        raise ValueError(f"{architecture!r} networks have no choice of hidden_bias: leave it out")
-    if "patterns" not in known and not (isinstance(patterns, str) and patterns == "auto"):
-        raise ValueError(f"{architecture!r} networks have no choice of patterns: leave it 'auto'")
-    if outputs > 1 and "coupling" in known:
-        chosen["coupling"] = coupling
-    elif outputs > 1 and coupling != "joint":
-        raise ValueError(f"{architecture!r} networks share neurons between outputs: pass coupling='joint'")
-    unknown = set(options or {}) - known
-    if unknown:
-        raise ValueError(
-            f"{architecture!r} networks have no option {', '.join(sorted(unknown))}: they have "
-            f"{', '.join(sorted(known))}"
-        )
-    return families[architecture](**{**chosen, **(options or {})})
-
-
-def _coupled(several: Any, coupling: str) -> Architecture:
-    """The sister for several outputs of an object for one, with what the outputs share."""
-    if any(part.name == "coupling" for part in fields(several)):
-        return replace(several, coupling=coupling)
-    if coupling != "joint":
-        raise ValueError(f"{several!r} networks share neurons between outputs: pass coupling='joint'")
-    return several
 
 
 def choose_solver(program: Program) -> Solver:

@@ -69,7 +69,7 @@ FLOORS = [
         "wedge_oracles",
     },
     {"lifted_oracles"},
-    {"architectures"},
+    {"architectures", "families"},
     {"train"},
     {
         "active_neurons",

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from ..architectures import Architecture
 from ..certificate import Certificate
 from ..estimator_base import ConvexNet
+from ..families import get_architecture
 from ..losses import code_classes, get_loss
 from ..models import Model
 from ..parameters import check_class_weight, check_weights, seed_of
@@ -22,7 +23,6 @@ from ..patches import flat_samples
 from ..penalty_options import penalty_of
 from ..program import Problem
 from ..tables import Table
-from ..train import get_architecture
 from .columns import Columns, encoded, plain, through
 from .subject import Sheet, Subject, check_data, named
 
