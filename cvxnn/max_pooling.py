@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
+from .design import Design
 from .losses import VectorLoss
-from .oracles import Design
 from .patches import spread
 from .pricing import draw_starts, unit_rows
 from .program import Problem

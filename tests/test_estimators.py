@@ -16,8 +16,8 @@ from cvxnn.losses.quantile import Quantile
         ConvexNetRegressor(alpha=8.0, tol=1e-2),
         ConvexNetClassifier(alpha=0.02, tol=1e-2),
         ConvexNetClassifier(alpha=0.02, tol=1e-2, loss="squared_error"),
-        ConvexNetRegressor(architecture="gated_relu", tol=1e-2),
-        ConvexNetClassifier(architecture="gated_relu", tol=1e-2),
+        ConvexNetRegressor(alpha=0.1, architecture="gated_relu", tol=1e-2),
+        ConvexNetClassifier(alpha=0.02, architecture="gated_relu", tol=1e-2),
     ]
 )
 def test_estimator_checks(estimator, check):

@@ -42,6 +42,7 @@ FLOORS = [
     {
         "operators",
         "arrangement",
+        "design",
         "wedge_factors",
         "descent",
         "polytope",
