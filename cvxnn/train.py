@@ -241,24 +241,10 @@ def train(
     ground = ground or Ground.prepare(problem, architecture, rng, max_time)
     arrangement, oracle = ground.arrangement, ground.oracle.at(problem.beta)
     effort = Effort(tol, max_iter, rng, start=start, deadline=deadline, bound_iter=bound_iter)
-    history: list[Moment] = []
-
-    def note(line: Progress, bound: float = 0.0) -> bool:
-        total = problem.total_weight
-        moment = Moment(
-            time.perf_counter() - began,
-            line.objective / total,
-            bound,
-            line.search_gap,
-            line.width,
-            line.patterns,
-        )
-        history.append(moment)
-        return callback is not None and bool(callback(replace(moment, network=line.network)))
-
+    notes = _Notes(problem.total_weight, began, callback)
     with threads_for(problem):
         training = architecture.train(problem, arrangement, oracle, effort)
-        network, status, n_iter = drive(training, effort, deadline, note)
+        network, status, n_iter = drive(training, effort, deadline, notes.add)
         if network is None:
             network = architecture.nothing(problem)
         oracle = effort.oracle or oracle
@@ -269,7 +255,7 @@ def train(
     line = effort.history[-1] if effort.history else Progress(0.0, 1.0, network.width, 0)
     objective = certificate.objective * problem.total_weight
     final = Progress(objective, certificate.search_gap, network.width, line.patterns, network)
-    note(final, certificate.lower_bound)
+    notes.add(final, certificate.lower_bound)
     if certificate.search_gap <= tol:
         status = Status.optimal
     elif status is Status.optimal:
@@ -278,7 +264,28 @@ def train(
     # a stage that was cut short before it was better has left the one before it
     stages = [stage for stage in effort.stages if stage.certificate.frozen < certificate.frozen]
     stages += [Stage(network, certificate)] if architecture.staged else []
-    return Trained(network, certificate, history, max(n_iter, 1), status, dual, proof, stages=stages)
+    return Trained(network, certificate, notes.history, max(n_iter, 1), status, dual, proof, stages=stages)
+
+
+class _Notes:
+    """The history of a training in the user's scale, as it is told to the callback."""
+
+    def __init__(self, total: float, began: float, callback: Callable[[Moment], Any] | None) -> None:
+        self.total, self.began, self.callback = total, began, callback
+        self.history: list[Moment] = []
+
+    def add(self, line: Progress, bound: float = 0.0) -> bool:
+        """Note a line, and say whether the callback wants training to stop."""
+        moment = Moment(
+            time.perf_counter() - self.began,
+            line.objective / self.total,
+            bound,
+            line.search_gap,
+            line.width,
+            line.patterns,
+        )
+        self.history.append(moment)
+        return self.callback is not None and bool(self.callback(replace(moment, network=line.network)))
 
 
 def drive(
