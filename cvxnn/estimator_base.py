@@ -40,7 +40,7 @@ from .parameters import (
 from .patches import flat_samples
 from .program import Problem, Status
 from .rounds import CallbackSupportMixin, Rounds, has_callbacks
-from .train import Moment, train
+from .train import Moment, Trained, train
 
 
 class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
@@ -128,14 +128,7 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
                 random_state=seed_of(self.random_state),
                 callback=rounds or tell,
             )
-        if isinstance(trained, TrainedLowRank):
-            self.low_rank_ = trained.low_rank
-        self.network_ = trained.network
-        self.certificate_ = trained.certificate
-        self.history_ = trained.history
-        self.n_iter_ = trained.n_iter
-        if trained.stages:
-            self.stages_ = trained.stages
+        self._keep(trained)
         if rounds is not None:
             rounds.end(self.network_)
         if trained.status is not Status.optimal:
@@ -144,6 +137,17 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=3,
             )
+
+    def _keep(self, trained: Trained) -> None:
+        """Make attributes of what training returned."""
+        self.network_ = trained.network
+        self.certificate_ = trained.certificate
+        self.history_ = trained.history
+        self.n_iter_ = trained.n_iter
+        if isinstance(trained, TrainedLowRank):
+            self.low_rank_ = trained.low_rank
+        if trained.stages:
+            self.stages_ = trained.stages
 
     def _output(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
