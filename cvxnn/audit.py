@@ -18,20 +18,20 @@ from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_X_y
 
 from .architectures import ARCHITECTURES, Architecture
 from .certificate import Certificate, judge
+from .families import get_architecture
 from .feature_penalties import WeightPenalty
 from .lifted_oracles import with_bound
 from .losses import Loss, code_classes, get_loss
 from .network import Affine, Conv, Gated, GatedConv, Network
-from .parameters import check_alpha, check_coupling, check_switch, check_weights
+from .parameters import check_alpha, check_coupling, check_switch, check_weights, seed_of
 from .patches import flat_samples
 from .program import Problem
 from .reading import Reading, read_network
-from .train import BOUND_ITER, get_architecture, train
+from .train import BOUND_ITER, train
 
 
 def certify(
@@ -120,43 +120,25 @@ def certify(
     """
     check_alpha(alpha)
     reading = read_network(network, X, sample_weight)
-    name = reading.loss if loss == "auto" else loss
-    outputs = reading.network.n_outputs
-    chosen = get_loss(name, outputs)
-    shared = reading.coupling if coupling == "auto" else coupling
-    check_coupling(shared)
-    norm = reading.penalty if penalty == "auto" else penalty
-    X, y = (v.detach() if hasattr(v, "detach") else v for v in (X, y))
-    X, _ = flat_samples(X)
-    X, y = check_X_y(X, y, dtype=np.float64, y_numeric=not chosen.classification, multi_output=True)
-    if X.shape[1] != reading.network.n_features:
-        raise ValueError(
-            f"the network takes {reading.network.n_features} features, X has {X.shape[1]}: "
-            "pass the data it was trained on"
-        )
-    labels = chosen.classification or reading.classes is not None
-    y = _code(y, chosen, outputs, reading.classes) if labels else _numbers(y, outputs)
+    chosen = get_loss(reading.loss if loss == "auto" else loss, reading.network.n_outputs)
+    X, y = _data(reading, X, y, chosen)
     weights = check_weights(sample_weight, X)
-    bias = reading.hidden_bias if hidden_bias == "auto" else hidden_bias
     free = reading.intercept if fit_intercept == "auto" else check_switch("fit_intercept", fit_intercept)
-    if not free and np.any(reading.network.intercept) and bias != "free":
+    given = {"hidden_bias": hidden_bias, "coupling": coupling, "penalty": penalty}
+    options: dict[str, Any] = {
+        name: getattr(reading, name) if value == "auto" else value for name, value in given.items()
+    }
+    if not free and np.any(reading.network.intercept) and options["hidden_bias"] != "free":
         raise ValueError("the network's output has a constant: pass fit_intercept=True")
-    own = isinstance(reading.network.layers[0], Gated | Conv | GatedConv)
     family = architecture if reading.bare else _family_of(reading, architecture)
-    folded = isinstance(family, str) and family in ARCHITECTURES and ARCHITECTURES[family].folded
-    if hidden_bias == "auto" and isinstance(family, str) and (folded or not _chooses_bias(family)):
-        bias = "penalized"  # which says nothing where there is no choice
-    judge_of = get_architecture(family, bias, patterns, outputs, shared, norm)
-    if reading.bare:
-        reading = replace(reading, network=_adopted(reading.network, judge_of))
-    # An object says itself what it is; but gates, geometry and frozen layers belong to the network.
-    elif judge_of.reads(reading.network) and (isinstance(family, str) or own or judge_of.staged):
-        judge_of = judge_of.like(reading.network)
+    if hidden_bias == "auto" and isinstance(family, str) and not _chooses_bias(family):
+        options["hidden_bias"] = "penalized"  # which says nothing where there is no choice
+    reading, judge_of = _judged(reading, family, patterns, **options)
     problem = Problem.from_alpha(X, y, weights, chosen, alpha, free)
     judge_of = judge_of.on(problem)
     judge_of.cost(reading.network)  # refuses a network of another family before any work
     # drawn as the estimators draw it: the same number of patterns is then the same list
-    seed = int(check_random_state(random_state).randint(2**31 - 1))
+    seed = seed_of(random_state)
     arrangement = judge_of.arrange(problem, np.random.default_rng(seed))
     oracle = with_bound(judge_of.oracle(problem, arrangement), bound)
     trained = train(
@@ -178,6 +160,46 @@ def certify(
         max_iter=BOUND_ITER,
         max_time=cap,
     )
+
+
+def _data(reading: Reading, X: Any, y: Any, loss: Loss) -> tuple[np.ndarray, np.ndarray]:
+    """Samples as the network takes them, and targets in the shape of its output, or codes of labels."""
+    X, y = (v.detach() if hasattr(v, "detach") else v for v in (X, y))
+    X, _ = flat_samples(X)
+    X, y = check_X_y(X, y, dtype=np.float64, y_numeric=not loss.classification, multi_output=True)
+    network = reading.network
+    if X.shape[1] != network.n_features:
+        raise ValueError(
+            f"the network takes {network.n_features} features, X has {X.shape[1]}: "
+            "pass the data it was trained on"
+        )
+    if loss.classification or reading.classes is not None:
+        return X, _code(y, loss, network.n_outputs, reading.classes)
+    return X, _numbers(y, network.n_outputs)
+
+
+def _judged(
+    reading: Reading,
+    family: str | Architecture,
+    patterns: Any,
+    hidden_bias: str | None,
+    coupling: str,
+    penalty: WeightPenalty,
+) -> tuple[Reading, Architecture]:
+    """What was read as a network of a family, and the family with what belongs to this network."""
+    check_coupling(coupling)
+    outputs, own = (
+        reading.network.n_outputs,
+        isinstance(reading.network.layers[0], Gated | Conv | GatedConv),
+    )
+    judge_of = get_architecture(family, hidden_bias, patterns, outputs, coupling, penalty)
+    if reading.bare:
+        return replace(reading, network=_adopted(reading.network, judge_of)), judge_of
+    # An object says itself what it is; but gates, geometry and frozen layers belong to the network.
+    own = isinstance(reading.network.layers[0], Gated | Conv | GatedConv)
+    if judge_of.reads(reading.network) and (isinstance(family, str) or own or judge_of.staged):
+        judge_of = judge_of.like(reading.network)
+    return reading, judge_of
 
 
 def _family_of(reading: Reading, architecture: str | Architecture) -> str | Architecture:
@@ -204,8 +226,10 @@ def _family_of(reading: Reading, architecture: str | Architecture) -> str | Arch
 
 def _chooses_bias(name: str) -> bool:
     """Whether a family has a choice of hidden bias; an unknown name is another error's matter."""
-    family = ARCHITECTURES.get(name)
-    return family is None or any(part.name == "hidden_bias" for part in fields(family))  # type: ignore[arg-type]
+    family: Any = ARCHITECTURES.get(name)
+    if family is None:
+        return True
+    return not family.folded and any(part.name == "hidden_bias" for part in fields(family))
 
 
 def _adopted(network: Network, family: Architecture) -> Network:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .design import Design
 from .growth import Rows, collinear
-from .oracles import Design
 from .program import Program, Solution
 
 

@@ -29,7 +29,6 @@ import typer
 from rich.console import Console
 from scipy.special import expit, softmax
 from sklearn.metrics import r2_score
-from sklearn.utils import check_random_state
 
 from .architectures import ARCHITECTURES, Architecture
 from .audit import certify as certify_network
@@ -38,17 +37,18 @@ from .cli_export import export
 from .cli_report import report
 from .console import ModelFile, OneLine, check_out, remark
 from .encoding import Encoding, Target
+from .families import get_architecture
 from .feature_penalties import WeightPenalty
 from .live import Progress
 from .losses import LOSSES, code_classes, get_loss
 from .models import Model
-from .parameters import check_alpha, check_grid
+from .parameters import check_alpha, check_grid, seed_of
 from .paths import follow
 from .penalty_options import parse_penalty, penalty_of
 from .program import Problem, Status
 from .progress import show, table_of, wait
 from .tables import listing, read_table
-from .train import Trained, get_architecture, train
+from .train import Trained, train
 from .version import __version__
 
 app = typer.Typer(
@@ -177,7 +177,7 @@ def fit(
             family,
             tol=tol,
             max_time=max_time,
-            random_state=int(check_random_state(seed).randint(2**31 - 1)),
+            random_state=seed_of(seed),
             callback=progress,
         )
     settings = {"alpha": alpha, "loss": chosen, "architecture": architecture, "hidden_bias": bias}
@@ -207,7 +207,7 @@ def follow_path(
     problem, family = _pose(
         X, y, coding, chosen, 1.0, architecture, "penalized", "auto", options=_options(option)
     )
-    effort = {"tol": tol, "max_time": max_time, "random_state": check_random_state(0).randint(2**31 - 1)}
+    effort: dict[str, Any] = {"tol": tol, "max_time": max_time, "random_state": seed_of(0)}
     found = follow(problem, family, n_alphas=n_alphas, eps=eps, callback=lambda p: remark(str(p)), **effort)
     if not found.complete:
         remark(f"stopped after {len(found)} of {n_alphas} alphas; their certificates hold")

@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 from array_api_compat import device, is_numpy_array
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -35,7 +34,7 @@ from .conv_stage import PooledPatches, judge_stage, solve, stage_network
 from .exporters import Exportable, Predictor
 from .frozen_layers import depth, features
 from .network import Affine, Conv, GatedConv, Layer, Network
-from .parameters import check_alpha, check_switch
+from .parameters import check_alpha, check_switch, seed_of
 from .patches import Windows, image_shape, pair
 
 #: Samples at most by which maps are scaled.
@@ -170,7 +169,7 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
         self._check()
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32, np.uint8])
         Y = self._coded(y)
-        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
+        rng = np.random.default_rng(seed_of(self.random_state))
         self.stages_, self.scores_ = [], []
         shape = image_shape(self.input_shape)
         made: tuple[Layer, ...] = (standardised(X, shape, self._patch(shape, 0)),)

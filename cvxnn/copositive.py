@@ -41,6 +41,7 @@ from .bounds_lift_cells import cell_lifts
 from .bounds_lifted import LiftedDual, lifted_dual
 from .bounds_lifts import Lift, Lifts
 from .certificate import Certificate, judge
+from .families import get_architecture
 from .feature_penalties import is_weight_decay
 from .lifted_oracles import MOST_CELLS, choose, with_bound
 from .losses import Loss, get_loss
@@ -48,7 +49,7 @@ from .network import Network
 from .oracles import SearchOracle
 from .parameters import check_alpha, check_weights
 from .program import Problem
-from .train import BOUND_ITER, Trained, get_architecture, train
+from .train import BOUND_ITER, Trained, train
 from .vector_growth import Coupling
 from .vector_oracles import VectorSearch
 

@@ -17,10 +17,10 @@ import numpy as np
 
 from .deep_descent import Stack, descend, unstack
 from .deep_network import Branch, cost_of, outputs_of
+from .design import Design
 from .growth import magnitudes
 from .nested_cones import Nest
 from .nested_pricing import Branches
-from .oracles import Design
 from .program import Problem
 
 __all__ = ["Pool", "insert", "local_descent", "rounded"]

@@ -31,9 +31,10 @@ from .arrangement import Arrangement, TooManyPatterns
 from .certificate import Oracle, Price
 from .deep_descent import draw, search_branch, stack, unstack
 from .deep_network import Branch, branches_of, cost_of, outputs_of
+from .design import Design
 from .nested_pricing import Branches, price_side
 from .network import Network
-from .oracles import CellOracle, Design, NeuronOracle, SearchOracle
+from .oracles import CellOracle, NeuronOracle, SearchOracle
 from .planar import PlaneOracle
 from .program import Problem
 

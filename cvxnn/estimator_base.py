@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .architectures import Architecture
 from .architectures.base import Stage
 from .certificate import Certificate
 from .exporters import Exportable, Predictor
+from .families import get_architecture
 from .feature_penalties import WeightPenalty, check_penalty, is_weight_decay
 from .live import telling
 from .local_linear import LocalLinear, local_linear
@@ -35,11 +35,12 @@ from .parameters import (
     check_rank,
     check_switch,
     check_weights,
+    seed_of,
 )
 from .patches import flat_samples
 from .program import Problem, Status
 from .rounds import CallbackSupportMixin, Rounds, has_callbacks
-from .train import Moment, get_architecture, train
+from .train import Moment, Trained, train
 
 
 class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
@@ -124,17 +125,10 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
                 tol=float(self.tol),
                 max_iter=int(self.max_iter),
                 max_time=self.max_time,
-                random_state=int(check_random_state(self.random_state).randint(2**31 - 1)),
+                random_state=seed_of(self.random_state),
                 callback=rounds or tell,
             )
-        if isinstance(trained, TrainedLowRank):
-            self.low_rank_ = trained.low_rank
-        self.network_ = trained.network
-        self.certificate_ = trained.certificate
-        self.history_ = trained.history
-        self.n_iter_ = trained.n_iter
-        if trained.stages:
-            self.stages_ = trained.stages
+        self._keep(trained)
         if rounds is not None:
             rounds.end(self.network_)
         if trained.status is not Status.optimal:
@@ -143,6 +137,17 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=3,
             )
+
+    def _keep(self, trained: Trained) -> None:
+        """Make attributes of what training returned."""
+        self.network_ = trained.network
+        self.certificate_ = trained.certificate
+        self.history_ = trained.history
+        self.n_iter_ = trained.n_iter
+        if isinstance(trained, TrainedLowRank):
+            self.low_rank_ = trained.low_rank
+        if trained.stages:
+            self.stages_ = trained.stages
 
     def _output(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
@@ -262,7 +267,7 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
                 f"the network's objective on these data is {value / problem.total_weight:.8g}, in the fit "
                 f"it was {objective:.8g}: pass the X, y and sample_weight that fit was given"
             )
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = seed_of(self.random_state)
         return OptimalSet.of(problem, architecture, self.network_, random_state=seed)
 
 

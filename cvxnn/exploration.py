@@ -21,8 +21,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from .certificate import search_gap
+from .design import Design
 from .growth import Rows, anneal, insert, objective, random_rows, thin
-from .oracles import Design, NeuronOracle
+from .oracles import NeuronOracle
 from .pricing import Neurons
 from .program import Problem
 from .smoothing_newton import affordable, follow, work

@@ -17,8 +17,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from .design import Design
 from .growth import Rows, merge, objective
-from .oracles import Design
 from .program import Problem
 from .smoothing_newton import affordable, follow
 

@@ -198,19 +198,7 @@ def train_low_rank(
         features that other penalties than weight decay choose. If neurons are not continuous in their
         inputs.
     """
-    if not architecture.continuous:
-        raise ValueError(
-            f"a {architecture.name} network may change more than its inputs between data and "
-            "approximation: pass rank=None"
-        )
-    if not architecture.rotates:
-        raise ValueError(f"{architecture.name} networks know where features are: pass rank=None")
-    if architecture.staged:
-        raise ValueError(f"{architecture.name} networks take no rank: pass None, and PCA in a pipeline")
-    if isinstance(getattr(architecture, "patterns", None), np.ndarray):
-        raise ValueError("gates given as an array do not fit reduced data: pass a number with rank")
-    if not is_weight_decay(getattr(architecture, "penalty", "l2")):
-        raise ValueError(f"{architecture!r} has no reduced data: pass one with penalty='l2'")
+    _check(architecture)
     began = time.perf_counter()
     reduction = Reduction.of(problem, rank)
     ground = Ground.prepare(reduction.problem, architecture, np.random.default_rng(random_state))
@@ -255,6 +243,23 @@ def train_low_rank(
         proof,
         info,
     )
+
+
+def _check(architecture: Architecture) -> None:
+    """Raise ValueError for families whose networks on reduced data say nothing of those on the data."""
+    if not architecture.continuous:
+        raise ValueError(
+            f"a {architecture.name} network may change more than its inputs between data and "
+            "approximation: pass rank=None"
+        )
+    if not architecture.rotates:
+        raise ValueError(f"{architecture.name} networks know where features are: pass rank=None")
+    if architecture.staged:
+        raise ValueError(f"{architecture.name} networks take no rank: pass None, and PCA in a pipeline")
+    if isinstance(getattr(architecture, "patterns", None), np.ndarray):
+        raise ValueError("gates given as an array do not fit reduced data: pass a number with rank")
+    if not is_weight_decay(getattr(architecture, "penalty", "l2")):
+        raise ValueError(f"{architecture!r} has no reduced data: pass one with penalty='l2'")
 
 
 def _family(architecture: Architecture, reduction: Reduction, ground: Ground) -> Architecture:

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
+from .design import Design
 from .losses import VectorLoss
-from .oracles import Design
 from .patches import spread
 from .positive_lasso import affordable, positive_lasso
 from .pricing import draw_starts, unit_rows

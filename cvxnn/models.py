@@ -16,9 +16,10 @@ from typing import Any, get_args, get_type_hints
 
 from .certificate import Certificate
 from .encoding import Encoding, Feature, Target
+from .families import get_architecture
 from .network import Network
 from .penalty_options import penalty_of
-from .train import Moment, get_architecture
+from .train import Moment
 from .version import __version__
 
 #: Version of the history in a file; a history of another version is left unread, the model is not.

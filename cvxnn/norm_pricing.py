@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from .design import Design
 from .feature_penalties import FeatureNorm
-from .oracles import Design
 from .pricing import Neurons
 from .walks import TIGHT, best_bias
 

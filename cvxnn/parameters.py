@@ -12,6 +12,7 @@ import numbers
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import _check_sample_weight
 
@@ -55,6 +56,11 @@ def check_effort(tol: Any, max_iter: Any, max_time: Any) -> None:
         if not isinstance(value, real) or isinstance(value, bool) or not float(value) >= least:
             kind = "an integer" if name == "max_iter" else "a number"
             raise ValueError(f"{name}={value!r} must be {kind} of at least {least}")
+
+
+def seed_of(random_state: Any) -> int:
+    """Return the seed that a `random_state` stands for, the same at every entrance."""
+    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def check_rank(rank: Any) -> None:

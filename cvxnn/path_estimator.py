@@ -18,19 +18,19 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import ClassifierTags, check_random_state, check_X_y
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils import ClassifierTags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .architectures import Architecture
 from .certificate import Certificate
 from .feature_penalties import WeightPenalty
-from .losses import Loss, code_classes, get_loss
+from .losses import get_loss
 from .network import Network
-from .parameters import check_coupling, check_effort, check_grid, check_switch, check_weights
+from .parameters import check_effort, check_grid, seed_of
+from .path_problem import checked_problem, family_of, problem_of
 from .paths import Path, Point, follow, threshold
 from .program import Problem
-from .train import Ground, get_architecture
+from .train import Ground
 
 
 def path(
@@ -128,7 +128,7 @@ def path(
         random_state=random_state,
         verbose=verbose,
     )
-    found = model._follow(_state(X, y, loss, sample_weight, fit_intercept)[0], callback)
+    found = model._follow(problem_of(X, y, loss, sample_weight, fit_intercept)[0], callback)
     _warn(found, tol)
     return found
 
@@ -173,9 +173,9 @@ def alpha_max(
     >>> round(3 * found, 9)
     5.0
     """
-    problem, _ = _state(X, y, loss, sample_weight, fit_intercept)
-    family = _family(problem, architecture, hidden_bias, patterns, coupling, penalty)
-    seed = _seed(random_state)
+    problem, _ = problem_of(X, y, loss, sample_weight, fit_intercept)
+    family = family_of(problem, architecture, hidden_bias, patterns, coupling, penalty)
+    seed = seed_of(random_state)
     ground = Ground.prepare(problem, family, np.random.default_rng(seed))
     return threshold(family, ground, random_state=seed)
 
@@ -316,7 +316,7 @@ class ConvexNetPath(BaseEstimator):
         X, y = validate_data(
             self, X, y, dtype=[np.float64, np.float32], y_numeric=numeric, multi_output=numeric
         )
-        problem, classes = _checked(X, y, loss, sample_weight, self.fit_intercept)
+        problem, classes = checked_problem(X, y, loss, sample_weight, self.fit_intercept)
         if classes is not None:
             self.classes_ = classes
         self.path_ = self._follow(problem)
@@ -337,7 +337,7 @@ class ConvexNetPath(BaseEstimator):
         check_effort(self.tol, self.max_iter, self.max_time)
         return follow(
             problem,
-            _family(
+            family_of(
                 problem, self.architecture, self.hidden_bias, self.patterns, self.coupling, self.penalty
             ),
             check_grid(self.alphas, self.n_alphas, self.eps, self.n_bounds),
@@ -347,7 +347,7 @@ class ConvexNetPath(BaseEstimator):
             max_iter=int(self.max_iter),
             max_time=self.max_time,
             n_bounds=self.n_bounds,
-            random_state=_seed(self.random_state),
+            random_state=seed_of(self.random_state),
             callback=tell if self.verbose else callback,
         )
 
@@ -402,59 +402,6 @@ class ConvexNetPath(BaseEstimator):
             return loss.mean(f)
         several = len(self.classes_) > 2
         return self.classes_[np.argmax(f, axis=1) if several else (f > 0).astype(int)]
-
-
-def _state(
-    X: Any, y: Any, loss: str, sample_weight: Any, fit_intercept: bool
-) -> tuple[Problem, np.ndarray | None]:
-    chosen = get_loss(loss)
-    numeric = not chosen.classification
-    X, y = check_X_y(X, y, dtype=[np.float64, np.float32], y_numeric=numeric, multi_output=numeric)
-    return _checked(X, y, chosen, sample_weight, fit_intercept)
-
-
-def _checked(
-    X: np.ndarray, y: np.ndarray, loss: Loss, sample_weight: Any, fit_intercept: bool
-) -> tuple[Problem, np.ndarray | None]:
-    """Return the problem, at any alpha, and the classes of a classification."""
-    check_switch("fit_intercept", fit_intercept)
-    weights = check_weights(sample_weight, X)
-    classes = None
-    if loss.classification:
-        check_classification_targets(y)
-        classes = np.unique(y if weights is None else y[weights > 0])
-        if len(classes) < 2 or len(np.unique(y)) > len(classes):
-            raise ValueError(
-                f"y has {len(np.unique(y))} classes, {len(classes)} among samples of positive weight: "
-                f"loss={loss.name!r} needs at least two, all with weight; for numbers pass "
-                "loss='squared_error'"
-            )
-        loss = get_loss(loss, len(classes) if len(classes) > 2 else 1)
-        y = code_classes(np.searchsorted(classes, y), loss, len(classes))
-    elif y.ndim == 2:
-        y = y[:, 0] if y.shape[1] == 1 else y
-        loss = get_loss(loss, 1 if y.ndim == 1 else y.shape[1])
-    y = np.asarray(y, dtype=np.float64)
-    return Problem.from_alpha(X, y, weights, loss, 1.0, bool(fit_intercept)), classes
-
-
-def _family(
-    problem: Problem,
-    architecture: str | Architecture,
-    hidden_bias: str | None,
-    patterns: Any,
-    coupling: str,
-    penalty: WeightPenalty,
-) -> Architecture:
-    """The family of networks with as many outputs as the problem has targets."""
-    check_coupling(coupling)
-    outputs = 1 if problem.y.ndim == 1 else problem.y.shape[1]
-    return get_architecture(architecture, hidden_bias, patterns, outputs, coupling, penalty)
-
-
-def _seed(random_state: Any) -> int:
-    """The seed as the estimators draw it: paths and single fits have the same gates."""
-    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def _warn(found: Path, tol: float) -> None:

@@ -18,9 +18,9 @@ from scipy.optimize import minimize
 from .certificate import Oracle, Price
 from .deep_network import Branch, branches_of
 from .deep_oracles import DeepOracle
+from .design import Design
 from .nested_cones import Nest, NestedCones
 from .network import Network
-from .oracles import Design
 from .program import Problem, Program
 
 __all__ = ["ListedPaths", "Path", "PathOracle", "signs_of"]

@@ -29,8 +29,9 @@ import math
 import numpy as np
 
 from .certificate import Price
+from .design import Design
 from .network import Network
-from .oracles import Design, NeuronOracle
+from .oracles import NeuronOracle
 from .pricing import Neurons
 from .program import Problem
 

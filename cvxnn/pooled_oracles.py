@@ -25,9 +25,10 @@ import numpy as np
 from .arrangement import Arrangement, TooManyPatterns, count_bound
 from .bounds import oracle_bound
 from .certificate import Price, Proof
+from .design import Design
 from .losses.squared_error import SquaredError
 from .network import Network
-from .oracles import CellOracle, Design, NeuronOracle
+from .oracles import CellOracle, NeuronOracle
 from .patches import folded, pooled, unfolded
 from .pricing import Neurons
 from .program import Problem

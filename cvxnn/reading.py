@@ -18,9 +18,9 @@ import numpy as np
 from . import network as layers
 from .architectures import Architecture
 from .arrays import to_numpy
+from .families import get_architecture
 from .feature_penalties import WeightPenalty
 from .network import Affine, Network
-from .train import get_architecture
 
 
 @dataclass(frozen=True, eq=False)

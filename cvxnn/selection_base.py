@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.model_selection import check_cv
-from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_method_params, column_or_1d, validate_data
 
 from .architectures import Architecture
 from .estimator_base import check_reducible
 from .estimators import ConvexNetClassifier, check_class_loss
+from .families import get_architecture
 from .feature_penalties import WeightPenalty, check_penalty
 from .losses import Loss, code_classes, get_loss
 from .low_rank import Reduction
@@ -34,12 +34,13 @@ from .parameters import (
     check_rank,
     check_switch,
     check_weights,
+    seed_of,
 )
 from .paths import grid
 from .program import Problem
 from .routing import Routed
 from .selection import FOLD_ITER, RULES, Fold, FoldScore, choose, first_alpha, score_fold
-from .train import Ground, get_architecture
+from .train import Ground
 
 #: Share of `max_time` that the folds may take.
 FOLD_SHARE = 0.5
@@ -143,7 +144,7 @@ class Chosen(Routed):
             self.architecture, self.hidden_bias, self.patterns, outputs, self.coupling, self.penalty
         )
         check_reducible(self.rank, X.shape[1], outputs, architecture)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = seed_of(self.random_state)
         if given is None:
             problem, _ = self._problem(X, y, weights)
             ground = Ground.prepare(problem, architecture, np.random.default_rng(seed))

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .descent import descend
+from .design import Design
 from .growth import MERGE, ZERO, Rows, magnitudes, merge, random_rows
-from .oracles import Design, NeuronOracle
+from .oracles import NeuronOracle
 from .pricing import Neurons
 from .program import Problem
 

@@ -38,8 +38,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from .design import Design
 from .growth import ZERO, Rows, merge
-from .oracles import Design
 from .patches import pooled
 from .program import Problem
 

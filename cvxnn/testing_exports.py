@@ -34,11 +34,12 @@ from .architectures.polynomial_cnn import PolynomialCNN
 from .architectures.relu import ReLU
 from .architectures.threshold import Threshold as TwoLayerThreshold
 from .exporters import Predictor, get_exporter
+from .families import get_architecture
 from .layers import Gated, GatedConv, Threshold
 from .losses import get_loss
 from .network import Network
 from .program import Problem
-from .train import get_architecture, train
+from .train import train
 
 #: Distance of gates and steps from their borders, as a share of the largest, that inputs keep.
 MARGIN = 1e-4

@@ -15,24 +15,36 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from .architectures import ARCHITECTURES, VECTOR_ARCHITECTURES, Architecture
+from .architectures import Architecture
 from .architectures.base import Effort, Progress, Stage
 from .arrangement import Arrangement
 from .certificate import Certificate, Oracle, Proof, judge_and_prove
-from .feature_penalties import WeightPenalty, check_outputs, is_weight_decay
+from .families import get_architecture
 from .lifted_oracles import with_bound
 from .network import Network
 from .operators import Dense, Stacked
 from .penalties import GroupL2
 from .program import Master, Problem, Program, Solution, Status
 from .solvers import SOLVERS, Solver, run
+
+__all__ = [
+    "BOUND_ITER",
+    "Ground",
+    "Moment",
+    "Trained",
+    "choose_solver",
+    "drive",
+    "get_architecture",
+    "threads_for",
+    "train",
+]
 
 #: Up to this many samples, or numbers in the data, one BLAS thread is used.
 SINGLE_THREAD, SMALL_DATA = 1000, 250_000
@@ -144,83 +156,6 @@ def threads_for(problem: Problem) -> AbstractContextManager[Any]:
     return _controller().limit(limits=1, user_api="blas") if small else nullcontext()
 
 
-def get_architecture(
-    architecture: str | Architecture,
-    hidden_bias: str | None,
-    patterns: Any,
-    outputs: int = 1,
-    coupling: str = "joint",
-    penalty: WeightPenalty = "l2",
-    options: dict[str, Any] | None = None,
-) -> Architecture:
-    """Return an architecture from its name; an object is returned as it is.
-
-    Parameters
-    ----------
-    architecture : str or Architecture
-    hidden_bias, patterns
-        Of the architecture that a name stands for.
-    outputs : int
-        Number of outputs of the networks.
-    coupling : {"joint", "separate"}
-        Of several outputs.
-    penalty : {"l2", "l1"}, Groups or Elastic
-        Of the hidden weights of networks with one output, see :mod:`cvxnn.feature_penalties`.
-    options : dict or None
-        Further parameters of the architecture that a name stands for, such as ``{"slope": 0.2}``.
-
-    Raises
-    ------
-    ValueError
-        If no architecture has this name, or it has another kind of output; if it has no such parameter.
-    """
-    if isinstance(architecture, Architecture):
-        own = getattr(architecture, "penalty", "l2")
-        if not is_weight_decay(penalty) and penalty != own:
-            raise ValueError(f"penalty={penalty!r} beside {architecture!r}: pass it to the architecture")
-        several = architecture.for_outputs(outputs)
-        # an object of one output says nothing of what several share
-        return several if several is architecture else _coupled(several, coupling)
-    if not isinstance(architecture, str) or architecture not in {**ARCHITECTURES, **VECTOR_ARCHITECTURES}:
-        names = ", ".join(map(repr, ARCHITECTURES))
-        raise ValueError(f"unknown architecture {architecture!r}: pass one of {names}, or an Architecture")
-    check_outputs(penalty, outputs)
-    families: dict[str, Any] = {**(ARCHITECTURES if outputs == 1 else VECTOR_ARCHITECTURES)}
-    if architecture not in families:
-        has = "several outputs" if outputs == 1 else "one output"
-        names = ", ".join(map(repr, families))
-        raise ValueError(f"architecture {architecture!r} has {has}: pass one of {names}")
-    known = {part.name for part in fields(families[architecture])}
-    given = {"hidden_bias": hidden_bias, "patterns": patterns, "penalty": penalty}
-    chosen = {name: value for name, value in given.items() if name in known}
-    if not is_weight_decay(penalty) and "penalty" not in known:
-        raise ValueError(f"{architecture!r} networks know weight decay only: pass penalty='l2'")
-    if "hidden_bias" not in known and hidden_bias not in ("penalized", None):
-        raise ValueError(f"{architecture!r} networks have no choice of hidden_bias: leave it out")
-    if "patterns" not in known and not (isinstance(patterns, str) and patterns == "auto"):
-        raise ValueError(f"{architecture!r} networks have no choice of patterns: leave it 'auto'")
-    if outputs > 1 and "coupling" in known:
-        chosen["coupling"] = coupling
-    elif outputs > 1 and coupling != "joint":
-        raise ValueError(f"{architecture!r} networks share neurons between outputs: pass coupling='joint'")
-    unknown = set(options or {}) - known
-    if unknown:
-        raise ValueError(
-            f"{architecture!r} networks have no option {', '.join(sorted(unknown))}: they have "
-            f"{', '.join(sorted(known))}"
-        )
-    return families[architecture](**{**chosen, **(options or {})})
-
-
-def _coupled(several: Any, coupling: str) -> Architecture:
-    """The sister for several outputs of an object for one, with what the outputs share."""
-    if any(part.name == "coupling" for part in fields(several)):
-        return replace(several, coupling=coupling)
-    if coupling != "joint":
-        raise ValueError(f"{several!r} networks share neurons between outputs: pass coupling='joint'")
-    return several
-
-
 def choose_solver(program: Program) -> Solver:
     """Return the solver that suits a program.
 
@@ -306,24 +241,10 @@ def train(
     ground = ground or Ground.prepare(problem, architecture, rng, max_time)
     arrangement, oracle = ground.arrangement, ground.oracle.at(problem.beta)
     effort = Effort(tol, max_iter, rng, start=start, deadline=deadline, bound_iter=bound_iter)
-    history: list[Moment] = []
-
-    def note(line: Progress, bound: float = 0.0) -> bool:
-        total = problem.total_weight
-        moment = Moment(
-            time.perf_counter() - began,
-            line.objective / total,
-            bound,
-            line.search_gap,
-            line.width,
-            line.patterns,
-        )
-        history.append(moment)
-        return callback is not None and bool(callback(replace(moment, network=line.network)))
-
+    notes = _Notes(problem.total_weight, began, callback)
     with threads_for(problem):
         training = architecture.train(problem, arrangement, oracle, effort)
-        network, status, n_iter = drive(training, effort, deadline, note)
+        network, status, n_iter = drive(training, effort, deadline, notes.add)
         if network is None:
             network = architecture.nothing(problem)
         oracle = effort.oracle or oracle
@@ -334,7 +255,7 @@ def train(
     line = effort.history[-1] if effort.history else Progress(0.0, 1.0, network.width, 0)
     objective = certificate.objective * problem.total_weight
     final = Progress(objective, certificate.search_gap, network.width, line.patterns, network)
-    note(final, certificate.lower_bound)
+    notes.add(final, certificate.lower_bound)
     if certificate.search_gap <= tol:
         status = Status.optimal
     elif status is Status.optimal:
@@ -343,7 +264,28 @@ def train(
     # a stage that was cut short before it was better has left the one before it
     stages = [stage for stage in effort.stages if stage.certificate.frozen < certificate.frozen]
     stages += [Stage(network, certificate)] if architecture.staged else []
-    return Trained(network, certificate, history, max(n_iter, 1), status, dual, proof, stages=stages)
+    return Trained(network, certificate, notes.history, max(n_iter, 1), status, dual, proof, stages=stages)
+
+
+class _Notes:
+    """The history of a training in the user's scale, as it is told to the callback."""
+
+    def __init__(self, total: float, began: float, callback: Callable[[Moment], Any] | None) -> None:
+        self.total, self.began, self.callback = total, began, callback
+        self.history: list[Moment] = []
+
+    def add(self, line: Progress, bound: float = 0.0) -> bool:
+        """Note a line, and say whether the callback wants training to stop."""
+        moment = Moment(
+            time.perf_counter() - self.began,
+            line.objective / self.total,
+            bound,
+            line.search_gap,
+            line.width,
+            line.patterns,
+        )
+        self.history.append(moment)
+        return self.callback is not None and bool(self.callback(replace(moment, network=line.network)))
 
 
 def drive(

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
-from .oracles import Design
+from .design import Design
 from .program import Problem
 from .vector_growth import Coupling, Rows
 

@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from .certificate import search_gap
+from .design import Design
 from .losses import VectorLoss
 from .network import Network
-from .oracles import Design
 from .program import Problem
 from .vector_growth import Coupling, Rows, anneal, insert, objective, thin
 from .vector_oracles import VectorOracle

@@ -26,9 +26,9 @@ import numpy as np
 from scipy.optimize import minimize
 
 from .descent import Layer, start
+from .design import Design
 from .growth import lightest
 from .losses import VectorLoss
-from .oracles import Design
 from .patches import pooled
 from .program import Problem
 from .vector_descent import descend, settle

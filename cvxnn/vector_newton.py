@@ -36,8 +36,8 @@ from typing import Any
 import numpy as np
 from scipy.linalg.lapack import dtrtri
 
+from .design import Design
 from .losses import VectorLoss
-from .oracles import Design
 from .program import Problem
 from .truncated_newton import steihaug
 from .vector_growth import ZERO, Coupling, Rows, merge

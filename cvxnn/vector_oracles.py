@@ -31,9 +31,10 @@ import numpy as np
 from .arrangement import Arrangement, TooManyPatterns, count_bound
 from .bounds import oracle_bound
 from .certificate import Oracle, Price, Proof, Scope, scale
+from .design import Design
 from .losses import VectorLoss
 from .network import Affine, Conv, Network
-from .oracles import ROUNDING, SEED, Design
+from .oracles import ROUNDING, SEED
 from .pricing import shares
 from .program import Problem
 from .vector_bounds import improve, oracle_bounds

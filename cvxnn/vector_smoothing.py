@@ -40,8 +40,8 @@ from typing import Any
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from .design import Design
 from .losses import VectorLoss
-from .oracles import Design
 from .program import Problem
 from .smoothing_newton import DAMPING, HARDEN, MOST, eased
 from .vector_growth import ZERO, Coupling, Rows, merge

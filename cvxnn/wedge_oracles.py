@@ -48,11 +48,12 @@ import numpy as np
 from .bounds import oracle_bound
 from .bounds_vertices import vertex_price
 from .certificate import Oracle, Price, Proof
+from .design import Design
 from .geometric import Wedges
 from .network import Affine, Network
 from .norm_oracles import NormSearchOracle, vertices
 from .norm_pricing import NormDesign
-from .oracles import ROUNDING, SEED, Design, SearchOracle
+from .oracles import ROUNDING, SEED, SearchOracle
 from .program import Problem
 from .wedge_factors import cell_factors
 from .wedge_search import exchange, nearest_wedge

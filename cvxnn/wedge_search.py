@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .oracles import Design
+from .design import Design
 
 #: Exchanges at most.
 EXCHANGES = 60

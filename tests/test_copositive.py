@@ -315,7 +315,7 @@ def test_certify_with_the_lifted_bound(tmp_path):
     """More features than patterns can be listed for: far better than the matrix bound, also for others'
     networks, and after saving."""
     rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(12, 12)), rng.normal(size=12)
+    X, y = rng.normal(size=(13, 12)), rng.normal(size=13)
     given = {"alpha": 0.03, **PLAIN}
     arrays = (rng.normal(size=(12, 3)), None, rng.normal(size=(3, 1)), None)
     usual, lifted = (certify(arrays, X, y, bound=bound, **given) for bound in ("auto", "sdp"))
@@ -357,7 +357,7 @@ def test_the_command_line_asks_for_it(tmp_path):
     from cvxnn.cli import app
 
     rng = np.random.default_rng(1)
-    table = rng.normal(size=(12, 12)).round(2)
+    table = rng.normal(size=(14, 12)).round(2)
     header = ",".join(f"x{j}" for j in range(11)) + ",y"
     np.savetxt(tmp_path / "t.csv", table, delimiter=",", header=header, comments="")
     data, model = str(tmp_path / "t.csv"), str(tmp_path / "m.safetensors")

@@ -14,10 +14,10 @@ from cvxnn.losses.quantile import Quantile
 @parametrize_with_checks(
     [
         ConvexNetRegressor(alpha=8.0, tol=1e-2),
-        ConvexNetClassifier(alpha=0.02),
-        ConvexNetClassifier(alpha=0.02, tol=1e-3, loss="squared_error"),
-        ConvexNetRegressor(architecture="gated_relu", tol=1e-3),
-        ConvexNetClassifier(architecture="gated_relu", tol=1e-3),
+        ConvexNetClassifier(alpha=0.02, tol=1e-2),
+        ConvexNetClassifier(alpha=0.02, tol=1e-2, loss="squared_error"),
+        ConvexNetRegressor(alpha=0.1, architecture="gated_relu", tol=1e-2),
+        ConvexNetClassifier(alpha=0.02, architecture="gated_relu", tol=1e-2),
     ]
 )
 def test_estimator_checks(estimator, check):

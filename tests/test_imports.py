@@ -42,6 +42,7 @@ FLOORS = [
     {
         "operators",
         "arrangement",
+        "design",
         "wedge_factors",
         "descent",
         "polytope",
@@ -78,7 +79,7 @@ FLOORS = [
         "wedge_oracles",
     },
     {"lifted_oracles"},
-    {"architectures"},
+    {"architectures", "families"},
     {"train"},
     {
         "active_neurons",
@@ -100,6 +101,7 @@ FLOORS = [
         "hidden_features",
         "max_margin",
         "path_estimator",
+        "path_problem",
         "selection_estimator",
         "tables",
     },

@@ -139,12 +139,17 @@ def test_targets_that_need_no_network(loss):
     assert single.certificate.gap < 1e-5 and single.network.width == 1
 
 
+@pytest.fixture(scope="module")
+def trained_in_own_units():
+    return train(problem(n=15, d=3), ReLU(), tol=1e-8)
+
+
 @pytest.mark.parametrize("scale", [1e-8, 1e8])
-def test_units_of_the_targets(scale):
+def test_units_of_the_targets(scale, trained_in_own_units):
     """Squared error: y -> cy with alpha -> c alpha scales the network and squares the objective."""
     data = problem(n=15, d=3)
     scaled = Problem(data.X, scale * data.y, data.weights, SQUARED, scale * data.beta, True)
-    one, two = train(data, ReLU(), tol=1e-8), train(scaled, ReLU(), tol=1e-8)
+    one, two = trained_in_own_units, train(scaled, ReLU(), tol=1e-8)
     assert two.certificate.objective == pytest.approx(scale**2 * one.certificate.objective, rel=1e-6)
     assert two.certificate.gap < 1e-6
 

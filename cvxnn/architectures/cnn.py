@@ -67,9 +67,10 @@ import numpy as np
 
 from ..arrangement import Arrangement
 from ..certificate import Oracle
+from ..design import Design
 from ..growth import Rows
 from ..network import Affine, Network
-from ..oracles import Design, NeuronOracle
+from ..oracles import NeuronOracle
 from ..pooled_oracles import PooledOracle, PooledVectorOracle, window_bounds
 from ..program import Problem, Program, Solution
 from ..unfolding import unfold_problem

@@ -42,12 +42,13 @@ import numpy as np
 
 from ..arrangement import Arrangement
 from ..certificate import Price, Proof
+from ..design import Design
 from ..growth import Rows
 from ..losses.squared_error import SquaredError
 from ..network import Affine, Network
 from ..norm_oracles import NormCellOracle, NormSearchOracle
 from ..norm_pricing import NormDesign
-from ..oracles import Design, NeuronOracle
+from ..oracles import NeuronOracle
 from ..pooled_oracles import PooledOracle
 from ..program import Problem
 from ..vector_growth import Coupling

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..design import Design
 from ..network import Affine, Conv, GatedConv, Layer, Network, Pool, ReLU
-from ..oracles import Design
 from ..patches import Windows, image_shape, pair, pooled
 from ..program import Problem
 from ..walks import rectify

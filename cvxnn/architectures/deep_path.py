@@ -39,10 +39,10 @@ from ..arrangement import Arrangement, TooManyPatterns
 from ..certificate import Oracle, search_gap
 from ..deep_growth import rounded
 from ..deep_network import Branch, branches_of, check_layers, join_branches
+from ..design import Design
 from ..nested_cones import Nest, NestedCones
 from ..network import Network
 from ..operators import Masked, Stacked
-from ..oracles import Design
 from ..path_pricing import ListedPaths, Path, PathOracle, signs_of
 from ..penalties import GroupL2
 from ..program import Master, Problem, Program, Solution

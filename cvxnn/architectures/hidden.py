@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..arrangement import Arrangement
+from ..design import Design
 from ..feature_penalties import FeatureNorm, WeightPenalty, feature_norm, is_weight_decay
 from ..layers import Layer
 from ..network import Absolute, Activation, Affine, Gated, LeakyReLU, Network, ReLU
 from ..norm_pricing import NormDesign
-from ..oracles import Design
 from ..program import Problem
 from ..walks import rectify
 from .two_layer import (

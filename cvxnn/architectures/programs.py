@@ -13,12 +13,13 @@ import numpy as np
 
 from ..arrangement import Arrangement
 from ..blocks import Blocks
+from ..design import Design
 from ..feature_penalties import is_weight_decay
 from ..growth import Rows, insert, objective
 from ..norm_growth import descend_rows, explore
 from ..norm_oracles import NormCellOracle, NormSearchOracle
 from ..norm_pricing import NormDesign
-from ..oracles import Design, NeuronOracle
+from ..oracles import NeuronOracle
 from ..penalties import Penalty
 from ..pricing import Neurons
 from ..program import Master, Problem

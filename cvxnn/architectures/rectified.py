@@ -26,12 +26,13 @@ from ..arrangement import Arrangement, TooManyPatterns, count_bound
 from ..blocks import Blocks, active
 from ..certificate import search_gap
 from ..constraints import ReLUCones
+from ..design import Design
 from ..exploration import KINKED, REACH, Exploration
 from ..fewer import fewer
 from ..growth import Rows, insert, merge, objective, thin
 from ..network import Affine, Network
 from ..operators import Masked, Pooled
-from ..oracles import CellOracle, Design, NeuronOracle, SearchOracle
+from ..oracles import CellOracle, NeuronOracle, SearchOracle
 from ..penalties import GroupL2, Penalty
 from ..planar import PlaneOracle
 from ..pricing import Neurons

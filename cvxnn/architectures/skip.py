@@ -43,12 +43,13 @@ from ..arrangement import Arrangement
 from ..blocks import Blocks
 from ..certificate import search_gap
 from ..constraints import ReLUCones
+from ..design import Design
 from ..feature_penalties import is_weight_decay
 from ..growth import Rows, merge
 from ..layers import SkipLeakyReLU, SkipReLU
 from ..network import Affine, Network
 from ..operators import Masked
-from ..oracles import Design, NeuronOracle
+from ..oracles import NeuronOracle
 from ..pricing import Neurons
 from ..program import Master, Problem, Program, Solution
 from ..skip_growth import REFINE, SkipRows, anneal, explore, insert

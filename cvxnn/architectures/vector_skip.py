@@ -31,8 +31,8 @@ from typing import Any
 import numpy as np
 
 from ..arrangement import Arrangement
+from ..design import Design
 from ..network import Affine, Network
-from ..oracles import Design
 from ..program import Problem
 from ..vector_growth import Coupling, Rows
 from ..vector_oracles import TooManyFaces, VectorOracle

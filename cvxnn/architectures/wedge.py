@@ -39,11 +39,11 @@ import numpy as np
 
 from ..arrangement import Arrangement
 from ..certificate import Oracle, search_gap
+from ..design import Design
 from ..geometric import TooManyWedges, Wedges, list_wedges, sample_wedges
 from ..growth import Rows, merge
 from ..network import Affine, Network
 from ..operators import Dense
-from ..oracles import Design
 from ..penalties import GroupL2
 from ..program import Master, Problem, Program, Solution
 from ..wedge_oracles import (

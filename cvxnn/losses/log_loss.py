@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from scipy import sparse
+from scipy.optimize import brentq
 
 from ..arrays import Array, array_namespace
 from .base import ConicForm, Loss
@@ -49,6 +50,25 @@ class LogLoss(Loss):
             return float("inf")
         p = xp.clip(p, 0.0, 1.0)
         return float(xp.sum(s * (_xlogx(p) + _xlogx(1.0 - p))))
+
+    def best_scale(self, Z: np.ndarray, y: np.ndarray, s: np.ndarray, limit: float) -> float:
+        """Probabilities grow with t; the dual value is best where its falling slope is zero."""
+        p = y * Z / s
+        if np.any(p < 0.0) or not np.any(p > 0.0):
+            return super().best_scale(Z, y, s, limit)
+        weights, p = (s * p)[p > 0.0], p[p > 0.0]
+        limit = min(limit, 1e12)
+        end = min(limit, 1.0 / float(np.max(p)))
+
+        def slope(t: float) -> float:
+            return -float(weights @ (np.log(t * p) - np.log1p(-t * p)))
+
+        # at a probability of one the slope is infinite: a rounding error before, it is finite
+        low = high = end * (1.0 - 1e-15)
+        while low > 0.0 and slope(low) < 0.0:
+            low, high = 0.5 * low, low
+        best = brentq(slope, low, high) if low < high else end
+        return max((min(limit, 1.0), end, best), key=lambda t: self.dual(t * Z, y, s))
 
     def conic(self, y: np.ndarray, s: np.ndarray) -> ConicForm:
         """``log(1 + e^m) <= t`` as ``a + b <= 1, e^-t <= a, e^(m - t) <= b`` with ``m = -y f``."""

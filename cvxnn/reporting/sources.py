@@ -10,20 +10,19 @@ from typing import Any
 
 import numpy as np
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ..architectures import Architecture
 from ..certificate import Certificate
 from ..estimator_base import ConvexNet
+from ..families import get_architecture
 from ..losses import code_classes, get_loss
 from ..models import Model
-from ..parameters import check_class_weight, check_weights
+from ..parameters import check_class_weight, check_weights, seed_of
 from ..patches import flat_samples
 from ..penalty_options import penalty_of
 from ..program import Problem
 from ..tables import Table
-from ..train import get_architecture
 from .columns import Columns, encoded, plain, through
 from .subject import Sheet, Subject, check_data, named
 
@@ -83,7 +82,7 @@ def from_estimator(
         classes=() if labels is None else tuple(map(str, labels)),
         targets=_outputs_of(target_names, y, labels, outputs),
         tol=float(model.tol),
-        random_state=_seed(model.random_state),
+        random_state=seed_of(model.random_state),
         settings=_settings(model, certificate),
         pathless="" if model.rank is None else f"the network was trained on data of rank {model.rank}",
     )
@@ -132,7 +131,7 @@ def from_model(name: str, model: Model, table: Table, test: Table | None = None)
         shift=0.0 if target.classes else target.mean,
         unit=1.0 if target.classes else target.scale,
         tol=float(settings["tol"]),
-        random_state=_seed(settings["seed"]),
+        random_state=seed_of(settings["seed"]),
         settings=tuple((_worded(key), str(listed[key])) for key in listed if key not in hidden),
     )
 
@@ -242,11 +241,6 @@ def _outputs_of(names: Any, y: Any, labels: np.ndarray | None, outputs: int) -> 
     if asked is None and outputs == 1:
         return ("target",)
     return named(asked, outputs, "target")
-
-
-def _seed(random_state: Any) -> int:
-    """The seed as the estimators draw it."""
-    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def _settings(model: Any, certificate: Certificate) -> tuple[tuple[str, str], ...]:
