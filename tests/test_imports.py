@@ -90,6 +90,7 @@ FAMILIES = {
     "architectures.spectrahedral",
     "architectures.threshold_units",
     "architectures.two_layer",
+    "architectures.vector_large",
     "architectures.vector_rectified",
     "architectures.vector_skip",
     "architectures.whitened",
