@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from ..arrangement import Arrangement
-from ..certificate import Oracle
+from ..certificate import Oracle, search_gap
 from ..fewer import fewer_vectors
 from ..losses import VectorLoss
 from ..network import Affine, Network
@@ -182,7 +182,19 @@ class VectorRectified(ReLUHidden, InBatches):
             return best
         rows, slack = self.rows_of(oracle, best, design, coupling), min(1e-6, 0.01 * effort.tol)
         least = fewer_vectors(self.rows_problem(problem), design, coupling, rows, slack, effort.deadline)
-        return best if least is rows else self._network(problem, design, least)
+        if least is rows:
+            return best
+        network = self._network(problem, design, least)
+        # what ended the growing must hold for the smaller network too
+        closed = effort.history[-1].search_gap <= effort.tol
+        return best if closed and self._gap(problem, oracle, network) > effort.tol else network
+
+    def _gap(self, problem: Problem, oracle: VectorOracle, network: Network) -> float:
+        """The search gap that the judge of a network finds."""
+        f = network(problem.X)
+        Z = problem.residual(f)
+        price = max(oracle.found(Z, network), problem.beta)
+        return search_gap(problem, problem.value(f, self.cost(network)), Z, price)
 
     def _grow(
         self, problem: Problem, design: Design, coupling: Coupling, oracle: VectorOracle, effort: Effort
