@@ -140,3 +140,18 @@ def test_a_fit_of_several_outputs_ends_with_fewer_neurons(monkeypatch: pytest.Mo
     assert least.network.width < whole.network.width
     assert least.certificate.objective <= whole.certificate.objective * (1.0 + 1e-7)
     assert least.certificate.search_gap <= 1e-5
+
+
+def test_a_closed_gap_stays_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, family = vector_problem(), VECTORS[0]
+    found = []
+
+    def one_less(p, d, c, rows, slack, deadline):
+        found.append(len(rows))
+        return rows.take(np.arange(len(rows)) > 0)
+
+    monkeypatch.setattr(vector_rectified, "fewer_vectors", one_less)
+    trained = train(problem, family, bound_iter=1)
+    assert trained.certificate.search_gap <= 1e-5 and trained.network.width == found[0]
+    # without a closed gap there is nothing to keep
+    assert train(problem, family, tol=0.0, max_iter=1, bound_iter=1).network.width == found[1] - 1
