@@ -59,6 +59,13 @@ class Rows:
         """No neuron."""
         return cls(np.zeros((0, r)), np.zeros(0))
 
+    def __len__(self) -> int:
+        return len(self.U)
+
+    def take(self, kept: np.ndarray) -> Rows:
+        """Those of a selection, in its order."""
+        return Rows(self.U[kept], self.signs[kept])
+
     def join(self, other: Rows) -> Rows:
         """The neurons of both."""
         return Rows(np.concatenate([self.U, other.U]), np.concatenate([self.signs, other.signs]))

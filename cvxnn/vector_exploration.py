@@ -6,9 +6,10 @@ r"""The schedule of growing a network with several outputs on few data, where Ne
 as with one output (:mod:`cvxnn.exploration`). Annealing does not get far here: where decay is weak, L-BFGS
 takes tens of thousands of steps, and every insertion adds neurons that it never brings together again,
 until there are several times the n * outputs that an optimal network needs at most (Carathéodory). Newton's
-method (:mod:`cvxnn.vector_smoothing`) goes to the minimum. A network that has too many neurons all the same
-is thinned before it grows. A round that pays little makes the next search harder, and its path finer: a
-wide band moves neurons far, and may undo what an insertion gained.
+method (:mod:`cvxnn.vector_smoothing`) goes to the minimum, while much is missing only as near as that
+deserves, since a search costs little beside a path. A network that has too many neurons all the same is
+thinned before it grows. A round that pays little makes the next search harder, and its path finer: a wide
+band moves neurons far, and may undo what an insertion gained.
 
 References: Denoyelle, Duval, Peyré and Soubies, Inverse Problems 2019 (insert, then move all neurons);
 Sahiner, Ergen, Pauly and Pilanci, ICLR 2021.
@@ -34,6 +35,9 @@ from .vector_smoothing import affordable, follow
 QUICK = ((0.1, 60), (0.03, 60), (0.01, 100), (0.003, 100))
 #: Newton's paths, from wide to fine: first and last mu, steps.
 PATHS = ((1e-2, 1e-5, 40), (1e-3, 1e-9, 60), (1e-4, 1e-10, 100))
+#: Above this search gap, and until such a round pays less than `FINER`, paths start and end at multiples of
+#: it, and end with a step that promises less than a share of it.
+FAR, START, END, ENOUGH = 1e-2, 0.1, 2e-3, 1e-2
 #: A round that pays less than these shares makes the next search harder; less than the first of all, exact;
 #: less than `FINER` its path finer; less than `IDLE` nothing, unless it halves the gap. So many idle rounds
 #: in a row are the end.
@@ -112,7 +116,7 @@ class VectorExploration:
         bool
             Whether the best network has just been priced.
         """
-        level, paid, idle, closest = 0, 1.0, 0, 1.0
+        level, paid, idle, closest, hasty = 0, 1.0, 0, 1.0, True
         if started:
             level = 1
             yield from self._offer(rows)
@@ -135,12 +139,13 @@ class VectorExploration:
             if len(self.best) > self.problem.y.size:
                 self.best = thin(self.problem, self.design, self.best)
             rows = insert(self.problem, self.design, self.best, found)
-            moved = self._follow(rows, level)
+            short = hasty and self.gap > FAR
+            moved = self._hasten(rows) if short else self._follow(rows, level)
             coarse = self._value(moved) > self._value(rows) * (1.0 + ROUNDING)
             yield from self._offer(rows if coarse else moved, 0.0 if coarse else ROUNDING)
             paid = 1.0 - self.least / before if before > 0 else 0.0
             if coarse or paid < FINER:
-                level = min(level + 1, len(PATHS) - 1)
+                hasty, level = False, level if short else min(level + 1, len(PATHS) - 1)
 
     def _value(self, rows: Rows) -> float:
         return objective(self.problem, self.design, rows)
@@ -156,6 +161,14 @@ class VectorExploration:
         """Move all neurons along a Newton path."""
         mu, end, steps = PATHS[level]
         return follow(self.problem, self.design, rows, mu, end, steps, deadline=self.deadline)
+
+    def _hasten(self, rows: Rows) -> Rows:
+        """Move all neurons along a path that is as long as what the last search found deserves."""
+        (mu, end, steps), gap = PATHS[0], self.gap
+        mu, end = min(mu, START * gap), max(end, END * gap)
+        return follow(
+            self.problem, self.design, rows, mu, end, steps, tol=ENOUGH * gap, deadline=self.deadline
+        )
 
     def _price(self, hardness: int, exact: bool) -> VectorNeurons:
         """Search for neurons that improve the best network."""

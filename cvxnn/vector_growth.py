@@ -291,7 +291,8 @@ def insert(problem: Problem, design: Design, rows: Rows, found: VectorNeurons, m
     c = np.zeros(y.shape[1])
     if problem.intercept:
         c = np.asarray(loss.intercept(H @ (x[:, None] * G), y, s))
-    scale = 1.0 / max(loss.value(np.zeros_like(y), y, s), 1e-300)
+    # a tolerance is relative to 1, so that is what the objective is at first
+    scale = 1.0 / max(objective(problem, design, rows), 1e-300)
     k = len(x)
 
     def value(v: np.ndarray) -> tuple[float, np.ndarray]:
@@ -302,7 +303,7 @@ def insert(problem: Problem, design: Design, rows: Rows, found: VectorNeurons, m
         return scale * total, scale * np.concatenate([np.sum((H.T @ slope) * G, axis=1) + beta, last])
 
     bounds = [(0.0, None)] * k + [(None, None)] * len(c)
-    options = {"maxiter": 150, "ftol": 1e-12, "gtol": 1e-12}
+    options = {"maxiter": 150, "ftol": 1e-14, "gtol": 1e-12}
     first = np.concatenate([x, c])
     v = minimize(value, first, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x[:k]
     return units.scaled(v)

@@ -122,6 +122,7 @@ FAMILIES = {
     "architectures.spectrahedral",
     "architectures.threshold_units",
     "architectures.two_layer",
+    "architectures.vector_large",
     "architectures.vector_rectified",
     "architectures.vector_skip",
     "architectures.whitened",

@@ -435,10 +435,11 @@ def test_other_activations_with_several_outputs_through_estimators(tmp_path):
     assert classes.score(X, labels) > 0.7 and classes.certificate_.search_gap <= 1e-3
 
 
-def test_weak_decay_does_not_stall():
+@pytest.mark.parametrize("seed", [0, 2, 3])
+def test_weak_decay_does_not_stall(seed):
     """Targets a thousand times the strength of the penalty: descent alone leaves a gap of 3 %."""
-    rng = np.random.default_rng(2)
+    rng = np.random.default_rng(seed)
     X, Y = rng.normal(size=(9, 3)), 100.0 * rng.normal(size=(9, 3))
     problem = Problem(X, Y, np.ones(9), get_loss("squared_error", 3), 0.1, True)
     certificate = train(problem, VectorReLU(hidden_bias=None), tol=1e-6).certificate
-    assert certificate.scope == "global" and certificate.gap <= 5e-3
+    assert certificate.scope == "global" and certificate.gap <= 2e-6

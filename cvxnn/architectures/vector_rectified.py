@@ -23,7 +23,6 @@ programs", ICLR 2021; Sahiner, Ergen, Ozturkler, Pauly, Mardani and Pilanci, ICM
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
@@ -32,20 +31,21 @@ import numpy as np
 
 from ..arrangement import Arrangement
 from ..certificate import Oracle, search_gap
+from ..fewer import fewer_vectors
 from ..losses import VectorLoss
 from ..network import Affine, Network
 from ..oracles import Design
 from ..parameters import check_coupling
 from ..program import Problem, Program, Solution
-from ..vector_batches import BATCH, Samples, Weights, stir, sweep
 from ..vector_exploration import QUICK, VectorExploration, suits
-from ..vector_growth import Coupling, Rows, anneal, drop, insert, merge, objective, random_rows, slide
+from ..vector_growth import Coupling, Rows, anneal, insert, merge, objective, random_rows, slide
 from ..vector_newton import affordable, follow
 from ..vector_oracles import FaceOracle, TooManyFaces, VectorOracle, VectorSearch
 from ..vector_pricing import VectorNeurons
-from .base import Effort, Progress, Training, VectorArchitecture
+from .base import Effort, Progress, Training
 from .hidden import ReLUHidden
 from .two_layer import check_hidden_bias, with_constants
+from .vector_large import InBatches
 
 #: Neurons to begin with, and as many more for every output (for so many, where windows have them too).
 FIRST, PER_OUTPUT, MOST_OUTPUTS = 40, 16, 12
@@ -72,16 +72,11 @@ PATHS, NEAR, FINER = ((1e-3, 3e-5, 15), (1e-3, 1e-5, 20), (1e-3, 1e-6, 40)), (1e
 PAYS, IDLE, EXPENSIVE = (1e-6, 2e-4), 4, 1e-4
 #: Share of the time of a training that listing faces may take.
 LISTING = 0.2
-#: On large data: neurons to begin with, and more for every output; passes over mini-batches, and batches.
-WIDE, WIDE_PER_OUTPUT, EPOCHS, STEPS = 100, 20, 20, 4000
-#: Steps of descent on all samples, before and after neurons go that have become zero (relative to the
-#: largest) or one; the share that a round has to pay.
-SWEEPS, LARGE_ZERO, LARGE_MERGE, LARGE_PAYS = (20, 40), 1e-3, 1e-3, 5e-3
 
 UNTRACTABLE = "several outputs have no tractable program over patterns: they are trained"
 
 
-class VectorRectified(ReLUHidden, VectorArchitecture):
+class VectorRectified(ReLUHidden, InBatches):
     """Two-layer networks with several outputs whose activation has one kink, at zero.
 
     A member is a frozen dataclass with the parameters `hidden_bias`, `patterns` and `coupling` of
@@ -181,6 +176,29 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
     ) -> Training:
         assert isinstance(oracle, VectorOracle)
         problem, design, coupling = self.problem_of(problem), self.design(problem), self._check()
+        best = yield from self._grow(problem, design, coupling, oracle, effort)
+        if oracle.large:
+            return best
+        rows, slack = self.rows_of(oracle, best, design, coupling), min(1e-6, 0.01 * effort.tol)
+        least = fewer_vectors(self.rows_problem(problem), design, coupling, rows, slack, effort.deadline)
+        if least is rows:
+            return best
+        network = self._network(problem, design, least)
+        # what ended the growing must hold for the smaller network too
+        closed = effort.history[-1].search_gap <= effort.tol
+        return best if closed and self._gap(problem, oracle, network) > effort.tol else network
+
+    def _gap(self, problem: Problem, oracle: VectorOracle, network: Network) -> float:
+        """The search gap that the judge of a network finds."""
+        f = network(problem.X)
+        Z = problem.residual(f)
+        price = max(oracle.found(Z, network), problem.beta)
+        return search_gap(problem, problem.value(f, self.cost(network)), Z, price)
+
+    def _grow(
+        self, problem: Problem, design: Design, coupling: Coupling, oracle: VectorOracle, effort: Effort
+    ) -> Training:
+        """Move neurons and insert others, until no neuron is missing."""
         inner = self.rows_problem(problem)
         best = Rows.empty(design.X.shape[1], inner.y.shape[1])
         least = objective(inner, design, best)
@@ -190,8 +208,7 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
         if not np.any(design.X) or not np.any(problem.residual(np.zeros_like(problem.y))):
             return network
         if oracle.large:
-            network = yield from self._train_large(problem, design, oracle, effort, least, network)
-            return network
+            return (yield from self._train_large(problem, design, oracle, effort, network))
         rows, plan = self._first(inner, design, coupling, oracle, effort)
         if inner is problem and suits(problem, design, coupling, len(rows)):
             return (yield from self._explore(problem, design, oracle, effort, rows))
@@ -249,72 +266,6 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
             yield progress
         return network_of(growing.best)
 
-    def _train_large(
-        self,
-        problem: Problem,
-        design: Design,
-        oracle: VectorOracle,
-        effort: Effort,
-        least: float,
-        network: Network,
-    ) -> Training:
-        """Many neurons on mini-batches, then rounds of pricing and of descent on all samples."""
-        samples, gap = Samples(problem, design), 1.0
-        best = Rows.empty(design.X.shape[1], problem.y.shape[1])
-        moves = self._stirred(samples, design, oracle, effort)
-        for _ in range(effort.max_iter):
-            before = least
-            for rows in moves:
-                now = objective(problem, design, rows)
-                if now < least:
-                    best, least = rows, now
-                    network = self._network(problem, design, best)
-                    yield Progress(least, gap, len(best), len(best), network)
-            began = time.perf_counter()
-            Z = problem.residual(network(problem.X))
-            found, gap = self._price(problem, oracle, Z, network, least, False, 0, effort)
-            effort.history.append(Progress(least, gap, len(best), len(best), network, Z))
-            yield effort.history[-1]
-            # an insertion takes as long as a search, and is worth nothing without a descent
-            late = 3.0 * time.perf_counter() - 2.0 * began > effort.deadline
-            if late or gap <= effort.tol or before - least <= LARGE_PAYS * least:
-                break
-            moves = self._swept(samples, design, insert(problem, design, best, found), effort)
-        return network
-
-    def _stirred(
-        self, samples: Samples, design: Design, oracle: VectorOracle, effort: Effort
-    ) -> Iterator[Rows]:
-        """The rows on the way through the mini-batches, and after a descent on all samples."""
-        problem = samples.problem
-        began = time.perf_counter()
-        if effort.start is None:
-            width = WIDE + WIDE_PER_OUTPUT * problem.y.shape[1]
-            rows = random_rows(problem, design, Coupling.joint, width, effort.random_state, self.skip)
-            at = Weights.of(rows, design)
-            # two thirds of the time that is left, if it is limited
-            deadline = began + 0.6 * (effort.deadline - began)
-            epochs = max(EPOCHS, -(-STEPS * BATCH // len(design.X)))
-            said = 0.0
-            for share in stir(samples, at, epochs, effort.random_state, deadline):
-                if share >= said:
-                    said += 0.2
-                    yield at.rows(design)
-            rows = at.rows(design)
-            yield rows
-        else:
-            rows, _ = self._first(problem, design, Coupling.joint, oracle, effort)
-        yield from self._swept(samples, design, rows, effort)
-
-    def _swept(self, samples: Samples, design: Design, rows: Rows, effort: Effort) -> Iterator[Rows]:
-        """The rows after a descent on all samples, once without those that have gone to zero."""
-        now = time.perf_counter()
-        deadline = now + 0.7 * (effort.deadline - now)
-        for steps in SWEEPS:
-            at = sweep(samples, Weights.of(rows, design), steps, 1e-7, deadline)
-            rows = merge(drop(at.rows(design), design, LARGE_ZERO), design, Coupling.joint, LARGE_MERGE)
-            yield rows
-
     def _first(
         self, problem: Problem, design: Design, coupling: Coupling, oracle: VectorOracle, effort: Effort
     ) -> tuple[Rows, Plan]:
@@ -367,27 +318,6 @@ class VectorRectified(ReLUHidden, VectorArchitecture):
     def _insert(self, problem: Problem, design: Design, rows: Rows, found: VectorNeurons) -> Rows:
         """Give the network those of the found neurons that improve it."""
         return insert(problem, design, rows, found)
-
-    def _price(
-        self,
-        problem: Problem,
-        oracle: VectorOracle,
-        Z: np.ndarray,
-        network: Network,
-        value: float,
-        exact: bool,
-        idle: int,
-        effort: Effort,
-    ) -> tuple[VectorNeurons, float]:
-        """Neurons to insert and the search gap they prove; a gap within `tol` is searched as the judge
-        does."""
-        level = min(idle, 2)
-        found = oracle.neurons(Z, oracle.neurons_of(network), effort.random_state, level, exact=exact)
-        gap = search_gap(problem, value, Z, max(found.best, problem.beta))
-        if gap <= effort.tol:
-            found = found.join(oracle.thorough(Z, network))
-            gap = search_gap(problem, value, Z, max(found.best, problem.beta))
-        return found, gap
 
     def _network(self, problem: Problem, design: Design, rows: Rows) -> Network:
         """Balance the layers, and give the outputs their best constants."""
