@@ -23,7 +23,9 @@ def test_prices_are_beta_where_sizes_are_positive_and_below_elsewhere(loss, spre
     n, k, intercept = 20, 60, loss in ("huber", "log_loss")
     scale = 10.0 ** rng.uniform(-spread, spread, size=(n, 1))
     C = np.maximum(rng.normal(size=(n, 4)) * scale @ rng.normal(size=(4, k)), 0.0) * rng.choice([-1, 1], k)
-    problem = Problem(np.zeros((n, 1)), targets(rng, loss, n), np.ones(n), get_loss(loss, 1), 0.5, intercept)
+    problem = Problem(
+        np.zeros((n, 1)), targets(rng, loss, n), np.ones(n), get_loss(loss, 1), 0.5, intercept
+    )
     x = positive_lasso(problem, C, np.zeros(k))
     f = C @ x
     if intercept:

@@ -60,6 +60,8 @@ BRANCHES, NEURONS = 12, 5
 LARGE = 30_000
 #: Rounds of descent without progress that end training, and iterations of a round.
 PATIENCE, ITERATIONS = 4, 400
+#: Share of a limited time that is for training; the rest is for the proof.
+TRAINING = 0.7
 
 
 class NestOracle(Oracle):
@@ -222,12 +224,12 @@ class DeepReLU(Architecture):
         if isinstance(arrangement, Nest):
             return (yield from self._solved(problem, arrangement, oracle, effort))
         assert isinstance(oracle, DeepOracle)
-        design = self._design(problem)
+        design, oracle.deadline = self._design(problem), effort.within(TRAINING)
         if effort.start is not None and effort.start.width:
             branches = oracle.branches_of(effort.start)
         else:
             layers = draw(BRANCHES, self.depth, design.X.shape[1], NEURONS, 0.5, effort.random_state)
-            branches, _, _ = local_descent(problem, design, layers, ITERATIONS)
+            branches, _, _ = local_descent(problem, design, layers, ITERATIONS, oracle.deadline)
         if self.depth == 3 and design.X.size * BRANCHES <= LARGE:
             return (yield from self._grow(problem, design, oracle, effort, branches))
         return (yield from self._descend(problem, design, oracle, effort, branches))
@@ -292,6 +294,8 @@ class DeepReLU(Architecture):
                     new += pool.add_weights([*branch[:-1], np.array([[side]])], design.X)
             if line.search_gap <= effort.tol or not new or stale > PATIENCE:
                 break
+            if effort.is_late(oracle.deadline):
+                break
         return best
 
     def _descend(
@@ -302,7 +306,8 @@ class DeepReLU(Architecture):
         least, stale, best = problem.null_value() * (1.0 - 1e-9), 0, self.nothing(problem)
         for _ in range(effort.max_iter):
             if branches:
-                moved, _, value = local_descent(problem, design, stack(branches, NEURONS), ITERATIONS)
+                layers = stack(branches, NEURONS)
+                moved, _, value = local_descent(problem, design, layers, ITERATIONS, oracle.deadline)
                 branches = moved if value <= valued(problem, design, branches)[1] else branches
                 # descent leaves the sizes of branches nearly right; the Lasso makes them right
                 sized = insert(problem, design, branches, [])
@@ -320,6 +325,8 @@ class DeepReLU(Architecture):
             yield effort.history[-1]
             good = [row for row in found if row[0] > problem.beta * (1.0 + 0.01 * effort.tol)][:12]
             if line.search_gap <= effort.tol or not good or stale > PATIENCE:
+                break
+            if effort.is_late(oracle.deadline):
                 break
             branches = insert(problem, design, branches, good)
         return best
