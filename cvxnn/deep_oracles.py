@@ -107,7 +107,7 @@ class DeepOracle(Oracle):
         off = np.abs(square - np.diag(lengths**2)) > 1e-12 * np.outer(lengths, lengths)
         self.orthogonal = not np.any(off) and bool(np.all(lengths > 0))
         self.lengths = lengths
-        self._last: dict[int, tuple[np.ndarray, Price, list[tuple[Branches, float]]]] = {}
+        self._last: dict[int, tuple[np.ndarray, Price, list[tuple[Branches, float]], bool]] = {}
         self._met: tuple[np.ndarray, list[tuple[Branches, float]]] | None = None
         self.limit = NODES
         if isinstance(self.inner, CellOracle):
@@ -141,14 +141,16 @@ class DeepOracle(Oracle):
         return Price(float("inf"), "bounded", met[0][0].value if met else 0.0), met
 
     def _priced(self, Z: np.ndarray, limit: int) -> tuple[Price, list[tuple[Branches, float]]]:
-        last = self._last.get(limit)
         quick = self._last.get(min(QUICK, limit))
         if quick is not None and quick[1].scope == "global" and np.array_equal(quick[0], Z):
             return quick[1], quick[2]
-        if last is None or not np.array_equal(last[0], Z):
-            last = (Z.copy(), *self._compute(Z, self._neurons(Z), limit))
-            if time.perf_counter() <= self.deadline:  # what was cut short is not remembered
-                self._last = {**self._last, limit: last}
+        last = self._last.get(limit)
+        # what was cut short is done again, if there is time for it
+        stale = last is None or (last[3] and time.perf_counter() <= self.deadline)
+        if last is None or stale or not np.array_equal(last[0], Z):
+            price, met = self._compute(Z, self._neurons(Z), limit)
+            last = (Z.copy(), price, met, time.perf_counter() > self.deadline)
+            self._last = {**self._last, limit: last}
         return last[1], last[2]
 
     def _compute(
