@@ -60,6 +60,8 @@ BRANCHES, NEURONS = 12, 5
 LARGE = 30_000
 #: Rounds of descent without progress that end training, and iterations of a round.
 PATIENCE, ITERATIONS = 4, 400
+#: How far a loss with kinks is smoothed for descent, as a share of the objective.
+SMOOTHING = 0.03
 #: Share of a limited time that is for training; the rest is for the proof.
 TRAINING = 0.7
 
@@ -229,7 +231,8 @@ class DeepReLU(Architecture):
             branches = oracle.branches_of(effort.start)
         else:
             layers = draw(BRANCHES, self.depth, design.X.shape[1], NEURONS, 0.5, effort.random_state)
-            branches, _, _ = local_descent(problem, design, layers, ITERATIONS, oracle.deadline)
+            smooth = problem.smoothed(SMOOTHING * problem.null_value())
+            branches, _, _ = local_descent(smooth, design, layers, ITERATIONS, oracle.deadline)
         if self.depth == 3 and design.X.size * BRANCHES <= LARGE:
             return (yield from self._grow(problem, design, oracle, effort, branches))
         return (yield from self._descend(problem, design, oracle, effort, branches))
@@ -304,16 +307,19 @@ class DeepReLU(Architecture):
         """Descend, search for branches, insert them by a Lasso, until a search finds none that pays."""
         # a descent ends near zero, not at it, where nothing is best
         least, stale, best = problem.null_value() * (1.0 - 1e-9), 0, self.nothing(problem)
+        smooth = problem.smoothed(SMOOTHING * least)
         for _ in range(effort.max_iter):
             if branches:
                 layers = stack(branches, NEURONS)
-                moved, _, value = local_descent(problem, design, layers, ITERATIONS, oracle.deadline)
-                branches = moved if value <= valued(problem, design, branches)[1] else branches
+                moved, _, _ = local_descent(smooth, design, layers, ITERATIONS, oracle.deadline)
+                value, before = (valued(smooth, design, some)[1] for some in (moved, branches))
+                branches = moved if value <= before else branches
                 # descent leaves the sizes of branches nearly right; the Lasso makes them right
-                sized = insert(problem, design, branches, [])
-                branches = sized if valued(problem, design, sized)[1] <= value else branches
+                sized = insert(smooth, design, branches, [])
+                branches = sized if valued(smooth, design, sized)[1] <= value else branches
             network = self._network(problem, branches)
-            Z = problem.residual(network(problem.X))
+            Z = smooth.residual(network(problem.X))
+            smooth = problem.smoothed(SMOOTHING * least, Z)
             found = oracle.search(Z, network)
             top = max([problem.beta, *(row[0] for row in found[:1])])
             line = self._report(problem, network, Z, top, len(branches))
@@ -328,5 +334,5 @@ class DeepReLU(Architecture):
                 break
             if effort.is_late(oracle.deadline):
                 break
-            branches = insert(problem, design, branches, good)
+            branches = insert(smooth, design, branches, good)
         return best
