@@ -8,11 +8,15 @@ programs where there are any, and why nothing here is a proof.
 A branch that correlates with a dual variable is found by L-BFGS on ``log z'g - sum_l log |W_l|``, which no
 scaling changes.
 
+Both stop at a deadline with what they have.
+
 Reference: Nocedal and Wright, Numerical Optimization, chapter 7 (L-BFGS); Ergen and Pilanci, ICML 2021.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -21,12 +25,22 @@ from scipy.optimize import minimize
 from .deep_network import Branch
 from .losses import Loss
 
-__all__ = ["descend", "draw", "search_branch", "stack", "unstack"]
+__all__ = ["descend", "draw", "search_branch", "stack", "stopping", "unstack"]
 
 #: Weights of a stack of branches of equal widths: (k, inputs, units) for every layer.
 Stack = list[np.ndarray]
 #: Shares of a branch's cost below which a neuron is left out.
 TINY = 1e-9
+
+
+def stopping(deadline: float) -> Callable[[np.ndarray], None]:
+    """Return a callback for SciPy's minimisers that ends them at a time of :func:`time.perf_counter`."""
+
+    def stop(_: np.ndarray) -> None:
+        if time.perf_counter() > deadline:
+            raise StopIteration
+
+    return stop
 
 
 def draw(
@@ -113,6 +127,7 @@ def descend(
     intercept: bool,
     max_iter: int,
     tol: float = 1e-12,
+    deadline: float = float("inf"),
 ) -> tuple[Stack, float]:
     """Run L-BFGS from a stack of branches.
 
@@ -128,6 +143,8 @@ def descend(
     max_iter : int
     tol : float
         Relative decrease of an iteration below which descent stops.
+    deadline : float
+        Of :func:`time.perf_counter`.
 
     Returns
     -------
@@ -157,12 +174,16 @@ def descend(
     first = np.append(_pack(layers), c)
     options = {"maxiter": max_iter, "maxfun": 2 * max_iter, "ftol": tol, "gtol": 1e-13}
     with np.errstate(over="ignore", invalid="ignore"):  # a line search may try absurd steps
-        found = minimize(objective, first, jac=True, method="L-BFGS-B", options=options).x
+        found = minimize(
+            objective, first, jac=True, method="L-BFGS-B", options=options, callback=stopping(deadline)
+        ).x
     found = found if np.all(np.isfinite(found)) else first
     return _unpack(found[:-1], layers), float(found[-1]) if intercept else 0.0
 
 
-def search_branch(design: np.ndarray, z: np.ndarray, layers: Stack, max_iter: int = 200) -> Stack:
+def search_branch(
+    design: np.ndarray, z: np.ndarray, layers: Stack, max_iter: int = 200, deadline: float = float("inf")
+) -> Stack:
     """Return branches that correlate with z more, one for each start of a stack (output weights unused).
 
     All are ascended at once, as the sum of ``log z'g - sum_l log |W_l|`` over those whose value is
@@ -193,6 +214,13 @@ def search_branch(design: np.ndarray, z: np.ndarray, layers: Stack, max_iter: in
     start = [W / np.maximum(np.linalg.norm(W, axis=(1, 2)), 1e-300)[:, None, None] for W in hidden]
     options = {"maxiter": max_iter, "ftol": 1e-14, "gtol": 1e-10}
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        found = minimize(objective, _pack(start), jac=True, method="L-BFGS-B", options=options).x
+        found = minimize(
+            objective,
+            _pack(start),
+            jac=True,
+            method="L-BFGS-B",
+            options=options,
+            callback=stopping(deadline),
+        ).x
     found = found if np.all(np.isfinite(found)) else _pack(start)
     return [*_unpack(found, hidden), np.ones_like(layers[-1])]

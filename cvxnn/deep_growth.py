@@ -125,13 +125,16 @@ def rounded(problem: Problem, W: np.ndarray, build: object, cost: object, allowe
 
 
 def local_descent(
-    problem: Problem, design: Design, layers: Stack, max_iter: int
+    problem: Problem, design: Design, layers: Stack, max_iter: int, deadline: float = float("inf")
 ) -> tuple[list[Branch], float, float]:
     """Descend from a stack; return its branches, the constant, and the objective at their best scalings."""
     smooth = problem.smoothed(1e-4 * max(problem.null_value(), 1e-300))
     y, s = problem.y, problem.weights
     found, _ = descend(
-        design.X, y, s, smooth.loss, problem.beta, layers, intercept=problem.intercept, max_iter=max_iter
+        *(design.X, y, s, smooth.loss, problem.beta, layers),
+        intercept=problem.intercept,
+        max_iter=max_iter,
+        deadline=deadline,
     )
     branches = unstack(found)
     return branches, *valued(problem, design, branches)

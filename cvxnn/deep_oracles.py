@@ -15,6 +15,9 @@ unit cost. For z_N, the negative part of z with its sign turned, and every numbe
 the last because on a positive z a hull is no better than its points. The best c is where the two sides
 meet.
 
+Proofs and searches keep to a deadline: every c gives a bound, c = 0 first, and so does every number of
+steps of the matrix bound.
+
 Where the rows of X are orthogonal every depth has the same price: ``M_L = max( |(r Z)_+|, |(-r Z)_+| )``
 with ``r_i = |x_i|``. A two-layer neuron ``u = sum_i (Z_i)_+ x_i`` attains it, and c = 0 above shows that
 depth adds nothing.
@@ -25,10 +28,15 @@ networks via convex duality", ICML 2021 (whitened data).
 
 from __future__ import annotations
 
+import copy
+import time
+from typing import Self
+
 import numpy as np
 
 from .arrangement import Arrangement, TooManyPatterns
-from .certificate import Oracle, Price
+from .bounds import oracle_bound
+from .certificate import Oracle, Price, Proof
 from .deep_descent import draw, search_branch, stack, unstack
 from .deep_network import Branch, branches_of, cost_of, outputs_of
 from .design import Design
@@ -51,6 +59,8 @@ LARGE = 3000
 HALVINGS = 6
 #: Random starts of a search for deep branches, and neurons a layer of theirs.
 STARTS, NEURONS = 24, 5
+#: Seconds that a search of the judge has at least.
+SEARCHING = 0.5
 ROUNDING = 1e-12
 
 
@@ -67,6 +77,11 @@ def two_layer_oracle(problem: Problem, design: Design) -> NeuronOracle:
     return CellOracle(problem, design, listed).at(0.0)
 
 
+def _halfway(ends: float) -> float:
+    """The middle between now and a deadline, none if there is none."""
+    return ends if np.isinf(ends) else 0.5 * (ends + time.perf_counter())
+
+
 class DeepOracle(Oracle):
     """Prices of branches of one depth, at least 3.
 
@@ -75,7 +90,14 @@ class DeepOracle(Oracle):
     problem : Problem
     design : Design
     depth : int
+
+    Attributes
+    ----------
+    deadline : float
+        Of :func:`time.perf_counter`, for what takes long.
     """
+
+    deadline: float = float("inf")
 
     def __init__(self, problem: Problem, design: Design, depth: int) -> None:
         super().__init__(problem)
@@ -86,27 +108,49 @@ class DeepOracle(Oracle):
         off = np.abs(square - np.diag(lengths**2)) > 1e-12 * np.outer(lengths, lengths)
         self.orthogonal = not np.any(off) and bool(np.all(lengths > 0))
         self.lengths = lengths
-        self._last: dict[int, tuple[np.ndarray, Price, list[tuple[Branches, float]]]] = {}
+        self._last: dict[int, tuple[np.ndarray, Price, list[tuple[Branches, float]], bool]] = {}
+        self._met: tuple[np.ndarray, list[tuple[Branches, float]]] | None = None
         self.limit = NODES
         if isinstance(self.inner, CellOracle):
             self.limit = int(np.clip(WORK / self.inner.masks.size, FEW, NODES))
 
+    def at(self, beta: float) -> Self:
+        other = super().at(beta)
+        other.deadline = float("inf")
+        return other
+
+    def prove(self, Z: np.ndarray, *, max_iter: int, max_time: float) -> Proof:
+        self.deadline = time.perf_counter() + max_time
+        return super().prove(Z, max_iter=max_iter, max_time=max_time)
+
     def price(self, Z: np.ndarray) -> Price:
         return self._priced(Z, self.limit)[0]
 
+    @property
+    def _solves(self) -> bool:
+        """Whether branch and bound solves relaxations, and so meets branches of three layers."""
+        return self.depth == 3 and self.design.X.size <= LARGE and self.inner.scope == "global"
+
     def branches(self, Z: np.ndarray, limit: int = QUICK) -> tuple[Price, list[tuple[Branches, float]]]:
-        """A quick price, and the three-layer branches met with the sides that suit them, best first."""
-        return self._priced(Z, min(limit, self.limit))
+        """A quick price, and the three-layer branches met with the sides that suit them, best first.
+
+        Where meeting branches proves nothing the price is infinite.
+        """
+        if self.orthogonal or self._solves:
+            return self._priced(Z, min(limit, self.limit))
+        met = self._neurons(Z)
+        return Price(float("inf"), "bounded", met[0][0].value if met else 0.0), met
 
     def _priced(self, Z: np.ndarray, limit: int) -> tuple[Price, list[tuple[Branches, float]]]:
-        last = self._last.get(limit)
         quick = self._last.get(min(QUICK, limit))
         if quick is not None and quick[1].scope == "global" and np.array_equal(quick[0], Z):
             return quick[1], quick[2]
-        if last is None or not np.array_equal(last[0], Z):
-            met = self._neurons(Z)
-            met.sort(key=lambda pair: -pair[0].value)
-            last = (Z.copy(), *self._compute(Z, met, limit))
+        last = self._last.get(limit)
+        # what was cut short is done again, if there is time for it
+        stale = last is None or (last[3] and time.perf_counter() <= self.deadline)
+        if last is None or stale or not np.array_equal(last[0], Z):
+            price, met = self._compute(Z, self._neurons(Z), limit)
+            last = (Z.copy(), price, met, time.perf_counter() > self.deadline)
             self._last = {**self._last, limit: last}
         return last[1], last[2]
 
@@ -118,17 +162,14 @@ class DeepOracle(Oracle):
             value = max(float(np.linalg.norm(np.maximum(side * self.lengths * Z, 0.0))) for side in (1, -1))
             # rows that are orthogonal up to 1e-12 move a sum of n terms by n times that
             return Price(max(value, found) * (1.0 + 1e-12 * (len(Z) + 10)), "global", found), met
-        if self.depth > 3:
-            value = max(self._bound(side * Z, self.depth) for side in (1.0, -1.0))
-            return Price(max(value, found) * (1.0 + ROUNDING), "bounded", found), met
-        if self.design.X.size > LARGE or self.inner.scope != "global":
-            value = max(self._bound(side * Z, 3) for side in (1.0, -1.0))
+        if not self._solves:
+            value = self._bound(Z, self.depth, self.deadline)
             return Price(max(value, found) * (1.0 + ROUNDING), "bounded", found), met
         bound, exact = found, True
         # patterns of before are good ones, but a price must not depend on what was asked before
         pool = np.array([mask for pair in met[:8] for mask in pair[0].masks]).reshape(-1, len(Z))
         for side in (1.0, -1.0):
-            out, pool = price_side(self.inner, side * Z, pool.astype(bool), limit, found)
+            out, pool = price_side(self.inner, side * Z, pool.astype(bool), limit, found, self.deadline)
             met = met + [(branch, side) for branch in out.branches]
             found = max([found, *(branch.value for branch in out.branches)])
             bound, exact = max(bound, out.bound), exact and out.exact
@@ -138,6 +179,8 @@ class DeepOracle(Oracle):
 
     def _neurons(self, Z: np.ndarray) -> list[tuple[Branches, float]]:
         """Two-layer neurons as branches: one neuron that the second layer passes on."""
+        if self._met is not None and np.array_equal(self._met[0], Z):
+            return list(self._met[1])
         if not np.any(Z):
             return []
         found = self.inner.neurons(Z, self.inner.X[:0], np.random.default_rng(0), 1).take(16)
@@ -147,23 +190,35 @@ class DeepOracle(Oracle):
             h = np.maximum(self.inner.X @ u, 0.0)
             value = float(side * (Z @ h))
             met.append((Branches(value, u[None], np.ones(1), (h > 0)[None], h), float(side)))
-        return met
+        met.sort(key=lambda pair: -pair[0].value)
+        self._met = (Z.copy(), met)
+        return list(met)
 
-    def _bound(self, z: np.ndarray, depth: int) -> float:
+    def _two(self, z: np.ndarray, ends: float) -> float:
+        """An upper bound of the price of two layers."""
+        if type(self.inner) is not SearchOracle:
+            return self.inner.price(z).value
+        left = max(ends - time.perf_counter(), 0.0)
+        return oracle_bound(self.inner.X, z, max_time=left if np.isfinite(left) else None)
+
+    def _bound(self, z: np.ndarray, depth: int, ends: float) -> float:
         """An upper bound of the price of either sign at some depth, from those of two layers."""
         high, low = np.maximum(z, 0.0), np.maximum(-z, 0.0)
         if depth == 2 or not np.any(low) or not np.any(high):
-            return self.inner.price(z).value
-        both = [self._bound_side(high, low, depth), self._bound_side(low, high, depth)]
-        return max(both)
+            return self._two(z, ends)
+        first = self._bound_side(high, low, depth, _halfway(ends))
+        return max(first, self._bound_side(low, high, depth, ends))
 
-    def _bound_side(self, high: np.ndarray, low: np.ndarray, depth: int) -> float:
-        rest = self.inner.price(low).value
-        bottom, top = 0.0, 1.0
-        best = self.inner.price(high).value  # c = 0
+    def _bound_side(self, high: np.ndarray, low: np.ndarray, depth: int, ends: float) -> float:
+        best = self._two(high, _halfway(ends))  # c = 0
+        if time.perf_counter() > ends:
+            return best
+        rest, bottom, top = self._two(low, _halfway(ends)), 0.0, 1.0
         for _ in range(HALVINGS if depth == self.depth else 3):
+            if time.perf_counter() > ends:
+                break
             c = 0.5 * (bottom + top)
-            value = self._bound(high - c * low, depth - 1)
+            value = self._bound(high - c * low, depth - 1, ends)
             best = min(best, max(value, c * rest))
             bottom, top = (c, top) if value > c * rest else (bottom, c)
         return best
@@ -172,7 +227,9 @@ class DeepOracle(Oracle):
         price = self.price(Z)
         if price.scope == "global":
             return price.found
-        return max([price.found, *(value for value, _, _ in self.search(Z, network))])
+        patient = copy.copy(self)
+        patient.deadline = max(self.deadline, time.perf_counter() + SEARCHING)
+        return max([price.found, *(value for value, _, _ in patient.search(Z, network))])
 
     def search(self, Z: np.ndarray, network: Network) -> list[tuple[float, Branch, float]]:
         """Branches of unit cost with value and side, from local ascents; the best first.
@@ -186,7 +243,8 @@ class DeepOracle(Oracle):
             return found
         for side in (1.0, -1.0):
             starts = self._starts(side * Z, side, network, rng)
-            for branch in unstack(search_branch(X, side * Z, starts)):
+            ends = _halfway(self.deadline) if side > 0 else self.deadline
+            for branch in unstack(search_branch(X, side * Z, starts, deadline=ends)):
                 cost = cost_of([*branch[:-1], np.ones((1, 1))])
                 value = float(side * (Z @ outputs_of(branch, X))) / cost if cost > 0 else 0.0
                 if value > 0.0:

@@ -161,6 +161,10 @@ def magnitudes(
 ) -> np.ndarray:
     """Minimise ``L(A x + c) + beta sum x`` over x >= 0, and over c if the problem has an intercept.
 
+    The unknowns are what neurons contribute at most, x times the largest activation: first steps of descent
+    have length one, which in x itself may be far too long (exponentials of Poisson's loss overflow where
+    activations are large) or nothing beside the constant.
+
     Parameters
     ----------
     problem : Problem
@@ -175,7 +179,9 @@ def magnitudes(
     -------
     ndarray of shape (k,)
     """
-    loss, y, s, beta = problem.loss, problem.y, problem.weights, problem.beta
+    loss, y, s = problem.loss, problem.y, problem.weights
+    reach = float(np.max(np.abs(A), initial=0.0)) or 1.0
+    A, x, beta = A / reach, x * reach, problem.beta / reach
     # The intercept is a last unknown without bounds.
     c = loss.intercept(A @ x, y, s) if problem.intercept else 0.0
     scale = 1.0 / max(loss.value(np.zeros_like(y), y, s), 1e-300)
@@ -193,7 +199,7 @@ def magnitudes(
         found = minimize(
             value, np.append(x, c), jac=True, method="L-BFGS-B", bounds=bounds, options=options
         )
-    return np.asarray(found.x[:-1])
+    return np.asarray(found.x[:-1]) / reach
 
 
 def thin(problem: Problem, design: Design, rows: Rows) -> Rows:

@@ -36,6 +36,7 @@ price: Pilanci and Ergen, ICML 2020.
 from __future__ import annotations
 
 import heapq
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,7 +110,12 @@ class _Node:
 
 
 def price_side(
-    inner: NeuronOracle, z: np.ndarray, pool: np.ndarray, limit: int, floor: float = 0.0
+    inner: NeuronOracle,
+    z: np.ndarray,
+    pool: np.ndarray,
+    limit: int,
+    floor: float = 0.0,
+    deadline: float = float("inf"),
 ) -> tuple[Found, np.ndarray]:
     """Bound ``max z'(h)_+`` over branches of unit cost, and find branches of that value.
 
@@ -124,6 +130,8 @@ def price_side(
         Relaxations to solve at most.
     floor : float
         A value that is known to be reached, from which on nodes do not matter.
+    deadline : float
+        Of :func:`time.perf_counter`, after which nothing more is solved; the bound holds all the same.
 
     Returns
     -------
@@ -137,19 +145,20 @@ def price_side(
     pool = _joined(pool, pool[:0])
     if not np.any(z < 0):  # (h)_+ <= p: a single neuron is best
         pool = _joined(pool, _look(inner, z, 0.0)[1][:ADDED])
-    root, pool = _solve(inner, z, np.zeros(len(z), dtype=bool), z > 0, pool)
+    root, pool = _solve(inner, z, np.zeros(len(z), dtype=bool), z > 0, pool, deadline)
     found, best, queue, solved = [root.branch], max(root.branch.value, floor), [(-root.bound, 0, root)], 1
     done = 0.0
     while queue:
         top, _, node = heapq.heappop(queue)
-        if -top <= best * (1.0 + 0.1 * EXACT) or solved >= limit or not np.any(node.free):
+        late = solved >= limit or time.perf_counter() > deadline
+        if -top <= best * (1.0 + 0.1 * EXACT) or late or not np.any(node.free):
             done = max(done, -top)
             break
         at = int(np.argmax(node.excess))
         for one in (True, False):
             fixed, free = node.fixed.copy(), node.free.copy()
             free[at], fixed[at] = False, one
-            child, pool = _solve(inner, z, fixed, free, pool)
+            child, pool = _solve(inner, z, fixed, free, pool, deadline)
             solved += 1
             found.append(child.branch)
             best = max(best, child.branch.value)
@@ -161,7 +170,12 @@ def price_side(
 
 
 def _solve(
-    inner: NeuronOracle, z: np.ndarray, fixed: np.ndarray, free: np.ndarray, pool: np.ndarray
+    inner: NeuronOracle,
+    z: np.ndarray,
+    fixed: np.ndarray,
+    free: np.ndarray,
+    pool: np.ndarray,
+    deadline: float,
 ) -> tuple[_Node, np.ndarray]:
     """Solve the relaxation of a node over all patterns, by adding those that violate its dual."""
     one, some = np.where(fixed, z, 0.0), np.where(free, z, 0.0)
@@ -176,7 +190,7 @@ def _solve(
         sides = [one + some - a, one - a] if np.any(some) else [one - a]
         looks = [_look(inner, v, value) for v in sides]
         bound = min(bound, max(look[0] for look in looks))
-        if bound <= value * (1.0 + CLOSE):
+        if bound <= value * (1.0 + CLOSE) or time.perf_counter() > deadline:
             break
         larger = pool
         for _, masks in looks:

@@ -20,10 +20,10 @@ A published form takes the singular value decomposition ``D X = U S V'`` and kee
 
 Rays are the directions that r - 1 independent samples determine (r the rank), so their number, like that of
 cells, grows as ``n^(r-1)``; where n <= rank every h >= 0 is possible and one cone with n rays is all. A
-training took 0.7 CPU seconds for 300 samples of rank 2, 2 for 60 of rank 3 and 1 for 20 of rank 4, a bias
-counted in the rank; beyond ``MOST_CELLS`` cells or ``MOST_RAYS`` rays it is refused, and networks
-grow (:mod:`cvxnn.normalised_search`). A single cell has few rays, some ``2^(r-1)`` on average, so that
-those of sampled cells can be listed far beyond; the scope then is ``patterns``.
+training took 0.7 CPU seconds for 300 samples of rank 2, 2 for 60 of rank 3, and 1 for 20 of rank 4 (4 for
+24), a bias counted in the rank; beyond ``MOST_CELLS`` cells or ``MOST_RAYS`` rays it is refused, and
+networks grow (:mod:`cvxnn.normalised_search`). A single cell has few rays, some ``2^(r-1)`` on average, so
+that those of sampled cells can be listed far beyond; the scope then is ``patterns``.
 
 References: Wang, Hua, Candes and Pilanci, "Overparameterized ReLU neural networks learn the simplest
 models", 2022 (normalised neurons); Pilanci and Ergen, ICML 2020.
@@ -46,7 +46,7 @@ from .certificate import Oracle, Price, Scope
 from .program import Problem
 
 #: Cells and rays listed at most.
-MOST_CELLS, MOST_RAYS = 4000, 4000
+MOST_CELLS, MOST_RAYS = 4200, 4200
 #: Of sampled cells: the rank beyond which rays are not listed, and rays listed at most.
 MOST_RANK, SAMPLED_RAYS = 8, 20_000
 #: Products, relative to the sizes of their factors, that are zero; and that leave a cell.

@@ -58,6 +58,14 @@ def solve_cones(
     return _newton(problem, cones, members)
 
 
+def dual_of(problem: Problem, fit: np.ndarray, Z: np.ndarray) -> np.ndarray:
+    """Return the residual of what a program fits; at kinks of the loss it is a choice, made by `Z`."""
+    if problem.loss.smooth:
+        return problem.residual(fit)
+    Z = problem.loss.nearest(Z, problem.y, problem.weights)
+    return problem.loss.balance(Z) if problem.intercept else Z
+
+
 def _newton(
     problem: Problem, cones: Cones, members: Sequence[Member]
 ) -> tuple[list[np.ndarray], np.ndarray]:

@@ -10,12 +10,15 @@ the bound.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from scipy.optimize import minimize
 
-from .certificate import Oracle, Price
+from .certificate import Oracle, Price, Proof
+from .deep_descent import stopping
 from .deep_network import Branch, branches_of
 from .deep_oracles import DeepOracle
 from .design import Design
@@ -27,6 +30,8 @@ __all__ = ["ListedPaths", "Path", "PathOracle", "signs_of"]
 
 #: Random starts of a search, and cells that are solved.
 STARTS, SOLVED = 48, 24
+#: Seconds that a search of the judge has beyond what a bound has.
+SEARCHING = 0.5
 
 
 class ListedPaths(Oracle):
@@ -54,8 +59,19 @@ class PathOracle(Oracle):
     def __init__(self, problem: Problem, design: Design, width: int) -> None:
         super().__init__(problem)
         self.design, self.width = design, width
-        self.wide = DeepOracle(problem, design, 3)
+        self.wide, self.deadline = DeepOracle(problem, design, 3), float("inf")
         self._last: tuple[bytes, list[Path]] | None = None
+
+    def prove(self, Z: np.ndarray, *, max_iter: int, max_time: float) -> Proof:
+        self.wide.deadline = time.perf_counter() + max_time
+        # searches have some time too
+        self.deadline = self.wide.deadline + SEARCHING
+        return super().prove(Z, max_iter=max_iter, max_time=max_time)
+
+    def at(self, beta: float) -> Self:
+        other = super().at(beta)
+        other.wide, other.deadline = self.wide.at(beta), float("inf")
+        return other
 
     def price(self, Z: np.ndarray) -> Price:
         bound = float(np.sqrt(self.width)) * self.wide.price(Z).value * (1.0 + 1e-12)
@@ -79,7 +95,10 @@ class PathOracle(Oracle):
         """Branches of unit cost for Z, the best first; `own` are weights (k, m, d) to start from too."""
         key = Z.tobytes() + (b"" if own is None else own.tobytes())
         if self._last is None or self._last[0] != key:
-            self._last = (key, _search(self.design.X, Z, self.width, own))
+            found = _search(self.design.X, Z, self.width, own, self.deadline)
+            if time.perf_counter() > self.deadline:
+                return found  # cut short, and not to be remembered
+            self._last = (key, found)
         return self._last[1]
 
 
@@ -108,7 +127,9 @@ def signs_of(count: int, width: int) -> np.ndarray:
     return np.where(np.arange(width) < positive[:, None], 1.0, -1.0)
 
 
-def _search(X: np.ndarray, Z: np.ndarray, width: int, own: np.ndarray | None) -> list[Path]:
+def _search(
+    X: np.ndarray, Z: np.ndarray, width: int, own: np.ndarray | None, deadline: float
+) -> list[Path]:
     """Ascend from random and given weights, then solve for the best of the cells reached."""
     rng, found = np.random.default_rng(0), []
     if not np.any(Z) or not np.any(X):
@@ -139,13 +160,21 @@ def _search(X: np.ndarray, Z: np.ndarray, width: int, own: np.ndarray | None) ->
 
         options = {"maxiter": 150, "ftol": 1e-13}
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            end = minimize(objective, start.ravel(), jac=True, method="L-BFGS-B", options=options).x
-        found += _solved_cells(X, Z, side, end.reshape(start.shape), t)
+            end = minimize(
+                *(objective, start.ravel()),
+                jac=True,
+                method="L-BFGS-B",
+                options=options,
+                callback=stopping(deadline),
+            ).x
+        found += _solved_cells(X, Z, side, end.reshape(start.shape), t, deadline)
     return sorted(found, key=lambda path: -path.value)
 
 
-def _solved_cells(X: np.ndarray, Z: np.ndarray, side: float, U: np.ndarray, t: np.ndarray) -> list[Path]:
-    """The best branch of the cell of each of the best distinct weights."""
+def _solved_cells(
+    X: np.ndarray, Z: np.ndarray, side: float, U: np.ndarray, t: np.ndarray, deadline: float
+) -> list[Path]:
+    """The best branch of the cell of each of the best distinct weights, until the deadline, and these."""
     T = np.einsum("kmd,nd->kmn", U, X)
     h = np.einsum("km,kmn->kn", t, np.maximum(T, 0.0))
     values = side * (np.maximum(h, 0.0) @ Z) / np.maximum(np.linalg.norm(U, axis=(1, 2)), 1e-300)
@@ -156,11 +185,14 @@ def _solved_cells(X: np.ndarray, Z: np.ndarray, side: float, U: np.ndarray, t: n
             continue
         seen.add(key)
         masks, second = T[k] > 0, h[k] > 0
-        nest = Nest.of(masks, t[k], np.zeros(len(masks), int), second[None], np.array([side]))
-        G = ((nest.passed[:, None] * masks * second) * Z) @ X
-        best = NestedCones(X, nest, True).projected(0, G.ravel()).reshape(U[k].shape)
-        size = float(np.linalg.norm(best))
-        for V in ([best / size] if size > 0 else []) + [U[k] / float(np.linalg.norm(U[k]))]:
+        units = [U[k] / float(np.linalg.norm(U[k]))]
+        if time.perf_counter() <= deadline:
+            nest = Nest.of(masks, t[k], np.zeros(len(masks), int), second[None], np.array([side]))
+            G = ((nest.passed[:, None] * masks * second) * Z) @ X
+            best = NestedCones(X, nest, True).projected(0, G.ravel()).reshape(U[k].shape)
+            size = float(np.linalg.norm(best))
+            units = ([best / size] if size > 0 else []) + units
+        for V in units:
             inner = t[k] @ np.maximum(V @ X.T, 0.0)
             value = float(side * (Z @ np.maximum(inner, 0.0)))
             found.append(Path(value, side, masks, t[k], second))

@@ -316,7 +316,7 @@ def drive(
                     status = Status.interrupted if stopped else status
                     return network, status if interrupted else Status.max_time, rounds
     except StopIteration as stop:
-        return stop.value, status, rounds
+        return stop.value, Status.max_time if effort.late else status, rounds
     except KeyboardInterrupt:
         training.close()
         return network, Status.interrupted, rounds

@@ -18,6 +18,7 @@ from cvxnn import (
     normalised_search,
     path,
 )
+from cvxnn.architectures import batchnorm
 from cvxnn.architectures.batchnorm import BatchNorm, VectorBatchNorm
 from cvxnn.architectures.relu import ReLU
 from cvxnn.arrangement import Arrangement
@@ -464,10 +465,14 @@ def test_networks_grow_under_losses_with_kinks(loss, monkeypatch):
     listed = train(problem, family, tol=1e-7).certificate
     monkeypatch.setattr(normalised_cells, "MOST_RAYS", 1)
     monkeypatch.setattr(normalised_search, "STARTS", 24)
-    grown = train(problem, family, tol=1e-3).certificate
-    assert listed.scope == "global" and grown.scope == "bounded" and grown.search_gap <= 2e-3
-    assert listed.objective * (1 - 1e-7) <= grown.objective <= listed.objective * (1 + 1e-3)
+    grown = train(problem, family, tol=1e-6).certificate
+    assert listed.scope == "global" and grown.scope == "bounded" and grown.search_gap <= 1e-6
+    assert listed.objective * (1 - 1e-7) <= grown.objective <= listed.objective * (1 + 1e-6)
     assert 0.0 < grown.lower_bound <= listed.objective
+    monkeypatch.setattr(batchnorm, "MOST_RANK", 1)  # where cells have too many rays
+    smoothed = train(problem, family, tol=1e-3).certificate
+    assert smoothed.scope == "bounded" and smoothed.search_gap <= 2e-3
+    assert listed.objective * (1 - 1e-7) <= smoothed.objective <= listed.objective * (1 + 1e-3)
     angle = np.linspace(0.0, 2.0 * np.pi, 3600, endpoint=False)
     H = np.maximum(X @ np.array([np.cos(angle), np.sin(angle) / 30.0]), 0.0)
     H = H / np.maximum(np.sqrt(np.mean(H**2, axis=0)), 1e-12)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -24,7 +26,7 @@ from cvxnn.operators import Dense, Masked, Stacked
 from cvxnn.oracles import Design
 from cvxnn.penalties import GroupL2
 from cvxnn.planar import PlaneOracle
-from cvxnn.program import Problem, Program
+from cvxnn.program import Problem, Program, Status
 from cvxnn.schatten import deep_linear, interpolate, shrink
 from cvxnn.solvers import SOLVERS, run
 from cvxnn.testing import check_operator
@@ -728,3 +730,31 @@ def test_small_units():
     plain = ConvexNetRegressor(0.02, architecture=DeepReLU(None)).fit(X, y).certificate_
     small = ConvexNetRegressor(0.02e-6, architecture=DeepReLU(None)).fit(1e-6 * X, y).certificate_
     assert small.gap <= 1e-5 and small.objective == pytest.approx(plain.objective, rel=1e-6)
+
+
+@pytest.mark.parametrize("family", [DeepReLU(depth=4), PathReLU()])
+def test_training_and_proof_keep_to_their_time(family, monkeypatch):
+    monkeypatch.setattr(time, "perf_counter", time.process_time)  # other processes must not count
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(150, 6))
+    problem = posed(X, np.tanh(X[:, 0] * X[:, 1]) + 0.3 * rng.normal(size=150), 1.5, True)
+    began = time.process_time()
+    trained = train(problem, family, tol=1e-6, max_time=1.0)
+    assert time.process_time() - began <= 3.0
+    assert trained.status is Status.max_time and trained.certificate.scope == "bounded"
+    assert 0.0 < trained.certificate.lower_bound < trained.certificate.objective
+
+
+@pytest.mark.parametrize(("features", "depth"), [(1, 3), (2, 4), (7, 3)])
+def test_bounds_of_no_time_hold(features, depth):
+    rng = np.random.default_rng(6)
+    problem = posed(rng.normal(size=(12, features)), rng.normal(size=12), 0.1)
+    hurried, patient = (DeepReLU(depth=depth).oracle(problem, None) for _ in range(2))
+    hurried.deadline = time.perf_counter()
+    for Z in rng.normal(size=(1 if features > 2 else 3, 12)):
+        quick, price = hurried.price(Z), patient.price(Z)
+        assert price.value <= quick.value * (1.0 + 1e-9) and quick.value < float("inf")
+        assert max(row[0] for row in patient.search(Z, DeepReLU().nothing(problem))) <= quick.value
+        hurried.deadline = float("inf")
+        assert hurried.price(Z).value == pytest.approx(price.value, rel=1e-9)  # nothing hurried is kept
+        hurried.deadline = time.perf_counter()

@@ -11,6 +11,7 @@ from cvxnn.descent import Layer, descend
 from cvxnn.growth import Rows, anneal, insert, magnitudes, merge, objective, random_rows
 from cvxnn.losses import get_loss
 from cvxnn.oracles import Design, SearchOracle
+from cvxnn.positive_lasso import positive_lasso
 from cvxnn.pricing import search
 from cvxnn.program import Problem
 from cvxnn.train import train
@@ -181,3 +182,19 @@ def test_training_reports_between_programs_and_starts_from_a_network():
         problem, ReLU(hidden_bias=None), bound_iter=0, start=first.network, callback=moments.append
     )
     assert again.certificate.objective == pytest.approx(first.certificate.objective, rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e3, 1e6])
+@pytest.mark.parametrize("intercept", [False, True])
+def test_magnitudes_of_counts_do_not_depend_on_units(scale, intercept):
+    rng = np.random.default_rng(11)
+    A = np.maximum(rng.normal(size=(40, 4)) @ rng.normal(size=(4, 20)), 0.0) * rng.choice([-1.0, 1.0], 20)
+    y = rng.poisson(np.exp(0.5 * rng.normal(size=40))).astype(float)
+    problem = Problem(A, y, np.ones(40), get_loss("poisson"), 0.5 * scale, intercept)
+    sizes = []
+    for solve in (magnitudes, positive_lasso):
+        x = solve(problem, scale * A, np.zeros(20))
+        f = scale * A @ x
+        f = f + problem.loss.intercept(f, y, problem.weights) if intercept else f
+        sizes.append(problem.value(f, float(np.sum(x))))
+    assert sizes[0] == pytest.approx(sizes[1], rel=1e-5) and sizes[0] < 0.95 * problem.null_value()

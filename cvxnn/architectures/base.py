@@ -14,6 +14,7 @@ Reference: Pilanci and Ergen, ICML 2020; two-layer networks as atomic norms: Bac
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
@@ -95,6 +96,8 @@ class Effort:
     oracle : Oracle or None
         Set by a training whose networks so far are judged by another oracle than the one it was given: that
         of a later stage.
+    late : bool
+        Set by a training that ended before its driver stopped it, to leave time for the proof.
     """
 
     tol: float
@@ -106,6 +109,17 @@ class Effort:
     bound_iter: int = 0
     stages: list[Stage] = field(default_factory=list)
     oracle: Oracle | None = None
+    late: bool = False
+
+    def within(self, share: float) -> float:
+        """Return the time at which a share of what is left until the deadline is over."""
+        now = time.perf_counter()
+        return now + share * (self.deadline - now)
+
+    def is_late(self, ends: float) -> bool:
+        """Whether a time is over; if so, remember that training ends for that reason."""
+        self.late = time.perf_counter() > ends
+        return self.late
 
 
 Training = Generator[Master | Progress, Solution | None, Network]

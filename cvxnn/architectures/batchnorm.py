@@ -29,8 +29,8 @@ sum to zero, one monotone equation.
 *After the ReLU.* ``f(x) = sum_j a_j gamma_j h_j(x) / rms_j + c`` with ``h_j = (x'w_j + b_j)_+`` and its
 root mean square over the data; nothing is subtracted, and w_j and b_j are not penalised. A folded network
 costs ``sum_j |a_j| rms_j``. Prices, over all patterns: :mod:`cvxnn.normalised_cells` where they can be
-listed, scope ``global``; beyond, networks grow by a search, with a loose bound over all patterns:
-:mod:`cvxnn.normalised_search`, scope ``bounded``.
+listed, scope ``global``; beyond, networks grow by a search (:mod:`cvxnn.normalised_search`, and
+:mod:`cvxnn.normalised_growth` for losses with kinks), with a loose bound over all, scope ``bounded``.
 
 *Scale.* Dividing by the standard deviation is what batch normalisation does in practice, and makes alpha
 independent of the number of samples. The paper divides by the norm of the centred pre-activation,
@@ -52,8 +52,9 @@ from ..arrangement import Arrangement
 from ..certificate import Oracle, search_gap
 from ..losses.squared_error import SquaredError
 from ..network import Affine, Network
-from ..normalised_cells import ConeOracle, Cones, Member, TooManyCones, white
-from ..normalised_program import solve_cones
+from ..normalised_cells import MOST_RANK, ConeOracle, Cones, Member, TooManyCones, white
+from ..normalised_growth import GrownCells
+from ..normalised_program import dual_of, solve_cones
 from ..normalised_search import SearchedCones, descend
 from ..parameters import check_coupling
 from ..program import Master, Problem, Program, Solution
@@ -75,11 +76,9 @@ from .whitened import Whitened, rectified
 ADDED = 20
 #: Roundings tried on a solution: relative size to drop, distance to merge.
 ROUNDINGS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
-#: Where cones are not listed: neurons to begin with, steps of descent, the share that a round has to pay
-#: not to be idle, and idle rounds in a row that end training.
-FIRST, DESCENT, PAYS, IDLE = 50, 500, 1e-7, 4
-#: Share of the gap by which kinks of a loss are smoothed while networks grow.
-SMOOTHING = 0.3
+#: Where cones are not listed: neurons to begin with, steps of descent, the share below which a round is
+#: idle, idle rounds in a row that end training, and the share of the gap by which kinks are smoothed.
+FIRST, DESCENT, PAYS, IDLE, SMOOTHING = 50, 500, 1e-7, 4, 0.3
 
 
 @dataclass(frozen=True)
@@ -197,10 +196,11 @@ class BatchNorm(Whitened, Architecture):
         if isinstance(oracle, ConeOracle):
             return (yield from self._train_after(oracle, effort))
         if isinstance(oracle, SearchedCones):
+            if not problem.loss.smooth and oracle.basis.shape[1] <= MOST_RANK:
+                return (yield from self._grow_cells(oracle, effort))
             return (yield from self._grow_after(oracle, effort))
         assert isinstance(oracle, WhitenedOracle)
-        closed = isinstance(oracle.inner, OrthantOracle) and isinstance(problem.loss, SquaredError)
-        if not closed:
+        if not (isinstance(oracle.inner, OrthantOracle) and isinstance(problem.loss, SquaredError)):
             return (yield from super().train(problem, arrangement, oracle, effort))
         whitening = oracle.whitening
         network = whitening.fold(best_on_whitened(whitening.problem(problem)))
@@ -237,7 +237,7 @@ class BatchNorm(Whitened, Architecture):
             carry = np.flatnonzero(size > ROUNDINGS[-1] * np.sum(size))
             carried = [chosen[g] for g in carry]
             network = self._rounded(oracle, carried, [weights[g] for g in carry])
-            Z = self._dual(problem, oracle.cones.fit(chosen, weights), Z)
+            Z = dual_of(problem, oracle.cones.fit(chosen, weights), Z)
             line = self._noted(oracle, network, Z, len(chosen), effort)
             if line.objective <= least:
                 best, least = network, line.objective
@@ -246,18 +246,35 @@ class BatchNorm(Whitened, Architecture):
             chosen = carried if problem.loss.smooth else chosen
         return best
 
+    def _grow_cells(self, oracle: SearchedCones, effort: Effort) -> Training:
+        """Programs over more and more cells, for a loss with kinks."""
+        problem, best = oracle.problem, self.nothing(oracle.problem)
+        cells = GrownCells(oracle, effort.random_state)
+        least = problem.null_value()
+        for k, (rows, signs) in enumerate(cells.grow(self._starts(oracle, effort)), 1):
+            network = self._smallest(problem, rows, signs)
+            line = self._noted(oracle, network, cells.Z, len(cells.cones.rays), effort)
+            if line.objective <= least:
+                best, least = network, line.objective
+            yield line
+            if line.search_gap <= effort.tol or k >= effort.max_iter:
+                break
+        return best
+
+    def _starts(self, oracle: SearchedCones, effort: Effort) -> np.ndarray:
+        """The neurons (m, d) of a network to start from, none without."""
+        return oracle.data[:0] if effort.start is None else oracle.rows_of(effort.start)
+
     def _grow_after(self, oracle: SearchedCones, effort: Effort) -> Training:
         """Column generation over neurons: a Lasso of those that are known, a descent, a search for more.
 
-        A loss with kinks has many dual variables at its optimum, most of which price high elsewhere:
-        smoothed by less than the gap there is one. Steps around the last one end at the loss itself.
+        A loss with kinks is smoothed by less than the gap, around its last dual variable.
         """
         problem, best = oracle.problem, self.nothing(oracle.problem)
         rng, Z = effort.random_state, problem.residual(np.zeros_like(problem.y))
         line = self._noted(oracle, best, Z, 0, effort)
         yield line
-        starts = oracle.data[:0] if effort.start is None else oracle.rows_of(effort.start)
-        found, least, idle = oracle.search(Z, starts, rng), line.objective, 0
+        found, least, idle = oracle.search(Z, self._starts(oracle, effort), rng), line.objective, 0
         rows, gap = found.rows[:FIRST], 1.0
         for k in range(effort.max_iter):
             near = SMOOTHING * max(min(gap, 0.1), effort.tol)
@@ -293,13 +310,6 @@ class BatchNorm(Whitened, Architecture):
         members = [(k, sign) for k in range(len(rows)) for sign in (1.0, -1.0)]
         sizes = np.array(solve_cones(smooth.problem, cones, members)[0]).ravel()
         return (sizes[::2] - sizes[1::2]) / root
-
-    def _dual(self, problem: Problem, fit: np.ndarray, Z: np.ndarray) -> np.ndarray:
-        """The residual of what the program fits; at kinks of the loss it is a choice, which it has made."""
-        if problem.loss.smooth:
-            return problem.residual(fit)
-        Z = problem.loss.nearest(Z, problem.y, problem.weights)
-        return problem.loss.balance(Z) if problem.intercept else Z
 
     def _rounded(self, oracle: ConeOracle, members: list[Member], weights: list[np.ndarray]) -> Network:
         """The neurons of a solution of the program over cones, rounded."""
@@ -349,9 +359,8 @@ class BatchNorm(Whitened, Architecture):
         root = np.sqrt(np.sqrt(problem.weights @ H**2 / problem.total_weight))
         U, a = U / root[:, None], signs * root
         if whitening is None:
-            return with_constants(
-                problem, Network.two_layer(np.ascontiguousarray(U.T), np.zeros(len(U)), a)
-            )
+            plain = Network.two_layer(np.ascontiguousarray(U.T), np.zeros(len(U)), a)
+            return with_constants(problem, plain)
         first = np.ascontiguousarray(U[:, :-1].T), U[:, -1].copy()
         return with_constants(problem, whitening.fold(Network.two_layer(*first, a)))
 

@@ -342,8 +342,8 @@ class VectorCNNMax(MaxPooled, VectorRectified):
         deadline: float,
         dear: bool,
     ) -> Iterator[VectorRows]:
-        """The rows after a descent, and after holding the kinks that are near, of neurons tried as one; each
-        of these also with the best sizes."""
+        """The rows after a descent, and after holding the kinks that are near, of neurons tried as one,
+        each of these also with the best sizes."""
         assert isinstance(design, MaxDesign)
         rows = descend_max(problem, design, rows, STEPS * longer)
         yield rows

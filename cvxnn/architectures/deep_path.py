@@ -55,6 +55,8 @@ AUTO, ALL = 1500, 6000
 ADDED, MOST = 16, 150
 #: Rounds without progress that end training.
 PATIENCE = 4
+#: Share of a limited time that is for training; the rest is for the proof.
+TRAINING = 0.7
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,7 @@ class PathReLU(Architecture):
         self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
     ) -> Training:
         if isinstance(oracle, PathOracle):
+            oracle.deadline = effort.within(TRAINING)
             return (yield from self._grow(problem, oracle, effort))
         assert isinstance(arrangement, Nest)
         solution = yield Master(self.lift(problem, arrangement), effort.tol)
@@ -270,7 +273,7 @@ class PathReLU(Architecture):
                 pool = {key: pool[key] for key in np.array(list(pool), dtype=object)[kept]}
             floor = problem.beta * (1.0 + 0.01 * effort.tol)
             found = [path for path in found if path.value > floor and path.key not in pool]
-            if gap <= effort.tol or not found or stale > PATIENCE:
+            if gap <= effort.tol or not found or stale > PATIENCE or effort.is_late(oracle.deadline):
                 break
         return best
 

@@ -60,6 +60,10 @@ BRANCHES, NEURONS = 12, 5
 LARGE = 30_000
 #: Rounds of descent without progress that end training, and iterations of a round.
 PATIENCE, ITERATIONS = 4, 400
+#: How far a loss with kinks is smoothed for descent, as a share of the objective.
+SMOOTHING = 0.03
+#: Share of a limited time that is for training; the rest is for the proof.
+TRAINING = 0.7
 
 
 class NestOracle(Oracle):
@@ -222,12 +226,13 @@ class DeepReLU(Architecture):
         if isinstance(arrangement, Nest):
             return (yield from self._solved(problem, arrangement, oracle, effort))
         assert isinstance(oracle, DeepOracle)
-        design = self._design(problem)
+        design, oracle.deadline = self._design(problem), effort.within(TRAINING)
         if effort.start is not None and effort.start.width:
             branches = oracle.branches_of(effort.start)
         else:
             layers = draw(BRANCHES, self.depth, design.X.shape[1], NEURONS, 0.5, effort.random_state)
-            branches, _, _ = local_descent(problem, design, layers, ITERATIONS)
+            smooth = problem.smoothed(SMOOTHING * problem.null_value())
+            branches, _, _ = local_descent(smooth, design, layers, ITERATIONS, oracle.deadline)
         if self.depth == 3 and design.X.size * BRANCHES <= LARGE:
             return (yield from self._grow(problem, design, oracle, effort, branches))
         return (yield from self._descend(problem, design, oracle, effort, branches))
@@ -292,6 +297,8 @@ class DeepReLU(Architecture):
                     new += pool.add_weights([*branch[:-1], np.array([[side]])], design.X)
             if line.search_gap <= effort.tol or not new or stale > PATIENCE:
                 break
+            if effort.is_late(oracle.deadline):
+                break
         return best
 
     def _descend(
@@ -300,15 +307,19 @@ class DeepReLU(Architecture):
         """Descend, search for branches, insert them by a Lasso, until a search finds none that pays."""
         # a descent ends near zero, not at it, where nothing is best
         least, stale, best = problem.null_value() * (1.0 - 1e-9), 0, self.nothing(problem)
+        smooth = problem.smoothed(SMOOTHING * least)
         for _ in range(effort.max_iter):
             if branches:
-                moved, _, value = local_descent(problem, design, stack(branches, NEURONS), ITERATIONS)
-                branches = moved if value <= valued(problem, design, branches)[1] else branches
+                layers = stack(branches, NEURONS)
+                moved, _, _ = local_descent(smooth, design, layers, ITERATIONS, oracle.deadline)
+                value, before = (valued(smooth, design, some)[1] for some in (moved, branches))
+                branches = moved if value <= before else branches
                 # descent leaves the sizes of branches nearly right; the Lasso makes them right
-                sized = insert(problem, design, branches, [])
-                branches = sized if valued(problem, design, sized)[1] <= value else branches
+                sized = insert(smooth, design, branches, [])
+                branches = sized if valued(smooth, design, sized)[1] <= value else branches
             network = self._network(problem, branches)
-            Z = problem.residual(network(problem.X))
+            Z = smooth.residual(network(problem.X))
+            smooth = problem.smoothed(SMOOTHING * least, Z)
             found = oracle.search(Z, network)
             top = max([problem.beta, *(row[0] for row in found[:1])])
             line = self._report(problem, network, Z, top, len(branches))
@@ -321,5 +332,7 @@ class DeepReLU(Architecture):
             good = [row for row in found if row[0] > problem.beta * (1.0 + 0.01 * effort.tol)][:12]
             if line.search_gap <= effort.tol or not good or stale > PATIENCE:
                 break
-            branches = insert(problem, design, branches, good)
+            if effort.is_late(oracle.deadline):
+                break
+            branches = insert(smooth, design, branches, good)
         return best

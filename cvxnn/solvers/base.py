@@ -11,6 +11,7 @@ Reference: Boyd and Vandenberghe, Convex Optimization, section 5.5.1 (stopping o
 
 from __future__ import annotations
 
+import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -51,6 +52,8 @@ class Solver(ABC):
     name: ClassVar[str]
     #: How many steps the loop takes between two looks at the gap.
     check_every: ClassVar[int] = 1
+    #: Of :func:`time.perf_counter`, for steps that may take long; :func:`run` sets it.
+    deadline: float = float("inf")
 
     @abstractmethod
     def supports(self, program: Program) -> tuple[bool, str]:
@@ -111,6 +114,8 @@ def run(
     if not able:
         raise Unsupported(f"{solver.name} cannot solve this program: {reason}")
     ends = time.perf_counter() + max_time
+    solver = copy.copy(solver)
+    solver.deadline = ends
     solution = _attempt(solver, program, tol, max_iter, ends, start, callback)
     failed = solution.status in (Status.stalled, Status.max_iter, Status.nonfinite)
     if start is None or not failed or solution.gap <= tol:

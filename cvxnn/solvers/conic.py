@@ -10,6 +10,7 @@ objectives", 2024.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -28,6 +29,8 @@ MAX_ENTRIES = 20_000_000
 FEASIBLE = 1e-9
 #: Largest entry of the matrix below which it is scaled.
 SMALL = 0.125
+#: Seconds that the solver has at least.
+LEAST = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +73,7 @@ class Conic(Solver):
     def step(self, program: Program, state: State) -> State | None:
         if state.done:
             return None
-        found = _solve(program)
+        found = _solve(program, max(self.deadline - time.perf_counter(), LEAST))
         if program.constraint.violation(found.W) <= FEASIBLE or not np.all(np.isfinite(found.W)):
             return found
         # of a solution that is nearly zero the solver's accuracy is no longer small against it
@@ -96,7 +99,7 @@ class Conic(Solver):
         return Candidate(state.W, state.offset, best, multipliers)
 
 
-def _solve(program: Program) -> State:
+def _solve(program: Program, max_time: float) -> State:
     """Write the program as ``min 1/2 x'Px + q'x, Ax + s = b`` with x = (f, v, W, c, e)."""
     import clarabel
 
@@ -134,6 +137,7 @@ def _solve(program: Program) -> State:
     cones += [shapes[name](size) for name, size in gauge.cones] * groups
     settings = clarabel.DefaultSettings()
     settings.verbose = False
+    settings.time_limit = max_time
     settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-11
     A = sparse.vstack(rows).tocsc()
     result: Any = clarabel.DefaultSolver(
