@@ -267,9 +267,10 @@ class FeatureNorm(Penalty):
             slope = rest + self.share * (left @ members) / xp.where(norms > 0, norms, xp.ones_like(norms))
             step = (norms - rest * t) / slope
             if not bool(xp.any(step > eps * t)):
-                break
+                return t * (1.0 + 8.0 * eps)
             t = xp.where(step > 0, t + step, t)
-        return t * (1.0 + 8.0 * eps)
+        # not seen to happen; the Euclidean norm is no less than the polar, since the norm itself is no less
+        return xp.sqrt((kept * kept) @ members) * (1.0 + 8.0 * eps)
 
     def epigraph(self, d: int) -> Epigraph:
         k, wide = d - self.free, [] if self.share == 1.0 else list(self.groups)
