@@ -31,10 +31,14 @@ from .vector_exploration import suits
 
 #: Shares of all sizes below which neurons are dropped, and distances below which they are merged.
 SHARES, DISTANCES = (1e-2, 3e-3, 1e-3, 1e-4), (0.1, 0.03, 0.01)
-#: An objective that is larger by more than this share before neurons have moved is given up at once.
-HOPELESS = 1e-3
+#: An objective that is larger by more than this share before neurons have moved is given up at once, with
+#: one output and with several.
+HOPELESS, SLOW_HOPELESS = 1e-3, 1e-4
 #: Newton's path of a smaller network: first and last band, steps.
 PATH = (1e-4, 1e-9, 40)
+#: With several outputs: multiplications of such a path, steps that have to be affordable with them, and the
+#: promised decrease of a step, as a share of the objective, that ends it.
+WORK, LEAST, SETTLED = 2e10, 10, 1e-11
 #: Band and steps of descent, and products with the Hessian along kinks.
 DESCENT, SLIDE = (1e-4, 200), 300
 #: Smaller networks whose neurons are moved, at most: with one output, and with several, which is slower.
@@ -85,7 +89,7 @@ def fewer_vectors(
 class _Shrinking(ABC, Generic[R]):
     """What is done to neurons of one kind."""
 
-    moves = MOVES
+    moves, hopeless = MOVES, HOPELESS
 
     def __init__(self, problem: Problem, design: Design) -> None:
         self.problem, self.design = problem, design
@@ -107,7 +111,7 @@ class _Shrinking(ABC, Generic[R]):
         if time.perf_counter() > deadline:
             return rows
         least = self.objective(rows)
-        limit, hopeless = least * (1.0 + slack), least * (1.0 + HOPELESS)
+        limit, hopeless = least * (1.0 + slack), least * (1.0 + self.hopeless)
         # what costs nothing first: other moves are quicker with fewer neurons
         whole = rows
         while (smaller := next(self._smaller(rows, limit), None)) is not None:
@@ -162,7 +166,7 @@ class _Signed(_Shrinking[growth.Rows]):
 class _Vectors(_Shrinking[vector_growth.Rows]):
     """Neurons of several outputs."""
 
-    moves = SLOW_MOVES
+    moves, hopeless = SLOW_MOVES, SLOW_HOPELESS
 
     def __init__(self, problem: Problem, design: Design, coupling: vector_growth.Coupling) -> None:
         super().__init__(problem, design)
@@ -176,8 +180,10 @@ class _Vectors(_Shrinking[vector_growth.Rows]):
 
     def settle(self, rows: vector_growth.Rows) -> vector_growth.Rows:
         problem, design, coupling = self.problem, self.design, self.coupling
-        if suits(problem, design, coupling, len(rows)):
-            return vector_smoothing.follow(problem, design, rows, *PATH)
+        step = vector_smoothing.work(len(design.X), len(rows), design.X.shape[1], problem.y.shape[1])
+        steps = min(PATH[2], int(WORK / step))
+        if steps >= LEAST and suits(problem, design, coupling, len(rows)):
+            return vector_smoothing.follow(problem, design, rows, *PATH[:2], steps, tol=SETTLED)
         if type(design) is not Design:  # descent does not know the norms of other designs
             return rows
         rows = vector_growth.anneal(problem, design, coupling, rows, *DESCENT)
