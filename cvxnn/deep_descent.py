@@ -8,9 +8,11 @@ programs where there are any, and why nothing here is a proof.
 A branch that correlates with a dual variable is found by L-BFGS on ``log z'g - sum_l log |W_l|``, which no
 scaling changes.
 
-Both stop at a deadline with what they have.
+L-BFGS ends at kinks of the network, so from random branches Adam goes first, which crosses them. All stop
+at a deadline with what they have.
 
-Reference: Nocedal and Wright, Numerical Optimization, chapter 7 (L-BFGS); Ergen and Pilanci, ICML 2021.
+References: Nocedal and Wright, Numerical Optimization, chapter 7 (L-BFGS); Kingma and Ba, ICLR 2015 (Adam);
+Ergen and Pilanci, ICML 2021.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ __all__ = ["descend", "draw", "search_branch", "stack", "stopping", "unstack"]
 
 #: Weights of a stack of branches of equal widths: (k, inputs, units) for every layer.
 Stack = list[np.ndarray]
+#: Length of Adam's first steps.
+RATE = 0.01
 #: Shares of a branch's cost below which a neuron is left out.
 TINY = 1e-9
 
@@ -128,6 +132,7 @@ def descend(
     max_iter: int,
     tol: float = 1e-12,
     deadline: float = float("inf"),
+    walk: int = 0,
 ) -> tuple[Stack, float]:
     """Run L-BFGS from a stack of branches.
 
@@ -145,6 +150,8 @@ def descend(
         Relative decrease of an iteration below which descent stops.
     deadline : float
         Of :func:`time.perf_counter`.
+    walk : int
+        Steps of Adam before, which cross kinks of the network.
 
     Returns
     -------
@@ -172,6 +179,11 @@ def descend(
         return scale * value, scale * np.append(_pack(gradients), slope)
 
     first = np.append(_pack(layers), c)
+    if walk:
+        with np.errstate(over="ignore", invalid="ignore"):
+            # half of the time that is left is for L-BFGS
+            left = max(0.5 * (deadline - time.perf_counter()), 1e-3)
+            first = _walk(objective, first, walk, left)
     options = {"maxiter": max_iter, "maxfun": 2 * max_iter, "ftol": tol, "gtol": 1e-13}
     with np.errstate(over="ignore", invalid="ignore"):  # a line search may try absurd steps
         found = minimize(
@@ -179,6 +191,29 @@ def descend(
         ).x
     found = found if np.all(np.isfinite(found)) else first
     return _unpack(found[:-1], layers), float(found[-1]) if intercept else 0.0
+
+
+def _walk(
+    objective: Callable[[np.ndarray], tuple[float, np.ndarray]],
+    v: np.ndarray,
+    steps: int,
+    max_time: float,
+) -> np.ndarray:
+    """Adam's steps of falling length, which cross kinks that L-BFGS ends at; return the best point met."""
+    m, w, best, least, began = np.zeros_like(v), np.zeros_like(v), v, np.inf, time.perf_counter()
+    for k in range(steps):
+        done = max(k / steps, (time.perf_counter() - began) / max_time)
+        value, g = objective(v)
+        if not np.isfinite(value):
+            break
+        if value < least:
+            best, least = v, value
+        m, w = 0.9 * m + 0.1 * g, 0.999 * w + 0.001 * g * g
+        if done >= 1.0:
+            break
+        rate = RATE * (1.0 - done) / (1.0 - 0.9 ** (k + 1))
+        v = v - rate * m / (np.sqrt(w / (1.0 - 0.999 ** (k + 1))) + 1e-12)
+    return best
 
 
 def search_branch(

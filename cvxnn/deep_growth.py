@@ -125,7 +125,12 @@ def rounded(problem: Problem, W: np.ndarray, build: object, cost: object, allowe
 
 
 def local_descent(
-    problem: Problem, design: Design, layers: Stack, max_iter: int, deadline: float = float("inf")
+    problem: Problem,
+    design: Design,
+    layers: Stack,
+    max_iter: int,
+    deadline: float = float("inf"),
+    walk: int = 0,
 ) -> tuple[list[Branch], float, float]:
     """Descend from a stack; return its branches, the constant, and the objective at their best scalings."""
     smooth = problem.smoothed(1e-4 * max(problem.null_value(), 1e-300))
@@ -135,6 +140,7 @@ def local_descent(
         intercept=problem.intercept,
         max_iter=max_iter,
         deadline=deadline,
+        walk=walk,
     )
     branches = unstack(found)
     return branches, *valued(problem, design, branches)

@@ -190,8 +190,8 @@ def test_one_output_is_bounded_where_cells_cannot_be_listed():
 
 def test_samples_that_differ_in_scale_train_to_the_optimum():
     rng = np.random.default_rng(1)
-    scale = 10.0 ** rng.uniform(-4.0, 4.0, size=(14, 1))
-    problem = make(rng.normal(size=(14, 6)) * scale, rng.normal(size=14), 0.05, intercept=True)
+    scale = 10.0 ** rng.uniform(-4.0, 4.0, size=(10, 1))
+    problem = make(rng.normal(size=(10, 5)) * scale, rng.normal(size=10), 0.05, intercept=True)
     family = CNNMax(kernel=2, hidden_bias=None, patterns="all")
     listed = train(problem, family, tol=1e-6).certificate
     grown = train(problem, VectorCNNMax(kernel=2, hidden_bias=None), tol=1e-6).certificate

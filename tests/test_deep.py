@@ -758,3 +758,14 @@ def test_bounds_of_no_time_hold(features, depth):
         hurried.deadline = float("inf")
         assert hurried.price(Z).value == pytest.approx(price.value, rel=1e-9)  # nothing hurried is kept
         hurried.deadline = time.perf_counter()
+
+
+def test_four_layers_train_to_three_under_a_loss_with_kinks():
+    """A branch of three layers is one of four, of the same cost."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=16)
+    problem = posed(x, np.sign(np.sin(3.0 * x)), 0.16, True, "hinge")
+    three = train(problem, DeepReLU(), tol=1e-3, max_iter=5).certificate
+    four = train(problem, DeepReLU(depth=4), tol=1e-3, max_iter=3).certificate
+    assert four.objective <= three.objective * 1.02
+    assert four.lower_bound <= three.objective * (1.0 + 1e-9)

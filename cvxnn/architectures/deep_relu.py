@@ -60,6 +60,8 @@ BRANCHES, NEURONS = 12, 5
 LARGE = 30_000
 #: Rounds of descent without progress that end training, and iterations of a round.
 PATIENCE, ITERATIONS = 4, 400
+#: Steps of Adam before the first descent, where programs do not finish.
+WALK = 2000
 #: How far a loss with kinks is smoothed for descent, as a share of the objective.
 SMOOTHING = 0.03
 #: Share of a limited time that is for training; the rest is for the proof.
@@ -232,7 +234,8 @@ class DeepReLU(Architecture):
         else:
             layers = draw(BRANCHES, self.depth, design.X.shape[1], NEURONS, 0.5, effort.random_state)
             smooth = problem.smoothed(SMOOTHING * problem.null_value())
-            branches, _, _ = local_descent(smooth, design, layers, ITERATIONS, oracle.deadline)
+            walk = WALK if self.depth > 3 else 0
+            branches, _, _ = local_descent(smooth, design, layers, ITERATIONS, oracle.deadline, walk)
         if self.depth == 3 and design.X.size * BRANCHES <= LARGE:
             return (yield from self._grow(problem, design, oracle, effort, branches))
         return (yield from self._descend(problem, design, oracle, effort, branches))

@@ -291,8 +291,7 @@ class VectorRectified(ReLUHidden, InBatches):
         deadline: float,
         dear: bool,
     ) -> Iterator[Rows]:
-        """The rows after a Newton path or, where that is too expensive, after each step of a plan and after
-        sliding along their kinks."""
+        """The rows after a Newton path or, where that is dear, after every step of a plan and a slide."""
         n, r = design.X.shape
         kind = coupling is Coupling.joint and design.free == 0 and design.slope == 0.0 and design.pool == 1
         # Networks with more neurons than samples are far from a minimum worth following.
