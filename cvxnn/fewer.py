@@ -41,8 +41,9 @@ PATH = (1e-4, 1e-9, 40)
 WORK, LEAST, SETTLED = 2e10, 10, 1e-11
 #: Band and steps of descent, and products with the Hessian along kinks.
 DESCENT, SLIDE = (1e-4, 200), 300
-#: Smaller networks whose neurons are moved, at most: with one output, and with several, which is slower.
-MOVES, SLOW_MOVES = 10, 4
+#: Smaller networks whose neurons are moved, at most: with one output, and with several, which is slower;
+#: none with several on data of more than so many numbers.
+MOVES, SLOW_MOVES, MANY = 10, 4, 50_000
 
 R = TypeVar("R", growth.Rows, vector_growth.Rows)
 
@@ -166,10 +167,11 @@ class _Signed(_Shrinking[growth.Rows]):
 class _Vectors(_Shrinking[vector_growth.Rows]):
     """Neurons of several outputs."""
 
-    moves, hopeless = SLOW_MOVES, SLOW_HOPELESS
+    hopeless = SLOW_HOPELESS
 
     def __init__(self, problem: Problem, design: Design, coupling: vector_growth.Coupling) -> None:
         super().__init__(problem, design)
+        self.moves = 0 if design.X.size > MANY else SLOW_MOVES
         self.coupling = coupling
 
     def objective(self, rows: vector_growth.Rows) -> float:

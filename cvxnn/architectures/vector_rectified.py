@@ -70,6 +70,8 @@ PATHS, NEAR, FINER = ((1e-3, 3e-5, 15), (1e-3, 1e-5, 20), (1e-3, 1e-6, 40)), (1e
 #: share grows with the data, from the first to the last, as rounds become expensive; from the third share
 #: on one idle round is the end.
 PAYS, IDLE, EXPENSIVE = (1e-6, 2e-4), 4, 1e-4
+#: Numbers in the data from which a round takes seconds, and the share that it then has to pay.
+SLOW, SLOW_PAYS = 50_000, 2e-3
 #: Share of the time of a training that listing faces may take.
 LISTING = 0.2
 
@@ -213,7 +215,8 @@ class VectorRectified(ReLUHidden, InBatches):
         if inner is problem and suits(problem, design, coupling, len(rows)):
             return (yield from self._explore(problem, design, oracle, effort, rows))
         idle, gap, closest, level, dear = 0, 1.0, 1.0, 0, False
-        pays = float(np.clip(2.5e-9 * design.X.size, *PAYS))
+        slow = design.X.size > SLOW and design.pool == 1
+        pays = SLOW_PAYS if slow else float(np.clip(2.5e-9 * design.X.size, *PAYS))
         for _ in range(effort.max_iter):
             before = least
             # where rounds are cheap, idle ones make the next longer: L-BFGS had not converged
@@ -234,7 +237,7 @@ class VectorRectified(ReLUHidden, InBatches):
             )
             effort.history.append(Progress(least, gap, len(best), len(best), network, Z))
             yield effort.history[-1]
-            idle = idle + 1 if paid < pays and gap > 0.5 * closest else 0
+            idle = idle + 1 if paid < pays and (slow or gap > 0.5 * closest) else 0
             closest = min(closest, gap)
             level = min(level + (paid < FINER), len(PATHS) - 1)
             if gap <= effort.tol or idle >= (IDLE if pays < EXPENSIVE else 1):
