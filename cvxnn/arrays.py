@@ -62,7 +62,7 @@ def to_numpy(x: Any, dtype: Any = np.float64) -> np.ndarray:
 
 
 def on_device(X: np.ndarray, name: str | None) -> Array:
-    """Copy a NumPy array to a device of torch; None leaves it where it is.
+    """Return a NumPy array on a device of torch ("cpu" may share its memory); None leaves it where it is.
 
     Parameters
     ----------
@@ -85,8 +85,12 @@ def on_device(X: np.ndarray, name: str | None) -> Array:
         raise ImportError(
             f"device={name!r} needs torch: pip install 'cvxnn[torch]', or pass device=None"
         ) from error
+    X = np.ascontiguousarray(X)
+    # torch refuses a reversed row, which is contiguous all the same, and warns of data that is read only
+    if not X.flags.writeable or min(X.strides, default=0) < 0:
+        X = X.copy()
     try:
-        return torch.as_tensor(np.ascontiguousarray(X), device=name)
+        return torch.as_tensor(X, device=name)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device={name!r} cannot be used ({reason}): pass device=None") from error

@@ -132,12 +132,15 @@ def collinear(W: np.ndarray, signs: np.ndarray, free: int, tol: float) -> list[n
     """Group the rows of ``W`` by sign and direction; every row has a positive norm."""
     size = np.linalg.norm(W[:, : W.shape[1] - free], axis=1)
     directions = W / size[:, None]
+    weights = directions[:, : W.shape[1] - free]
     left = np.argsort(-size, kind="stable")
     groups = []
     while len(left):
         lead = left[0]
         apart = np.max(np.abs(directions[left] - directions[lead]), axis=1)
         same = (apart <= tol * np.max(np.abs(directions[lead]))) & (signs[left] == signs[lead])
+        # beside large biases opposite weights are close, but cancel
+        same &= weights[left] @ weights[lead] > 0
         groups.append(left[same])
         left = left[~same]
     return groups

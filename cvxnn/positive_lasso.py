@@ -36,6 +36,8 @@ WORK = 3e7
 HALVINGS = 25
 #: Share of the targets that all neurons contribute to begin with.
 LEAST = 1e-2
+#: Share of the curvature of a constant that is added to it.
+RIDGE = 1e-9
 #: Newton decrement, as a share of what the logarithms cost, below which mu shrinks.
 CENTRED = 0.3
 
@@ -69,7 +71,7 @@ def positive_lasso(problem: Problem, C: np.ndarray, x: np.ndarray) -> np.ndarray
     reach = np.max(np.abs(lasso.flat), axis=0, initial=0.0)
     size = float(np.max(np.abs(problem.loss.link(problem.y)), initial=0.0)) or 1.0
     floor = LEAST * size / (len(x) * np.where(reach > 0, reach, 1.0))
-    best = lasso.minimise(np.maximum(x, floor), abs(total))
+    best = lasso.minimise(np.maximum(x, floor), abs(total) or 1.0)
     return best if lasso.value(best, lasso.constant(best))[0] < total else x
 
 
@@ -115,10 +117,12 @@ class _Lasso:
         for _ in range(STEPS):
             g = M.T @ p.loss.gradient(f, p.y, p.weights).ravel()
             pull = np.concatenate([g[: self.k] + p.beta - mu / x, g[self.k :]])
-            scale = np.concatenate([np.sqrt(x / z), np.ones(self.free.shape[1])])
-            H = (M.T @ self.bend(f, M)) * np.outer(scale, scale)
-            H[np.arange(self.k), np.arange(self.k)] += 1.0
-            H[np.diag_indices_from(H)] *= 1.0 + 1e-14
+            H = M.T @ self.bend(f, M)
+            # constants that a softmax does not see have no curvature but for rounding
+            own = np.maximum(np.diag(H)[self.k :], 1e-300)
+            scale = np.concatenate([np.sqrt(x / z), 1.0 / np.sqrt(own)])
+            H *= np.outer(scale, scale)
+            H[np.diag_indices_from(H)] += np.where(np.arange(len(H)) < self.k, 1.0, RIDGE)
             try:
                 step = -scale * cho_solve(cho_factor(H), scale * pull)
             except (LinAlgError, ValueError):

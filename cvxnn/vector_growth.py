@@ -260,6 +260,7 @@ def merge(rows: Rows, design: Design, coupling: Coupling, tol: float) -> Rows:
     size = design.norms(rows.U)
     turned = np.where(design.turned(rows.U), -1.0, 1.0)[:, None] * rows.U
     directions = turned / size[:, None]
+    weights = directions[:, : directions.shape[1] - design.free]
     served = np.argmax(rows.G != 0, axis=1) if coupling is Coupling.separate else np.zeros(len(rows))
     left = np.argsort(-size, kind="stable")
     U, V = [], []
@@ -267,6 +268,8 @@ def merge(rows: Rows, design: Design, coupling: Coupling, tol: float) -> Rows:
         lead = left[0]
         apart = np.max(np.abs(directions[left] - directions[lead]), axis=1)
         same = (apart <= tol * np.max(np.abs(directions[lead]))) & (served[left] == served[lead])
+        # beside large biases opposite weights are close, but cancel
+        same &= weights[left] @ weights[lead] > 0
         group = left[same]
         mean = np.sum(turned[group], axis=0)
         U.append(mean / design.norms(mean[None])[0])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cvxnn.arrangement import pack, patterns_of
-from cvxnn.arrays import array_namespace, asarray_like, to_numpy, unpack
+from cvxnn.arrays import array_namespace, asarray_like, on_device, to_numpy, unpack
 from cvxnn.losses import LOSSES, get_loss
 from cvxnn.operators import Masked
 from cvxnn.program import Program
@@ -115,3 +115,13 @@ def test_there_and_back(name):
 def test_tensors_with_gradients_are_copied_out():
     torch = pytest.importorskip("torch")
     assert to_numpy(torch.ones(2, requires_grad=True)).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_reversed_and_read_only_data_go_to_a_device():
+    pytest.importorskip("torch")
+    X = np.arange(6.0).reshape(3, 2)
+    for data in (X[::-1], X[::-1][:1], np.broadcast_to(X[0], (2, 2)), X[:0]):
+        assert np.array_equal(to_numpy(on_device(data, "cpu")), data)
+    X.flags.writeable = False
+    assert np.array_equal(to_numpy(on_device(X, "cpu")), X)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cvxnn import vector_growth
 from cvxnn.architectures.relu import ReLU
 from cvxnn.blocks import Blocks
 from cvxnn.descent import Layer, descend
@@ -109,6 +110,17 @@ def test_merging_keeps_function_and_cost():
     assert len(small.signs) == 3
     assert small.apply(design) == pytest.approx(rows.apply(design))
     assert np.sum(design.norms(small.U)) == pytest.approx(np.sum(design.norms(rows.U)))
+
+
+@pytest.mark.filterwarnings("error")
+def test_opposite_neurons_with_large_biases_do_not_cancel():
+    design = Design.reduce(np.column_stack([np.linspace(-1.0, 1.0, 5), np.ones(5)]), 1)
+    U = np.array([[1.0, 100.0], [-1.0, 100.0]])
+    assert len(merge(Rows(U, np.ones(2)), design, 0.03)) == 2
+    rows = vector_growth.Rows(U, np.array([[0.0, 1.0], [0.0, 1.0]]))
+    for coupling in vector_growth.Coupling:
+        small = vector_growth.merge(rows, design, coupling, 0.03)
+        assert small.U[:, 0] == pytest.approx([1.0, -1.0])
 
 
 @pytest.mark.parametrize(("loss", "intercept", "free"), CASES)

@@ -105,6 +105,16 @@ def test_best_scale_of_log_loss_is_the_maximum(limit, seed):
     assert LOGISTIC.dual(t * Z, y, s) >= best - 1e-9
 
 
+def test_best_scale_of_log_loss_with_probabilities_beside_zero_and_far_beyond_one():
+    y, s = np.array([1.0, 1.0]), np.ones(2)
+    with np.errstate(all="raise", under="ignore"):
+        assert LOGISTIC.best_scale(np.array([0.9, 5e-324]), y, s, 0.3) == 0.3
+        assert LOGISTIC.best_scale(np.array([1.0, 5e-324]), y, s, np.inf) == pytest.approx(0.5)
+    Z = np.array([6e7, 1e8])
+    t = 1e-8 * LOGISTIC.best_scale(1e-8 * Z, y, s, 2.0)
+    assert LOGISTIC.best_scale(Z, y, s, 1.0) == pytest.approx(t, rel=1e-10)
+
+
 @pytest.mark.parametrize("loss", [SQUARED, LOGISTIC], ids=lambda loss: loss.name)
 def test_the_intercept_balances_the_residual(loss):
     rng = np.random.default_rng(0)

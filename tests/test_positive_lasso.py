@@ -57,3 +57,22 @@ def test_what_nothing_pays_for_is_zero():
     problem = Problem(np.zeros((3, 1)), np.ones(3), np.ones(3), get_loss("squared_error", 1), 10.0, False)
     C = np.array([[1.0, -1.0, 0.0]] * 3)
     assert np.array_equal(positive_lasso(problem, C, np.ones(3)), np.zeros(3))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_softmax_at_weak_decay(seed):
+    """It does not see what is added to all outputs, so its matrices are singular in the constants."""
+    rng = np.random.default_rng(seed)
+    n, k = 8, 30
+    Y, G = np.eye(3)[np.arange(n) % 3], rng.normal(size=(3, k))
+    C = np.maximum(rng.normal(size=(n, k)), 0.0)[:, None, :] * (G / np.linalg.norm(G, axis=0))
+    problem = Problem(np.zeros((n, 1)), Y, np.ones(n), get_loss("log_loss", 3), 1e-6, True)
+    f = C @ positive_lasso(problem, C, np.zeros(k))
+    f = f + problem.loss.intercept(f, Y, problem.weights)
+    assert np.max(np.einsum("nok,no->k", C, problem.residual(f))) <= 1e-6 * (1.0 + 1e-3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_targets_of_zero():
+    problem = Problem(np.zeros((3, 1)), np.zeros(3), np.ones(3), get_loss("squared_error", 1), 0.1, False)
+    assert np.array_equal(positive_lasso(problem, np.eye(3), np.zeros(3)), np.zeros(3))

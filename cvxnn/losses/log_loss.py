@@ -54,9 +54,11 @@ class LogLoss(Loss):
     def best_scale(self, Z: np.ndarray, y: np.ndarray, s: np.ndarray, limit: float) -> float:
         """Probabilities grow with t; the dual value is best where its falling slope is zero."""
         p = y * Z / s
-        if np.any(p < 0.0) or not np.any(p > 0.0):
+        # smaller ones add nothing, and times t may be zero, which has no logarithm
+        seen = p >= np.finfo(np.float64).tiny
+        if np.any(p < 0.0) or not np.any(seen):
             return super().best_scale(Z, y, s, limit)
-        weights, p = (s * p)[p > 0.0], p[p > 0.0]
+        weights, p = (s * p)[seen], p[seen]
         limit = min(limit, 1e12)
         end = min(limit, 1.0 / float(np.max(p)))
 
@@ -67,7 +69,7 @@ class LogLoss(Loss):
         low = high = end * (1.0 - 1e-15)
         while low > 0.0 and slope(low) < 0.0:
             low, high = 0.5 * low, low
-        best = brentq(slope, low, high) if low < high else end
+        best = brentq(slope, low, high, xtol=1e-12 * high) if low < high else end
         return max((min(limit, 1.0), end, best), key=lambda t: self.dual(t * Z, y, s))
 
     def conic(self, y: np.ndarray, s: np.ndarray) -> ConicForm:
