@@ -36,6 +36,8 @@ from .program import Problem
 
 #: Neurons smaller than this share of the largest are at zero.
 ZERO = 1e-5
+#: How far from one activations are where sizes of neurons are sought in another unit.
+FAR = 100.0
 #: Neurons of one sign are one if their directions differ by less than this share of the band.
 MERGE = 0.1
 
@@ -164,9 +166,9 @@ def magnitudes(
 ) -> np.ndarray:
     """Minimise ``L(A x + c) + beta sum x`` over x >= 0, and over c if the problem has an intercept.
 
-    The unknowns are what neurons contribute at most, x times the largest activation: first steps of descent
-    have length one, which in x itself may be far too long (exponentials of Poisson's loss overflow where
-    activations are large) or nothing beside the constant.
+    Where activations are far from one the unknowns are what neurons contribute at most, x times the largest
+    activation: first steps of descent have length one, which in x itself may be far too long (exponentials
+    of Poisson's loss overflow where activations are large) or nothing beside the constant.
 
     Parameters
     ----------
@@ -184,6 +186,7 @@ def magnitudes(
     """
     loss, y, s = problem.loss, problem.y, problem.weights
     reach = float(np.max(np.abs(A), initial=0.0)) or 1.0
+    reach = 1.0 if 1.0 / FAR <= reach <= FAR else reach
     A, x, beta = A / reach, x * reach, problem.beta / reach
     # The intercept is a last unknown without bounds.
     c = loss.intercept(A @ x, y, s) if problem.intercept else 0.0

@@ -179,7 +179,7 @@ class VectorRectified(ReLUHidden, InBatches):
         assert isinstance(oracle, VectorOracle)
         problem, design, coupling = self.problem_of(problem), self.design(problem), self._check()
         best = yield from self._grow(problem, design, coupling, oracle, effort)
-        if oracle.large:
+        if oracle.large or not best.width:
             return best
         rows, slack = self.rows_of(oracle, best, design, coupling), min(1e-6, 0.01 * effort.tol)
         least = fewer_vectors(self.rows_problem(problem), design, coupling, rows, slack, effort.deadline)
