@@ -204,10 +204,7 @@ class Climb:
     ) -> np.ndarray:
         """Newton's steps, with the roots (k, holding) and pulls of the samples that hold neurons."""
         # psi'', as a power of what is at most one half
-        share = np.float32(mu) / root
-        bend = share * share
-        bend *= share
-        bend *= np.float32(2.0 / mu) * np.maximum(-pulls, 0.0)
+        bend = (np.float32(2.0 / mu) * (np.float32(mu) / root) ** 3) * np.maximum(-pulls, 0.0)
         own = np.repeat(c[:, None], self.unit.shape[1], axis=1)
         own[:, self.kept :] *= np.float32(LOOSE)
         return (self._factor if len(own[0]) <= DIRECT else self._conjugate)(bend, own, G)

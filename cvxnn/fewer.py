@@ -34,6 +34,8 @@ SHARES, DISTANCES = (1e-2, 3e-3, 1e-3, 1e-4), (0.1, 0.03, 0.01)
 #: An objective that is larger by more than this share before neurons have moved is given up at once, with
 #: one output and with several.
 HOPELESS, SLOW_HOPELESS = 1e-3, 1e-4
+#: A rise of the objective, as a share, that costs nothing.
+NOTHING = 1e-10
 #: Newton's path of a smaller network: first and last band, steps.
 PATH = (1e-4, 1e-9, 40)
 #: With several outputs: multiplications of such a path, steps that have to be affordable with them, and the
@@ -115,7 +117,7 @@ class _Shrinking(ABC, Generic[R]):
         limit, hopeless = least * (1.0 + slack), least * (1.0 + self.hopeless)
         # what costs nothing first: other moves are quicker with fewer neurons
         whole = rows
-        while (smaller := next(self._smaller(rows, limit), None)) is not None:
+        while (smaller := next(self._smaller(rows, least * (1.0 + NOTHING)), None)) is not None:
             rows = smaller
         # the sum of twins is as good as they were, and all the same not where it would rest
         moved = rows if rows is whole else self.settle(rows)

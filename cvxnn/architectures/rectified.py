@@ -202,7 +202,7 @@ class Rectified(ReLUHidden, Architecture):
         rows = None if is_sample(self.patterns) else self._rows(oracle, best)
         if rows is None:
             return best
-        least = fewer(problem, design, rows, min(1e-6, 0.01 * effort.tol), effort.deadline)
+        least = fewer(problem, design, rows, min(1e-9, 0.01 * effort.tol), effort.deadline)
         return best if least is rows else self._plain(problem, design, least)
 
     def _grow(self, problem: Problem, design: Design, oracle: NeuronOracle, effort: Effort) -> Training:
