@@ -32,8 +32,7 @@ from cvxnn.operators import Masked
 from cvxnn.program import Program
 from cvxnn.solvers import SOLVERS, run
 
-from .memory import operator_of
-from .problems import Missing, loader
+from .memory import data, operator_of
 from .report import machine
 from .runner import RESULTS
 
@@ -42,17 +41,6 @@ PEAKS = {
     "H100": {"float64": 66.9, "float32": 66.9, "float32 (TF32)": 494.7},
     "H200": {"float64": 66.9, "float32": 66.9, "float32 (TF32)": 494.7},
 }
-
-
-def data(limit: int | None) -> tuple[str, np.ndarray, np.ndarray]:
-    """Return a name, X float32 (n, 784) and targets -1 and +1: MNIST, odd against even, or noise."""
-    try:
-        X, labels = loader().load_mnist("train")
-        X = X.reshape(len(X), -1)[:limit].astype(np.float32) / np.float32(255.0)
-        return "MNIST", X, np.where(labels[:limit] % 2, 1.0, -1.0)
-    except (Missing, OSError):
-        rng, n = np.random.default_rng(0), limit or 60_000
-        return "synthetic", rng.random((n, 784), dtype=np.float32), rng.choice([-1.0, 1.0], n)
 
 
 def seconds(call: Callable[[], Any], finish: Callable[[], None], repeats: int) -> float:
@@ -187,7 +175,8 @@ def main() -> None:
     parser.add_argument("--shares", type=float, nargs="*", default=[0.1, 0.01], help="alpha / alpha_max")
     parser.add_argument("--alone", action="store_true", help="no fit on the processor beside the device")
     chosen = parser.parse_args()
-    name, X, y = data(chosen.samples)
+    name, X, labels = data(chosen.samples)
+    y = np.where(labels % 2, 1.0, -1.0)  # odd against even
     bits, where = operator_of(X, chosen.gates).bits, chosen.device
     cuda = where.startswith("cuda")
     found: dict[str, Any] = {

@@ -33,16 +33,17 @@ from .problems import Missing, loader
 from .runner import RESULTS
 
 
-def data(limit: int | None) -> tuple[str, np.ndarray]:
-    """Return a name and X, float32 of shape (60000, 784) or less: MNIST, or noise of that size."""
+def data(limit: int | None) -> tuple[str, np.ndarray, np.ndarray]:
+    """Return a name, X, float32 of shape (60000, 784) or less, and labels: MNIST, or noise of that size."""
     try:
-        X, _ = loader().load_mnist("train")
+        X, labels = loader().load_mnist("train")
         name = "MNIST"
-        X = X.reshape(len(X), -1)[:limit].astype(np.float32) / np.float32(255.0)
+        X, labels = X.reshape(len(X), -1)[:limit].astype(np.float32) / np.float32(255.0), labels[:limit]
     except (Missing, OSError):
         name, n = "synthetic", limit or 60_000
-        X = np.random.default_rng(0).random((n, 784), dtype=np.float32)
-    return name, X
+        rng = np.random.default_rng(0)
+        X, labels = rng.random((n, 784), dtype=np.float32), rng.integers(10, size=n)
+    return name, X, labels
 
 
 def operator_of(X: np.ndarray, gates: int) -> Masked:
@@ -62,7 +63,7 @@ def peak() -> float:
 
 def measure(limit: int | None, gates: int, repeats: int) -> dict[str, Any]:
     """Run everything; times in seconds, memory in GB."""
-    name, X = data(limit)
+    name, X, _ = data(limit)
     n, d = X.shape
     rng = np.random.default_rng(2)
     W = rng.standard_normal((gates, d), dtype=np.float32)

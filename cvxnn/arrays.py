@@ -3,7 +3,8 @@
 The core is written against the Python array API standard. Whatever arrays come in (NumPy, torch,
 CuPy, ``array_api_strict``) are the arrays that are computed with, on the device where they are;
 NumPy is the only one that is required. Certificates leave this freedom behind on purpose: they are
-recomputed in NumPy float64 (:func:`to_numpy`), whatever produced the network.
+recomputed in NumPy float64 (:func:`to_numpy`), whatever produced the network. Only stages on images
+(:mod:`cvxnn.conv_stage`) are judged on the device they were trained on, in float64 all the same.
 
 Reference: Python array API standard, 2024.12.
 """
@@ -68,14 +69,14 @@ def on_device(X: np.ndarray, name: str | None) -> Array:
     ----------
     X : ndarray
     name : str or None
-        Such as "cuda", "cuda:1", "mps" or "cpu".
+        Such as "cuda", "cuda:1" or "cpu".
 
     Raises
     ------
     ImportError
         If torch is not installed.
     ValueError
-        If torch knows no such device, or finds none here.
+        If torch knows no such device, finds none here, or it has no numbers of this dtype.
     """
     if name is None:
         return X
@@ -91,7 +92,7 @@ def on_device(X: np.ndarray, name: str | None) -> Array:
         X = X.copy()
     try:
         return torch.as_tensor(X, device=name)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device={name!r} cannot be used ({reason}): pass device=None") from error
 

@@ -255,9 +255,7 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
         beta = float(alpha) * len(Y)
         Z = solve(pooled, lambda part: maps[part], Y, beta)
 
-        there = weights_like(frozen, on_device(np.zeros(1), self.device))
-
-        step = self._rows(frozen)
+        there, step = weights_like(frozen, on_device(np.zeros(1), self.device)), self._rows(frozen)
 
         def exact(part: slice) -> Array:
             # frozen layers may be larger than what is trained on them

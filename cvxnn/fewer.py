@@ -43,9 +43,10 @@ PATH = (1e-4, 1e-9, 40)
 WORK, LEAST, SETTLED = 2e10, 10, 1e-11
 #: Band and steps of descent, and products with the Hessian along kinks.
 DESCENT, SLIDE = (1e-4, 200), 300
-#: Smaller networks whose neurons are moved, at most: with one output, and with several, which is slower;
-#: none with several on data of more than so many numbers.
-MOVES, SLOW_MOVES, MANY = 10, 4, 50_000
+#: Smaller networks whose neurons are moved, at most: with one output, and with several, which is slower.
+MOVES, SLOW_MOVES = 10, 4
+#: Numbers in the data from which moving all neurons of several outputs takes seconds, and is not tried.
+MANY = 50_000
 
 R = TypeVar("R", growth.Rows, vector_growth.Rows)
 

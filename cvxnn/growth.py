@@ -30,7 +30,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from .descent import descend, start
-from .oracles import Design
+from .design import Design
 from .pricing import Neurons
 from .program import Problem
 

@@ -39,9 +39,10 @@ from .arrangement import Arrangement
 from .bounds import oracle_bound
 from .certificate import Price
 from .constraints import project_cone
+from .design import Design
 from .max_pooling import MaxDesign, priced, search_max
 from .network import Network
-from .oracles import ROUNDING, SEED, Cell, CellOracle, Design, price_cells
+from .oracles import ROUNDING, SEED, Cell, CellOracle, price_cells
 from .pooled_oracles import PooledVectorOracle, Single
 from .pricing import Neurons
 from .program import Problem

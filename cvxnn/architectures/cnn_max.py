@@ -45,13 +45,13 @@ import numpy as np
 from ..arrangement import Arrangement, TooManyPatterns, count_bound, pack
 from ..certificate import Oracle
 from ..constraints import ReLUCones
+from ..design import Design
 from ..growth import Rows, merge
 from ..losses.squared_error import SquaredError
 from ..max_oracles import MaxCellOracle, MaxFaceOracle, MaxSearchOracle, selected, single_bound
 from ..max_pooling import NEAR, MaxDesign, descend_max, drop, hold, insert, weigh
 from ..network import Network, ReLU
 from ..operators import Masked, Pooled
-from ..oracles import Design
 from ..penalties import GroupL2
 from ..pooled_oracles import Single
 from ..program import Master, Problem, Program, Solution

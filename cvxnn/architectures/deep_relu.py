@@ -43,10 +43,10 @@ from ..deep_descent import draw, stack
 from ..deep_growth import Pool, insert, local_descent, rounded, valued
 from ..deep_network import Branch, branches_of, check_layers, cost_of, join_branches
 from ..deep_oracles import DeepOracle
+from ..design import Design
 from ..nested_cones import Nest, NestedCones
 from ..network import Network
 from ..operators import Masked
-from ..oracles import Design
 from ..penalties import GroupL2
 from ..program import Master, Problem, Program, Solution
 from .base import Architecture, Effort, Progress, Training

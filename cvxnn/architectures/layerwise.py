@@ -208,7 +208,7 @@ class Stages:
         for k in range(self.stages):
             if k:
                 arrangement = at.arrange(problem, effort.random_state)
-                spare = self._share(effort, self.stages - k) - time.perf_counter()
+                spare = effort.within(1.0 / (self.stages - k)) - time.perf_counter()
                 oracle = at.oracle_within(problem, arrangement, spare if np.isfinite(spare) else None)
                 oracle = oracle.at(problem.beta)
             left = self.stages - k
@@ -222,18 +222,12 @@ class Stages:
             at = at._with_gates(self.family(), problem, arrangement, effort.random_state)
         return network
 
-    @staticmethod
-    def _share(effort: Effort, stages: int) -> float:
-        """The time at which the first of some stages should end."""
-        now = time.perf_counter()
-        return now + (effort.deadline - now) / stages
-
     def _judged(
         self, at: Stages, network: Network, oracle: FrozenOracle, effort: Effort, left: int
     ) -> Certificate:
         """The certificate of a stage that is finished."""
         duals = tuple(line.Z for line in effort.history if line.Z is not None)[-1:]
-        spare = max(1.0, 0.5 * (self._share(effort, left) - time.perf_counter()))
+        spare = max(1.0, 0.5 * (effort.within(1.0 / left) - time.perf_counter()))
         return judge(
             network, oracle.problem, at, oracle, duals=duals, max_iter=effort.bound_iter, max_time=spare
         )
@@ -254,7 +248,7 @@ class Stages:
         `left` stages to go, this one among them, a stage may take its share of the time there is.
         """
         inner, family = self.inner(problem), self.family()
-        deadline = self._share(effort, left)
+        deadline = effort.within(1.0 / left)
         part = replace(effort, history=[], stages=[], start=copy, deadline=deadline)
         training = family.train(inner, arrangement, oracle.inner, part)
         answer: Solution | None = None

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..certificate import search_gap
+from ..design import Design
 from ..network import Network
-from ..oracles import Design
 from ..program import Problem
 from ..vector_batches import BATCH, Samples, Weights, stir, sweep
 from ..vector_growth import Coupling, Rows, drop, insert, merge, objective, random_rows
@@ -27,9 +27,10 @@ from ..vector_pricing import VectorNeurons
 from .base import Effort, Progress, Training, VectorArchitecture
 
 Plan = tuple[tuple[float, int], ...]
-#: Neurons to begin with, and as many more for every output; passes over mini-batches, and
-#: batches, at least.
+#: Neurons to begin with, and more for every output; passes over mini-batches, and batches, at least.
 WIDE, WIDE_PER_OUTPUT, EPOCHS, STEPS = 100, 20, 20, 4000
+#: Shares of the time that is left which mini-batches and a descent on all samples may take.
+STIRRING, SWEEPING = 0.6, 0.7
 #: Steps of descent on all samples, before and after neurons go that have become zero (relative to the
 #: largest) or one; the share that a round has to pay.
 SWEEPS, LARGE_ZERO, LARGE_MERGE, LARGE_PAYS = (20, 40), 1e-3, 1e-3, 5e-3
@@ -88,16 +89,13 @@ class InBatches(VectorArchitecture):
     ) -> Iterator[Rows]:
         """The rows on the way through the mini-batches, and after a descent on all samples."""
         problem = samples.problem
-        began = time.perf_counter()
         if effort.start is None:
             width = WIDE + WIDE_PER_OUTPUT * problem.y.shape[1]
             rows = random_rows(problem, design, Coupling.joint, width, effort.random_state, self.skip)
             at = Weights.of(rows, design)
-            # two thirds of the time that is left, if it is limited
-            deadline = began + 0.6 * (effort.deadline - began)
             epochs = max(EPOCHS, -(-STEPS * BATCH // len(design.X)))
             said = 0.0
-            for share in stir(samples, at, epochs, effort.random_state, deadline):
+            for share in stir(samples, at, epochs, effort.random_state, effort.within(STIRRING)):
                 if share >= said:
                     said += 0.2
                     yield at.rows(design)
@@ -109,8 +107,7 @@ class InBatches(VectorArchitecture):
 
     def _swept(self, samples: Samples, design: Design, rows: Rows, effort: Effort) -> Iterator[Rows]:
         """The rows after a descent on all samples, once without those that have gone to zero."""
-        now = time.perf_counter()
-        deadline = now + 0.7 * (effort.deadline - now)
+        deadline = effort.within(SWEEPING)
         for steps in SWEEPS:
             at = sweep(samples, Weights.of(rows, design), steps, 1e-7, deadline)
             rows = merge(drop(at.rows(design), design, LARGE_ZERO), design, Coupling.joint, LARGE_MERGE)

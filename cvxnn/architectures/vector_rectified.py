@@ -31,10 +31,10 @@ import numpy as np
 
 from ..arrangement import Arrangement
 from ..certificate import Oracle, search_gap
-from ..fewer import fewer_vectors
+from ..design import Design
+from ..fewer import MANY, fewer_vectors
 from ..losses import VectorLoss
 from ..network import Affine, Network
-from ..oracles import Design
 from ..parameters import check_coupling
 from ..program import Problem, Program, Solution
 from ..vector_exploration import QUICK, VectorExploration, suits
@@ -70,8 +70,8 @@ PATHS, NEAR, FINER = ((1e-3, 3e-5, 15), (1e-3, 1e-5, 20), (1e-3, 1e-6, 40)), (1e
 #: share grows with the data, from the first to the last, as rounds become expensive; from the third share
 #: on one idle round is the end.
 PAYS, IDLE, EXPENSIVE = (1e-6, 2e-4), 4, 1e-4
-#: Numbers in the data from which a round takes seconds, and the share that it then has to pay.
-SLOW, SLOW_PAYS = 50_000, 2e-3
+#: The share that a round has to pay on data where it takes seconds.
+SLOW_PAYS = 2e-3
 #: Share of the time of a training that listing faces may take.
 LISTING = 0.2
 
@@ -215,7 +215,7 @@ class VectorRectified(ReLUHidden, InBatches):
         if inner is problem and suits(problem, design, coupling, len(rows)):
             return (yield from self._explore(problem, design, oracle, effort, rows))
         idle, gap, closest, level, dear = 0, 1.0, 1.0, 0, False
-        slow = design.X.size > SLOW and design.pool == 1
+        slow = design.X.size > MANY and design.pool == 1
         pays = SLOW_PAYS if slow else float(np.clip(2.5e-9 * design.X.size, *PAYS))
         for _ in range(effort.max_iter):
             before = least
