@@ -57,7 +57,7 @@ def active_neurons(
         return _active_gates(architecture, arrangement, oracle, Z, floor, network)
     assert isinstance(oracle, NeuronOracle)
     U, signs = _directions(oracle, Z, floor, network)
-    full, d = U @ oracle.design.basis.T, oracle.problem.X.shape[1]
+    full, d = oracle.design.weights(U), oracle.problem.X.shape[1]
     bias = full[:, d] if full.shape[1] > d else np.zeros(len(full))
     return Network.two_layer(np.ascontiguousarray(full[:, :d].T), bias, signs)
 

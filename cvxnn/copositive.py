@@ -192,7 +192,7 @@ def _network(problem: Problem, architecture: Any, U: np.ndarray, G: np.ndarray, 
     kept = sizes > DROP * np.max(sizes, initial=0.0)
     U, G = U[kept], G[kept]
     root = np.sqrt(np.linalg.norm(G, axis=1) / design.norms(U))[:, None]
-    full, G = (U * root) @ design.basis.T, G / root
+    full, G = design.weights(U * root), G / root
     d = problem.X.shape[1]
     bias = np.zeros(len(full)) if architecture.hidden_bias is None else full[:, d]
     last = G[:, 0] if problem.y.ndim == 1 else G

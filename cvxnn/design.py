@@ -3,7 +3,12 @@ r"""The design matrix that hidden neurons see, in as few coordinates as it has r
 A neuron computes ``phi(X w)`` on the data, so of its weights only the part in the row space of X matters,
 and the part outside costs without computing anything. With an orthonormal basis B of the row space, neurons
 are ``w = B u`` with ``|w| = |u|``: patterns, cones, norms and prices are the same in the coordinates u, of
-which there are as many as X has rank. A free bias keeps a coordinate of its own, since it pays nothing.
+which there are as many as X has rank.
+
+A free bias keeps a coordinate of its own, since it pays nothing. For the same reason it does not matter to
+a network where the origin of the data is, ``x'w + b = (x - m)'w + (b + m'w)``, and here it is at their mean
+m: far from it all samples look alike, cells are slivers, and sums cancel. Weights leave for a network, and
+come from one, through :meth:`Design.weights` and :meth:`Design.coordinates`, which move the bias.
 
 Reference: Pilanci and Ergen, ICML 2020, section 2 (data of low rank).
 """
@@ -25,7 +30,8 @@ class Design:
     Parameters
     ----------
     X : ndarray of shape (n, r)
-        Data, with a column of ones where neurons have a bias, times `basis`.
+        Data, with a column of ones where neurons have a bias, times `basis`; around their mean where the
+        bias is free.
     basis : ndarray of shape (d, r)
         Orthonormal columns; a free bias keeps its own coordinate, the last.
     free : int
@@ -35,6 +41,8 @@ class Design:
     pool : int
         Rows of X that each sample has, one after the other: a neuron adds up what it computes on them, as
         in a convolution whose outputs are pooled.
+    origin : ndarray of shape (d - 1,), or None
+        What a free bias of one makes up for in the coordinates of X; None where nothing was moved.
     """
 
     X: np.ndarray
@@ -42,13 +50,16 @@ class Design:
     free: int = 0
     slope: float = 0.0
     pool: int = 1
+    origin: np.ndarray | None = None
 
     @classmethod
     def reduce(cls, full: np.ndarray, free: int, slope: float = 0.0, pool: int = 1) -> Design:
         """Reduce a matrix to its row space, which changes no pattern, cone or norm.
 
-        A matrix of full column rank is left in its own coordinates.
+        A matrix of full column rank is left in its own coordinates, but for the origin that a free bias
+        lets us choose.
         """
+        full, origin = centred(full) if free else (full, None)
         kept = full[:, : full.shape[1] - free]
         # of many samples the triangular factor has the same singular values and row space, sooner
         tall = len(kept) > 4 * kept.shape[1]
@@ -57,12 +68,29 @@ class Design:
         floor = max(kept.shape) * np.finfo(float).eps * np.max(size, initial=0.0)
         rank = max(1, int(np.sum(size > floor)))  # one coordinate even where all data are zero
         if rank == kept.shape[1]:
-            return cls(full, np.eye(full.shape[1]), free, slope, pool)
+            return cls(full, np.eye(full.shape[1]), free, slope, pool, origin)
         basis = np.zeros((full.shape[1], rank + free))
         basis[: kept.shape[1], :rank] = Vt[:rank].T
         if free:
             basis[-1, -1] = 1.0
-        return cls(full @ basis, basis, free, slope, pool)
+        return cls(full @ basis, basis, free, slope, pool, origin)
+
+    def weights(self, U: np.ndarray) -> np.ndarray:
+        """Return the weights (k, d), the bias last if any, of neurons in coordinates ``U`` (k, r)."""
+        full = U @ self.basis.T
+        if self.origin is not None:
+            full[:, -1] -= full[:, :-1] @ self.origin
+        return full
+
+    def coordinates(self, full: np.ndarray) -> np.ndarray:
+        """Return the coordinates (k, r) of neurons with weights ``full`` (k, d), the bias last if any.
+
+        Columns beyond are left out: layers have biases where families have none.
+        """
+        full = full[:, : len(self.basis)]
+        if self.origin is not None:
+            full = np.column_stack([full[:, :-1], full[:, -1] + full[:, :-1] @ self.origin])
+        return full @ self.basis
 
     @property
     def reach(self) -> float:
@@ -97,3 +125,27 @@ class Design:
     def norms(self, W: np.ndarray) -> np.ndarray:
         """The norms of the penalised coordinates of rows ``W`` (k, r)."""
         return np.linalg.norm(W[:, : W.shape[1] - self.free], axis=1)
+
+
+def centred(full: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Move the origin of data to their mean.
+
+    Parameters
+    ----------
+    full : ndarray of shape (n, d)
+        The last column is one number, that of the bias.
+
+    Returns
+    -------
+    full : ndarray of shape (n, d)
+    origin : ndarray of shape (d - 1,)
+        ``full[:, :-1]`` was ``full'[:, :-1] + full[:, -1:] * origin``.
+    """
+    # By way of a sample: differences are exact where sums of what is far away are not, so that data of low
+    # rank stay so, and data that are moved without rounding have the very same design.
+    X, first = full[:, :-1] - full[0, :-1], full[0, :-1]
+    middle = np.mean(X, axis=0)
+    return np.column_stack([X - middle, full[:, -1]]), (first + middle) / float(full[0, -1])
+
+
+__all__ = ["Design", "centred"]

@@ -350,7 +350,7 @@ def _network(
     for cut, tol in ((1e-12, 0.0), (1e-9, 1e-9), (1e-7, 1e-7), (1e-6, 1e-6), (1e-5, 1e-5)):
         kept = size > cut * np.sum(size)
         rows = merge(Rows(W[kept], signs[kept]), oracle.design, tol)
-        full = rows.U @ oracle.design.basis.T
+        full = oracle.design.weights(rows.U)
         root = np.sqrt(oracle.design.norms(rows.U))
         bias = full[:, d] / root if full.shape[1] > d else np.zeros(len(root))
         plain = Network.two_layer((full[:, :d] / root[:, None]).T.copy(), bias, rows.signs * root, c)

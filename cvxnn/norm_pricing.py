@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from .design import Design
+from .design import Design, centred
 from .feature_penalties import FeatureNorm
 from .pricing import Neurons
 from .walks import TIGHT, best_bias
@@ -56,10 +56,11 @@ class NormDesign(Design):
     def of(cls, full: np.ndarray, norm: FeatureNorm) -> NormDesign:
         """Make the design of a matrix; a free bias is its last column."""
         # a unit neuron has |x'w| <= polar(x): a larger bias switches no sample
+        full, origin = centred(full) if norm.free else (full, None)
         plain = FeatureNorm(norm.groups, norm.share)
         reach = float(np.max(plain.polar(full[:, : full.shape[1] - norm.free]), initial=0.0))
         sized = FeatureNorm(norm.groups, norm.share, norm.free, reach) if norm.free else plain
-        return cls(full, np.eye(full.shape[1]), norm.free, norm=sized)
+        return cls(full, np.eye(full.shape[1]), norm.free, origin=origin, norm=sized)
 
     @property
     def reach(self) -> float:

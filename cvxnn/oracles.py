@@ -49,8 +49,8 @@ class NeuronOracle(Oracle):
         """Return the hidden weights of a network in the coordinates of the design, (m, r)."""
         first = network.layers[0]
         assert isinstance(first, Affine | Conv)
-        full = np.column_stack([first.weight.T, first.bias])[:, : len(self.design.basis)]
-        return full @ self.design.basis
+        full = np.column_stack([first.weight.T, first.bias])
+        return self.design.coordinates(full)
 
     def thorough(self, Z: np.ndarray, network: Network) -> Neurons:
         """The hardest search: what training ends with."""

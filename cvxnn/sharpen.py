@@ -123,7 +123,7 @@ def _pieces(oracle: NeuronOracle, rows: Rows, kink: float) -> list[Piece] | None
 def _decoded(problem: Problem, oracle: NeuronOracle, rows: Rows) -> Network:
     """The network of signed rows, with balanced layers and its best constant."""
     d = problem.X.shape[1]
-    full = rows.U @ oracle.design.basis.T
+    full = oracle.design.weights(rows.U)
     root = np.sqrt(oracle.design.norms(rows.U))
     W, a = np.ascontiguousarray((full[:, :d] / root[:, None]).T), rows.signs * root
     bias = full[:, d] / root if full.shape[1] > d else np.zeros(len(root))

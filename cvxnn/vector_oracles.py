@@ -67,8 +67,8 @@ class VectorOracle(Oracle):
         """Return the hidden weights of a network in the coordinates of the design, (m, r)."""
         first = network.layers[0]
         assert isinstance(first, Affine | Conv)
-        full = np.column_stack([first.weight.T, first.bias])[:, : len(self.design.basis)]
-        U = full @ self.design.basis
+        full = np.column_stack([first.weight.T, first.bias])
+        U = self.design.coordinates(full)
         return U[self.design.norms(U) > 0]
 
     def neurons(

@@ -234,8 +234,8 @@ class SearchedWedges(WedgeOracle):
     def found(self, Z: np.ndarray, network: Network) -> float:
         first = network.layers[0]
         assert isinstance(first, Affine)
-        full = np.column_stack([first.weight.T, first.bias])[:, : len(self.design.basis)]
-        return self.propose(Z, full @ self.design.basis, 1).best
+        full = np.column_stack([first.weight.T, first.bias])
+        return self.propose(Z, self.design.coordinates(full), 1).best
 
     def prove(self, Z: np.ndarray, *, max_iter: int, max_time: float) -> Proof:
         return self.bounds.prove(Z, max_iter=max_iter, max_time=max_time)

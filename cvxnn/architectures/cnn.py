@@ -133,7 +133,7 @@ class CNN(SumPooled, Rectified):
     def _plain(self, problem: Problem, design: Design, rows: Rows) -> Network:
         """Balance the layers, and give the output its best constant."""
         root = np.sqrt(design.norms(rows.U))[:, None]
-        return self.of_rows(problem, rows.U @ design.basis.T / root, rows.signs[:, None] * root)
+        return self.of_rows(problem, design.weights(rows.U) / root, rows.signs[:, None] * root)
 
     def _search_oracle(self, problem: Problem, design: Design) -> NeuronOracle:
         return PooledOracle(problem, super()._search_oracle(problem, design))

@@ -207,7 +207,7 @@ class CNNMax(MaxPooled, Architecture):
             kept = norms > cut * np.sum(norms)
             rows = merge(Rows(W[kept], signs[kept]), design, tol)
             root = np.sqrt(design.norms(rows.U))[:, None]
-            network = self.of_rows(problem, rows.U @ design.basis.T / root, rows.signs[:, None] * root)
+            network = self.of_rows(problem, design.weights(rows.U) / root, rows.signs[:, None] * root)
             value = problem.value(network(problem.X), self.cost(network))
             if value <= least + 1e-10 * abs(least):
                 best, least = network, min(value, least)

@@ -9,7 +9,7 @@ Where the patterns can be listed, one convex program has all of them. Where they
 program on the current patterns, price neurons against its dual variable, add the best, drop the zeros,
 until no neuron prices out (column generation, which is Frank-Wolfe with all its atoms re-optimised). Local
 descent on a few dozen neurons finds the first patterns. With ``hidden_bias="free"`` the b_j carry no
-penalty; norms are then over w alone.
+penalty; norms are then over w alone, and neurons see the data around their mean (:mod:`cvxnn.design`).
 
 References: Pilanci and Ergen, "Neural networks are convex regularizers", ICML 2020; Bach, JMLR 2017,
 section 4 (growing networks); Mishkin, Sahiner and Pilanci, ICML 2022.
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Generator
+from dataclasses import replace
 
 import numpy as np
 
@@ -160,7 +161,7 @@ class Rectified(ReLUHidden, Architecture):
 
     def _plain(self, problem: Problem, design: Design, rows: Rows) -> Network:
         """Balance the layers, and give the output its best constant."""
-        full = rows.U @ design.basis.T
+        full = design.weights(rows.U)
         root = np.sqrt(design.norms(rows.U))
         full, a = full / root[:, None], rows.signs * root
         d = problem.X.shape[1]
@@ -313,7 +314,8 @@ class Rectified(ReLUHidden, Architecture):
 
     def _line(self, problem: Problem, design: Design, effort: Effort) -> Generator[Progress, None, Network]:
         """One input and free biases: the exact spline, whose kinks are the neurons."""
-        spline = fit_spline(problem)
+        # on the line that the neurons see, of data with several columns too
+        spline = fit_spline(replace(problem, X=design.X[:, :1]))
         at, side, size = kinks_of(spline.knots, spline.values)
         rows = Rows(np.abs(size)[:, None] * np.column_stack([side, -side * at]), np.sign(size))
         network = self._plain(problem, design, rows)

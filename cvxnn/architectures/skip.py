@@ -146,7 +146,7 @@ class WithSkip(SkipHidden, GrownByPrograms):
         straight = int(np.any(at.line != 0))
         U = np.vstack([at.rows.U, at.line[None, :][:straight]])
         root = np.sqrt(np.linalg.norm(U, axis=1))
-        full, a = U @ design.basis.T / root[:, None], np.append(at.rows.signs, [1.0] * straight) * root
+        full, a = design.weights(U) / root[:, None], np.append(at.rows.signs, [1.0] * straight) * root
         d = problem.X.shape[1]
         bias = np.zeros(len(full)) if self.hidden_bias is None else full[:, d]
         W1 = np.ascontiguousarray(full[:, :d].T)
@@ -275,8 +275,8 @@ class WithSkip(SkipHidden, GrownByPrograms):
         assert isinstance(first, Affine) and isinstance(last, Affine)
         if not network.width:
             return None
-        full = np.column_stack([first.weight.T, first.bias])[:, : len(oracle.design.basis)]
-        U, a = full @ oracle.design.basis, last.weight[:, 0]
+        full = np.column_stack([first.weight.T, first.bias])
+        U, a = oracle.design.coordinates(full), last.weight[:, 0]
         k = network.width - (middle.passed if isinstance(middle, SkipReLU) else 0)
         kept = np.linalg.norm(U[:k], axis=1) * np.abs(a[:k]) > 0
         rows = Rows((U[:k] * np.abs(a[:k])[:, None])[kept], np.sign(a[:k])[kept])

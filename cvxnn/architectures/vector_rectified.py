@@ -323,7 +323,7 @@ class VectorRectified(ReLUHidden, InBatches):
 
     def _network(self, problem: Problem, design: Design, rows: Rows) -> Network:
         """Balance the layers, and give the outputs their best constants."""
-        full = rows.U @ design.basis.T
+        full = design.weights(rows.U)
         root = np.sqrt(design.norms(rows.U))[:, None]
         return self.of_rows(problem, full / root, rows.G * root)
 

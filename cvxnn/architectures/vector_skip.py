@@ -61,7 +61,7 @@ class WithVectorSkip(SkipHidden, VectorRectified):
             return super()._network(problem, design, rows)
         rows = rows.take(np.argsort(rows.linear, kind="stable"))
         root, d = np.sqrt(design.norms(rows.U))[:, None], problem.X.shape[1]
-        full = rows.U @ design.basis.T / root
+        full = design.weights(rows.U) / root
         bias = np.zeros(len(full)) if self.hidden_bias is None else full[:, d]
         phi = self.beside(int(np.sum(rows.linear)))
         W1 = np.ascontiguousarray(full[:, :d].T)
@@ -72,9 +72,9 @@ class WithVectorSkip(SkipHidden, VectorRectified):
             return super().rows_of(oracle, network, design, coupling)
         first, phi = network.layers[0], network.layers[1]
         assert isinstance(first, Affine)
-        full = np.column_stack([first.weight.T, first.bias])[:, : len(design.basis)]
+        full = np.column_stack([first.weight.T, first.bias])
         linear = np.arange(len(full)) >= len(full) - getattr(phi, "passed", 0)
-        return Rows.of(full @ design.basis, self.output_rows(network), design, coupling, linear)
+        return Rows.of(design.coordinates(full), self.output_rows(network), design, coupling, linear)
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
         """Bent neurons, and with a skip connection every third one linear."""

@@ -186,7 +186,7 @@ class Wedge(ReLUHidden, Architecture):
         """The network of neurons ``U`` (k, r) of cost one with weights z; equal ones become one."""
         kept = z != 0.0
         rows = merge(Rows(U[kept] * np.abs(z[kept])[:, None], np.sign(z[kept])), design, 1e-12)
-        full = rows.U @ design.basis.T
+        full = design.weights(rows.U)
         root = np.sqrt(design.norms(rows.U))
         full, a = full / root[:, None], rows.signs * root
         d = problem.X.shape[1]
@@ -259,8 +259,8 @@ class Wedge(ReLUHidden, Architecture):
             return design.X[:0]
         first = start.layers[0]
         assert isinstance(first, Affine)
-        full = np.column_stack([first.weight.T, first.bias])[:, : len(design.basis)]
-        return unit(design, full @ design.basis)[0]
+        full = np.column_stack([first.weight.T, first.bias])
+        return unit(design, design.coordinates(full))[0]
 
 
 def _most(wedges: int, entries: int, design: Design) -> int:
