@@ -198,6 +198,22 @@ class SkipLeakyReLU(SkipReLU):
 
 
 @dataclass(frozen=True, eq=False)
+class SkipThreshold(SkipReLU):
+    """``x -> 1[x >= 0]`` on all coordinates but the last ones, which pass as they are.
+
+    Parameters
+    ----------
+    linear : int, or ndarray of shape (1,)
+        The number of coordinates that pass.
+    """
+
+    @property
+    def bent(self) -> Threshold:  # type: ignore[override]
+        """The activation of the other coordinates."""
+        return Threshold()
+
+
+@dataclass(frozen=True, eq=False)
 class Gated:
     """``x -> 1[G' x + h >= 0] * (W' x + b)``.
 
@@ -248,6 +264,7 @@ LAYERS: dict[str, type] = {
         Polynomial,
         SkipReLU,
         SkipLeakyReLU,
+        SkipThreshold,
         Product,
         Gated,
         Conv,

@@ -45,6 +45,7 @@ from .layers import (
     Product,
     ReLU,
     SkipReLU,
+    SkipThreshold,
     Threshold,
 )
 from .network import Network
@@ -228,6 +229,12 @@ def _(layer: Threshold, X: np.ndarray) -> tuple[Pull, np.ndarray]:
 
 
 @tangent.register
+def _(layer: SkipThreshold, X: np.ndarray) -> tuple[Pull, np.ndarray]:
+    passes = np.arange(X.shape[1]) >= X.shape[1] - layer.passed
+    return lambda G: passes[:, None] * G, np.where(passes, 0.0, layer(X))
+
+
+@tangent.register
 def _(layer: Polynomial, X: np.ndarray) -> tuple[Pull, np.ndarray]:
     slope = 2.0 * layer.quadratic * X + layer.linear
     return lambda G: slope[:, :, None] * G, layer(X) - slope * X
@@ -304,7 +311,7 @@ def active_after(layer: Layer, X: np.ndarray, on: np.ndarray) -> np.ndarray:
         What enters the layer, and which of it is on.
     """
     if isinstance(layer, ReLU | LeakyReLU | Absolute | SkipReLU):
-        beyond = X > 0.0
+        beyond = X >= 0.0 if isinstance(layer, SkipThreshold) else X > 0.0
         if isinstance(layer, SkipReLU):
             beyond[:, X.shape[1] - layer.passed :] = True
         return beyond

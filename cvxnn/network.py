@@ -41,6 +41,7 @@ from .layers import (
     ReLU,
     SkipLeakyReLU,
     SkipReLU,
+    SkipThreshold,
     Threshold,
 )
 from .notebook import html_table
@@ -62,6 +63,7 @@ __all__ = [
     "ReLU",
     "SkipLeakyReLU",
     "SkipReLU",
+    "SkipThreshold",
     "Threshold",
 ]
 
@@ -104,8 +106,8 @@ class Network(Exportable):
         b1 : ndarray of shape (m,)
         w2 : ndarray of shape (m,), or (m, outputs) for several outputs
         intercept : float, or ndarray of shape (outputs,)
-        activation : ReLU, LeakyReLU, Absolute, Threshold, Polynomial, SkipReLU, SkipLeakyReLU
-            or None
+        activation : ReLU, LeakyReLU, Absolute, Threshold, Polynomial, SkipReLU, SkipLeakyReLU,
+            SkipThreshold, or None
             The layer phi; None is the ReLU.
         """
         last = w2[:, None] if w2.ndim == 1 else w2

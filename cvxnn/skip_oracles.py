@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .certificate import Price, Proof, scale
+from .certificate import Oracle, Price, Proof, scale
 from .layers import SkipReLU
 from .network import Network
 from .oracles import ROUNDING, CellOracle, NeuronOracle, SearchOracle
@@ -28,16 +28,21 @@ def raised(price: float, X: np.ndarray, Z: np.ndarray) -> float:
     return price * (1.0 + ROUNDING) + rounding
 
 
-class SkipPricing(NeuronOracle):
-    """What the oracles below add to those of ReLU neurons: the price of a linear one."""
+class LinePricing(Oracle):
+    """What an oracle adds to that of other neurons on the same data: the price of a linear one."""
+
+    @property
+    def straight(self) -> np.ndarray:
+        """What linear neurons see of the data and pay for, (n, r)."""
+        return self.X  # type: ignore[attr-defined]
 
     def line(self, Z: np.ndarray) -> float:
         """Return ``||X'Z||``, the price of the best linear neuron."""
-        return float(np.linalg.norm(self.X.T @ Z))
+        return float(np.linalg.norm(self.straight.T @ Z))
 
     def line_above(self, Z: np.ndarray) -> float:
         """Bound the price of the best linear neuron from above, rounding and all."""
-        return raised(self.line(Z), self.X, Z)
+        return raised(self.line(Z), self.straight, Z)
 
     def price(self, Z: np.ndarray) -> Price:
         price, line = super().price(Z), self.line(Z)  # type: ignore[safe-super]
@@ -47,7 +52,7 @@ class SkipPricing(NeuronOracle):
         return max(super().found(Z, network), self.line(Z))
 
     def prove(self, Z: np.ndarray, *, max_iter: int, max_time: float) -> Proof:
-        """The better of the ReLU proof, scaled back where a linear neuron prices out, and plain scaling."""
+        """The better of the proof without lines, scaled back where a line prices out, and plain scaling."""
         proof, problem = super().prove(Z, max_iter=max_iter, max_time=max_time), self.problem
         line, best = self.line_above(proof.Z), proof
         if line > problem.beta:
@@ -57,6 +62,10 @@ class SkipPricing(NeuronOracle):
             scaled, bound = scale(problem, Z, plain.value)
             best = Proof(scaled, bound, plain.scope) if bound > best.bound else best
         return best
+
+
+class SkipPricing(LinePricing, NeuronOracle):
+    """What the oracles below add to those of ReLU neurons."""
 
     def neurons_of(self, network: Network) -> np.ndarray:
         """Return the weights of the ReLU neurons of a network, (m, r)."""

@@ -35,7 +35,7 @@ from .architectures.relu import ReLU
 from .architectures.threshold import Threshold as TwoLayerThreshold
 from .exporters import Predictor, get_exporter
 from .families import get_architecture
-from .layers import Gated, GatedConv, Threshold
+from .layers import Gated, GatedConv, SkipThreshold, Threshold
 from .losses import get_loss
 from .network import Network
 from .program import Problem
@@ -131,6 +131,8 @@ def away_from_jumps(network: Network, X: np.ndarray, margin: float = MARGIN) -> 
     for layer in network.layers:
         if isinstance(layer, Threshold):
             border = value
+        elif isinstance(layer, SkipThreshold):
+            border = value[:, : value.shape[1] - layer.passed]
         elif isinstance(layer, Gated):
             moved = np.any(layer.gates, axis=0) | (layer.gate_bias != 0.0)  # gates of zero are always open
             border = (value @ layer.gates + layer.gate_bias)[:, moved]

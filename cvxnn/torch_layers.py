@@ -76,6 +76,21 @@ class SkipReLU(nn.Module):
         return f"linear={self.linear}" + (f", slope={self.slope:g}" if self.slope else "")
 
 
+class SkipThreshold(nn.Module):
+    """``x -> 1[x >= 0]`` on all coordinates but the last `linear` ones."""
+
+    def __init__(self, linear: int) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.shape[1] - self.linear
+        return torch.cat([(x[:, :size] >= 0).to(x.dtype), x[:, size:]], dim=1)
+
+    def extra_repr(self) -> str:
+        return f"linear={self.linear}"
+
+
 class Exponential(nn.Module):
     """``x -> exp(x)``, from the output of a Poisson regression to the mean."""
 
@@ -240,6 +255,7 @@ MODULES: dict[type, Callable[[Any, torch.dtype], nn.Module]] = {
     ),
     layers.SkipReLU: lambda layer, dtype: SkipReLU(layer.passed),
     layers.SkipLeakyReLU: lambda layer, dtype: SkipReLU(layer.passed, float(np.ravel(layer.slope)[0])),
+    layers.SkipThreshold: lambda layer, dtype: SkipThreshold(layer.passed),
     layers.Product: lambda layer, dtype: Product(),
     layers.Gated: _gated,
     layers.Conv: lambda layer, dtype: Conv(layer.windows, _convolution(layer, dtype)),

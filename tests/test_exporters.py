@@ -34,6 +34,7 @@ from cvxnn.layers import (
     ReLU,
     SkipLeakyReLU,
     SkipReLU,
+    SkipThreshold,
     Threshold,
 )
 from cvxnn.losses import LOSSES
@@ -74,6 +75,7 @@ def random_layers(kind, rng):
         "Polynomial": Polynomial(0.3, np.array([-1.0]), 0.7),
         "SkipReLU": SkipReLU(np.array([2.0])),
         "SkipLeakyReLU": SkipLeakyReLU(2, np.array([-0.3])),
+        "SkipThreshold": SkipThreshold(2),
         "Product": Product(),
         "Affine": Affine(rng.normal(size=(6, 6)), rng.normal(size=6)),
         "Gated": Gated(*(rng.normal(size=shape) for shape in ((6, 6), 6, (6, 6), 6))),

@@ -120,6 +120,7 @@ FAMILIES = {
     "architectures.rectified",
     "architectures.skip",
     "architectures.spectrahedral",
+    "architectures.threshold_skip",
     "architectures.threshold_units",
     "architectures.two_layer",
     "architectures.vector_large",

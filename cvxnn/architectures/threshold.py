@@ -37,6 +37,7 @@ import numpy as np
 
 from ..arrangement import Arrangement, TooManyPatterns, pack
 from ..certificate import Oracle, search_gap
+from ..halfspace_skips import SkipHalfSpaces
 from ..halfspaces import (
     HalfSpaceOracle,
     HalfSpaces,
@@ -53,14 +54,13 @@ from ..operators import Masked
 from ..penalties import GroupL2
 from ..program import Master, Problem, Program, Solution
 from .base import Architecture, Effort, Progress, Training
-from .threshold_units import ADDED, ALL_PATTERNS, AUTO_NUMBERS, AUTO_PATTERNS, FIRST, ThresholdUnits
-from .two_layer import (
-    is_sample,
-)
+from .threshold_skip import WithLine
+from .threshold_units import ADDED, ALL_PATTERNS, AUTO_NUMBERS, AUTO_PATTERNS, FIRST
+from .two_layer import is_sample
 
 
 @dataclass(frozen=True)
-class Threshold(ThresholdUnits, Architecture):
+class Threshold(WithLine, Architecture):
     """Two-layer networks of threshold units with one output.
 
     Parameters
@@ -73,12 +73,7 @@ class Threshold(ThresholdUnits, Architecture):
         trains on that many sampled patterns, with scope ``patterns``; "wedge" or ("wedge", number) samples
         them through the data, see :mod:`cvxnn.geometric`.
     skip : bool, default=False
-        Not offered: see :mod:`cvxnn.architectures.threshold_units`.
-
-    Raises
-    ------
-    ValueError
-        If a skip connection is asked for.
+        Whether there is a linear neuron too, see :mod:`cvxnn.architectures.threshold_skip`.
     """
 
     name: ClassVar[str] = "threshold"
@@ -91,8 +86,9 @@ class Threshold(ThresholdUnits, Architecture):
         X = self._design(problem)
         if not self._all():
             return self._sampled(X, random_state)
-        if shatters(X):
-            return level_sets(X, problem.y)
+        if shatters(X) and not (self.skip and self.patterns == "all"):
+            # with a line beside them the units have a target that is not known
+            return None if self.skip else level_sets(X, problem.y)
         if self.patterns == "all":
             return listed(X, ALL_PATTERNS)
         try:
@@ -102,18 +98,24 @@ class Threshold(ThresholdUnits, Architecture):
 
     def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
         """The Lasso over the listed patterns: groups of one weight, masks of a column of ones."""
+        if self.skip:
+            return self.lift_with_line(problem, arrangement)
         problem = self.problem_of(problem)
         operator = Masked(np.ones((len(problem.y), 1)), arrangement.bits)
         rest = (problem.y, problem.weights, problem.beta, GroupL2())
         return Program(operator, problem.loss, *rest, intercept=problem.intercept)
 
     def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
+        if self.skip:
+            return self.decode_with_line(problem, arrangement, solution)
         z = np.asarray(solution.W, dtype=np.float64)[:, 0]
         kept = np.abs(z) > 1e-10 * np.sum(np.abs(z))
         spaces = HalfSpaces(arrangement.masks()[kept], arrangement.gates[kept], z[kept])
         return self._network(problem, spaces, z[kept])
 
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> HalfSpaceOracle:
+        if self.skip:
+            return self.oracle_with_line(problem, arrangement)
         problem, X, biased = self.problem_of(problem), self._design(problem), self.hidden_bias is not None
         if not is_sample(self.patterns) and shatters(X):
             return ShatteredOracle(problem, X, biased)
@@ -122,11 +124,17 @@ class Threshold(ThresholdUnits, Architecture):
         return ListedOracle(problem, X, biased, arrangement)
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
-        return self.unit_outputs(problem, U)
+        """Threshold units, and with a skip connection every third neuron linear."""
+        H = self.unit_outputs(problem, U)
+        if self.skip:
+            H[::3] = self.straight_outputs(problem, U[::3])
+        return H
 
     def train(
         self, problem: Problem, arrangement: Arrangement | None, oracle: Oracle, effort: Effort
     ) -> Training:
+        if isinstance(oracle, SkipHalfSpaces):
+            return (yield from self.train_with_line(problem, oracle, effort))
         assert isinstance(oracle, HalfSpaceOracle)
         if isinstance(oracle, SearchedOracle):
             return (yield from self._grow(problem, oracle, effort))

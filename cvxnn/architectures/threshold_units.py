@@ -4,8 +4,10 @@ What units see of the data, how their patterns are sampled, the explicit network
 what it costs do not depend on the number of outputs; programs, oracles and training do, and stand in
 :mod:`cvxnn.architectures.threshold` and :mod:`cvxnn.architectures.vector_threshold`.
 
-A linear neuron beside them is not offered: it would pay for its weights with a norm, and the programs here
-are Lassos over columns, which pay for amplitudes alone.
+A linear neuron beside them pays for its weights with a norm, where units pay for amplitudes alone
+(:mod:`cvxnn.architectures.threshold_skip`). With several outputs it is a matrix that pays its nuclear norm,
+beside a group Lasso over columns: convex as well, but a program of groups of two kinds, which no solver
+here takes. There it is not offered.
 
 Reference: Ergen, Gulluk, Lacotte and Pilanci, ICLR 2023.
 """
@@ -18,17 +20,17 @@ import numpy as np
 
 from ..arrangement import Arrangement, pack
 from ..halfspaces import TIE, HalfSpaces
-from ..layers import Layer
+from ..layers import Layer, SkipThreshold
 from ..network import Affine, Network
 from ..network import Threshold as Step
 from ..program import Problem
+from .hidden import positive
 from .two_layer import (
     check_count,
     check_hidden_bias,
     design_matrix,
     free_constants,
     is_sample,
-    refuse_skip,
     sampled_gates,
     with_constants,
 )
@@ -50,15 +52,9 @@ class ThresholdUnits:
     patterns: str | int | tuple
     skip: bool
 
-    def __post_init__(self) -> None:
-        refuse_skip(
-            self.skip,
-            "threshold units have no linear neuron beside them: pass skip=False, or ReLU(skip=True)",
-        )
-
     @classmethod
     def reads(cls, network: Network) -> bool:
-        return len(network.layers) == 3 and isinstance(network.layers[1], Step)
+        return len(network.layers) == 3 and isinstance(network.layers[1], Step | SkipThreshold)
 
     def _design(self, problem: Problem) -> np.ndarray:
         check_hidden_bias(self.hidden_bias)
@@ -91,10 +87,13 @@ class ThresholdUnits:
         found = HalfSpaces.of(drawn @ X.T >= 0, drawn)
         return Arrangement(pack(found.masks), len(X), found.gates)
 
-    def _network(self, problem: Problem, spaces: HalfSpaces, z: np.ndarray) -> Network:
+    def _network(
+        self, problem: Problem, spaces: HalfSpaces, z: np.ndarray, line: np.ndarray | None = None
+    ) -> Network:
         """Units with the patterns of half-spaces, their borders clear of rounding where they can be.
 
-        Output weights ``z`` are of shape (m,) or (m, outputs).
+        Output weights ``z`` are of shape (m,) or (m, outputs); a `line` of shape (r,) that is not zero is a
+        linear neuron after them.
         """
         problem, X = self.problem_of(problem), self._design(problem)
         size = np.linalg.norm(spaces.gates, axis=1, keepdims=True)
@@ -109,31 +108,54 @@ class ThresholdUnits:
         else:
             middle = np.where(np.isfinite(on) & np.isfinite(off), 0.5 * (on + off), 0.0)
             W, bias = gates[:, :-1], gates[:, -1] - middle
-        layers = (Affine(np.ascontiguousarray(W.T), np.ascontiguousarray(bias)), Step())
-        V = np.array(z if z.ndim == 2 else z[:, None])
+        V, phi = np.array(z if z.ndim == 2 else z[:, None]), Step() if line is None else SkipThreshold(0)
+        if line is not None and np.any(line):
+            root, d = np.sqrt(np.linalg.norm(line)), problem.X.shape[1]
+            W, bias = np.vstack([W, line[:d] / root]), np.append(bias, np.sum(line[d:]) / root)
+            V, phi = np.vstack([V, [[root]]]), SkipThreshold(1)
+        layers = (Affine(np.ascontiguousarray(W.T), np.ascontiguousarray(bias)), phi)
         return with_constants(problem, Network((*layers, Affine(V, np.zeros(V.shape[1])))))
 
     def cost(self, network: Network) -> float:
         """``sum_j |s_j a_j|``, weight decay on amplitudes and output weights after balancing them, with the
-        Euclidean norm where there are several outputs.
+        Euclidean norm where there are several outputs; a linear neuron pays for its weights.
 
         Raises
         ------
         ValueError
-            If it is not a two-layer network of threshold units.
+            If it is not a two-layer network of threshold units, or has a linear neuron and the family none.
         """
+        return float(self._sizes(network) @ np.linalg.norm(network.layers[-1].weight, axis=1))  # type: ignore[union-attr]
+
+    def _sizes(self, network: Network) -> np.ndarray:
+        """What the neurons pay beside their output weights, (m,): one for units of amplitude one."""
         first, last = network.layers[0], network.layers[-1]
         two = isinstance(first, Affine) and isinstance(last, Affine) and len(network.layers) == 3
-        if not (two and isinstance(network.layers[1], Step)):
+        phi = network.layers[1]
+        if not (two and isinstance(phi, Step | SkipThreshold)):
             raise ValueError(
                 f"{network!r} is not a two-layer threshold network: pass Affine, Threshold, Affine"
             )
-        assert isinstance(last, Affine)
-        return float(np.sum(np.linalg.norm(last.weight, axis=1)))
+        assert isinstance(first, Affine)
+        sizes = np.ones(first.weight.shape[1])
+        if not isinstance(phi, SkipThreshold) or not phi.passed:
+            return sizes
+        if not self.skip:
+            raise ValueError(f"{network!r} has a skip connection: pass {type(self).__name__}(skip=True)")
+        lines = slice(len(sizes) - phi.passed, None)
+        bias = first.bias[lines]
+        if self.hidden_bias is None and np.any(bias != 0):
+            raise ValueError("the network has hidden biases: pass hidden_bias='penalized', not None")
+        square = np.sum(first.weight[:, lines] ** 2, axis=0)
+        sizes[lines] = np.sqrt(square + (bias**2 if self.hidden_bias == "penalized" else 0.0))
+        return sizes
 
     def hidden_units(self, network: Network) -> tuple[Layer, ...]:
-        """Return the hidden layer as it is: a unit of any size of weights costs its amplitude, here one."""
-        return network.layers[:-1]
+        """Return the hidden layer, a linear neuron with weights of norm one; a unit of any size of weights
+        costs its amplitude, here one."""
+        first, size = network.layers[0], positive(self._sizes(network))
+        assert isinstance(first, Affine)
+        return Affine(first.weight / size, first.bias / size), network.layers[1]
 
     def adopt(self, W1: np.ndarray, b1: np.ndarray, w2: np.ndarray, c: Any) -> Network:
         return Network.two_layer(W1, b1, w2, c, Step())

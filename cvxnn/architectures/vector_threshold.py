@@ -38,6 +38,7 @@ from ..vector_halfspaces import VectorHalfSpaceOracle, VectorListedOracle, Vecto
 from ..vector_operators import Columns
 from .base import Effort, Progress, Training, VectorArchitecture
 from .threshold_units import ADDED, ALL_PATTERNS, AUTO_NUMBERS, AUTO_PATTERNS, FIRST, ThresholdUnits
+from .two_layer import refuse_skip
 
 #: How much better than the network a program is solved.
 INNER = 0.1
@@ -69,6 +70,13 @@ class VectorThreshold(ThresholdUnits, VectorArchitecture):
     hidden_bias: str | None = "penalized"
     patterns: str | int | tuple = "auto"
     skip: bool = False
+
+    def __post_init__(self) -> None:
+        refuse_skip(
+            self.skip,
+            "threshold units with several outputs have no linear neuron beside them: pass skip=False, or "
+            "ReLU(skip=True)",
+        )
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
         X = self._design(problem)

@@ -31,6 +31,7 @@ from ..layers import (
     ReLU,
     SkipLeakyReLU,
     SkipReLU,
+    SkipThreshold,
     Threshold,
 )
 from ..version import __version__
@@ -152,6 +153,8 @@ class _Source:
                 return "polynomial", [str(before), *map(self._literal, parts)], True
             case SkipLeakyReLU():
                 return "leaky_relu", [str(before - layer.passed), self._literal(layer.slope)], True
+            case SkipThreshold():
+                return "threshold", [str(before - layer.passed)], True
             case SkipReLU():
                 return "relu", [str(before - layer.passed)], True
             case ReLU() | Absolute() | Threshold() | Product():

@@ -32,6 +32,7 @@ from ..layers import (
     ReLU,
     SkipLeakyReLU,
     SkipReLU,
+    SkipThreshold,
     Threshold,
 )
 from ..patches import Windows
@@ -259,6 +260,7 @@ RULES: dict[type, Callable[[Graph, str, Any], str]] = {
     Polynomial: _polynomial,
     SkipReLU: _skip_relu,
     SkipLeakyReLU: _skip_relu,
+    SkipThreshold: _skip_relu,
     Product: _product,
     Gated: _gated,
     Conv: _conv,

@@ -32,6 +32,7 @@ from ..layers import (
     Product,
     ReLU,
     SkipReLU,
+    SkipThreshold,
     Threshold,
 )
 from ..network import Network
@@ -110,7 +111,7 @@ def _firing(network: Network, X: np.ndarray, m: int) -> np.ndarray:
     Z = np.asarray(X, dtype=np.float64)
     for layer in layers[:place]:
         Z = layer(Z)
-    on = Z >= 0 if isinstance(layers[place], Threshold) else Z > 0
+    on = Z >= 0 if isinstance(layers[place], Threshold | SkipThreshold) else Z > 0
     if isinstance(layers[place], SkipReLU):
         on[:, on.shape[1] - layers[place].passed :] = True  # type: ignore[union-attr]
     return on.reshape(len(X), -1, m).mean(axis=1)

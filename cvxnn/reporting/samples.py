@@ -19,7 +19,7 @@ import numpy as np
 from scipy.special import expit, softmax
 
 from ..local_linear import local_linear
-from ..network import Polynomial, Product, Threshold
+from ..network import Polynomial, Product, SkipThreshold, Threshold
 from .content import Explanation
 from .neurons import take_apart
 from .numerals import number, things
@@ -79,7 +79,7 @@ def _chosen(n: int, losses: np.ndarray, compared: np.ndarray) -> tuple[np.ndarra
 def _kind(subject: Subject) -> str:
     """What slopes mean for networks that are not linear piece by piece."""
     layers = subject.network.layers
-    if any(isinstance(layer, Threshold) for layer in layers):
+    if any(isinstance(layer, Threshold | SkipThreshold) for layer in layers):
         return "Neurons of this network are steps, so small changes of a value change nothing."
     if any(isinstance(layer, Polynomial | Product) for layer in layers):
         return (

@@ -1,0 +1,97 @@
+r"""Pricing threshold neurons that may have a linear one beside them.
+
+A linear neuron pays for the norm of its weights, a threshold neuron for its amplitude alone, so that the
+price of a dual variable is the larger of
+
+    max over half-spaces of |Z'1[Xu >= 0]|        and        max over ||p|| <= 1 of |Z'Xp|  =  ||X'Z||,
+
+the second exact: scopes stay those of the oracle without lines. A bias of the line is a column of ones in X
+where it pays, and the constant of the output where it is free. Neither price bounds the other: the first
+does not change with the scale of the data, the second does.
+
+References: Ergen, Gulluk, Lacotte and Pilanci, ICLR 2023 (the first); :mod:`cvxnn.skip_oracles` (the
+second).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import numpy as np
+
+from .arrangement import Arrangement
+from .halfspaces import MOST, HalfSpaceOracle, HalfSpaces, ListedOracle, SearchedOracle, ShatteredOracle
+from .layers import SkipReLU
+from .network import Affine, Network
+from .program import Problem
+from .skip_oracles import LinePricing
+
+
+class SkipHalfSpaces(LinePricing, HalfSpaceOracle):
+    """What the oracles below add to those of threshold neurons.
+
+    Parameters
+    ----------
+    problem : Problem
+    X : ndarray of shape (n, d)
+        What threshold neurons see, a column of ones included where they have a bias.
+    biased : bool
+    straight : ndarray of shape (n, r)
+        What linear neurons see and pay for.
+    """
+
+    def __init__(self, problem: Problem, X: np.ndarray, biased: bool, straight: np.ndarray) -> None:
+        super().__init__(problem, X, biased)
+        self.lines = straight
+
+    @property
+    def straight(self) -> np.ndarray:
+        return self.lines
+
+    def gates_of(self, network: Network) -> np.ndarray:
+        """Return the hidden weights of the threshold neurons of a network, shape (m, d)."""
+        first, middle = network.layers[0], network.layers[1]
+        assert isinstance(first, Affine)
+        kept = first.weight.shape[1] - (middle.passed if isinstance(middle, SkipReLU) else 0)
+        rest = Affine(first.weight[:, :kept], first.bias[:kept])
+        return super().gates_of(Network((rest, *network.layers[1:])))
+
+    @abstractmethod
+    def search(self, Z: np.ndarray, starts: np.ndarray) -> HalfSpaces:
+        """Return half-spaces of high price, best first, always the same for the same ``Z`` and `starts`."""
+
+
+class SkipListed(SkipHalfSpaces, ListedOracle):
+    """Exact pricing over listed patterns, and of lines."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        X: np.ndarray,
+        biased: bool,
+        straight: np.ndarray,
+        arrangement: Arrangement,
+    ) -> None:
+        ListedOracle.__init__(self, problem, X, biased, arrangement)
+        self.lines, self.gates = straight, arrangement.gates
+
+    def search(self, Z: np.ndarray, starts: np.ndarray) -> HalfSpaces:
+        values = np.abs(self.masks @ Z)
+        best = np.argsort(-values, kind="stable")[:MOST]
+        return HalfSpaces(self.masks[best] > 0, self.gates[best], values[best])
+
+
+class SkipShattered(SkipHalfSpaces, ShatteredOracle):
+    """Exact pricing where every 0/1 vector is a pattern, and of lines: the best have one sign of ``Z``."""
+
+    def search(self, Z: np.ndarray, starts: np.ndarray) -> HalfSpaces:
+        masks = np.array([Z > 0, Z < 0])
+        gates = np.linalg.lstsq(self.X, 2.0 * masks.T - 1.0, rcond=None)[0].T
+        return HalfSpaces.of(masks, gates, np.abs(masks @ Z))
+
+
+class SkipSearched(SkipHalfSpaces, SearchedOracle):
+    """Local search for half-spaces, exact pricing of lines, and the bound of the shattered case."""
+
+    def search(self, Z: np.ndarray, starts: np.ndarray) -> HalfSpaces:
+        return SearchedOracle.search(self, Z, starts)
