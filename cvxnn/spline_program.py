@@ -124,9 +124,10 @@ class Restricted:
 
     def data_value(self, g: np.ndarray) -> float:
         """The objective of the values g."""
-        return self._loss(g) + self.beta * penalty(self.knots, g)
+        return self.loss(g) + self.beta * penalty(self.knots, g)
 
-    def _loss(self, g: np.ndarray) -> float:
+    def loss(self, g: np.ndarray) -> float:
+        """The loss of the values g."""
         d = self.data
         if self.moments is not None:
             slope, _ = self.smooth(g)
@@ -184,7 +185,7 @@ def _interior(program: Restricted, g: np.ndarray) -> np.ndarray:
         sigma = (after / count / mu) ** 3
         target = [sigma * mu - a * b - da * db for a, da, b, db in zip(z, dz, s, ds, strict=True)]
         dg, dnu, dnu0, dz, ds = step.solve(r_g, r_nu, r_0, target)
-        length = min(1.0, 0.995 * _length(z, dz, s, ds))
+        length = _trusted(program, g, dg, slope, band, min(1.0, 0.995 * _length(z, dz, s, ds)))
         g, nu, nu0 = g + length * dg, nu + length * dnu, nu0 + length * dnu0
         z = [a + length * da for a, da in zip(z, dz, strict=True)]
         s = [b + length * db for b, db in zip(s, ds, strict=True)]
@@ -195,6 +196,28 @@ def _interior(program: Restricted, g: np.ndarray) -> np.ndarray:
         if (mu * count <= INNER * abs(least) and idle > 1) or length < 1e-8:
             break
     return best
+
+
+def _trusted(
+    program: Restricted, g: np.ndarray, dg: np.ndarray, slope: np.ndarray, band: np.ndarray, length: float
+) -> float:
+    """Shorten a step until the loss is at most its model with twice the curvature.
+
+    Newton's model of a logistic loss says nothing about where it is nearly flat: steps would leave it far.
+    """
+    if program.moments is not None:
+        return length  # the model is the loss
+    first, second = float(slope @ dg), float(band[0] @ dg**2)
+    for k in (1, 2):
+        second += 2.0 * float(band[k, :-k] @ (dg[:-k] * dg[k:]))
+    base = program.loss(g)
+    noise = 1e-13 * abs(base)
+    while length > 1e-8:
+        change = program.loss(g + length * dg) - base
+        if change <= length * first + length**2 * second + noise:
+            break
+        length *= 0.5
+    return length
 
 
 def _length(z: list, dz: list, s: list, ds: list) -> float:
