@@ -82,14 +82,18 @@ class BlockSteps:
         other.known = self.known
         return other
 
-    def __call__(self, group: int, w: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-        """Return the weights (d,) after the step from `w` (d,), where the loss has this gradient (d,)."""
+    def eigen(self, group: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the eigenvalues (d,) of a group's matrix and its eigenvectors, the columns of (d, d)."""
         if group not in self.known:
             values, vectors = np.linalg.eigh(self.quadratic(group))
             # What rounding leaves of a zero eigenvalue must not act as curvature.
             floor = 1e-13 * max(float(values[-1]), 0.0)
             self.known[group] = np.where(values > floor, values, 0.0), vectors
-        values, vectors = self.known[group]
+        return self.known[group]
+
+    def __call__(self, group: int, w: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        """Return the weights (d,) after the step from `w` (d,), where the loss has this gradient (d,)."""
+        values, vectors = self.eigen(group)
         v = values * (w @ vectors) - gradient @ vectors
         v[values == 0.0] = 0.0
         return vectors @ minimise_block(values, v, self.beta, math.sqrt(float(w @ w)))

@@ -20,9 +20,11 @@ import copy
 
 import numpy as np
 from scipy.linalg import LinAlgError
+from scipy.linalg.blas import dsyrk
 
 from .block_step import BlockSteps
 from .manifold import BySamples, ByWeights, Inverse
+from .manifold_products import ByProducts
 from .operators import Masked
 from .program import Program
 from .screening import group_norms
@@ -36,7 +38,7 @@ LARGEST = 6000
 ROUGH = 0.03
 #: How many groups may enter in one sweep, as a part of those active, and at least. Of a crowd that all
 #: want to enter, the first make most of the others' wish go away.
-ENTER, ENTER_LEAST = 0.5, 8
+ENTER, ENTER_LEAST = 1.0, 12
 #: Newton steps between two sweeps; block steps and Newton steps in turn, at most.
 NEWTON_STEPS, ROUNDS = 8, 60
 #: A full Newton step that promises less than `NEAR` of the objective is polished, at most `POLISH` times,
@@ -47,6 +49,10 @@ FAR_OFF, OFF = 4, 10.0
 #: More sweeps in a row at most, where Newton steps are expensive; the price of a block step apart from its
 #: products, in multiplications.
 SWEEPS, STEP_COST = 5, 1_000_000
+#: Newton steps between two sweeps leave this part of the gap, or what is asked for.
+ROUND = 0.3
+#: How often blocks of Newton's matrix are used, about, while second derivatives stay what they are.
+USES = 5.0
 
 
 def norms(W: np.ndarray) -> np.ndarray:
@@ -71,8 +77,10 @@ class Kept:
         assert isinstance(operator, Masked)
         self.program, self.operator = program, operator
         self.majorant = program.loss.curvature * program.weights
+        self._root = np.sqrt(self.majorant)[:, None] * operator.X
         self.steps = BlockSteps(self._quadratic, program.beta)
         self.by_weights = ByWeights(operator, program.beta)
+        self.by_products = ByProducts(operator, self.steps)
         self._by_samples: BySamples | None = None
         self.lengths = group_norms(operator, self.majorant)
 
@@ -93,6 +101,7 @@ class Kept:
         kept.program = program
         kept.steps = kept.steps.at(program.beta)
         kept.by_weights = kept.by_weights.at(program.beta)
+        kept.by_products = kept.by_products.at(kept.steps)
         if kept._by_samples is not None:
             kept._by_samples = kept._by_samples.at(program.beta)
         return kept
@@ -104,10 +113,17 @@ class Kept:
             self._by_samples = BySamples(self.operator, self.program.beta)
         return self._by_samples
 
+    @property
+    def pass_cost(self) -> float:
+        """Multiplications of one product with all groups."""
+        return float(np.prod(self.operator.shape))
+
     def _quadratic(self, group: int) -> np.ndarray:
         """``F_g' diag(h) F_g`` for the majorant h, shape (d, d)."""
-        X = self.operator.X
-        return (X.T * (self.majorant * np.abs(self.operator.pattern(group)))) @ X
+        # only the samples that the pattern lets pass, and one triangle: a quarter of the products
+        F = self._root[np.flatnonzero(self.operator.pattern(group))]
+        lower = dsyrk(1.0, F.T, lower=True) if len(F) else np.zeros((F.shape[1],) * 2)
+        return lower + np.tril(lower, -1).T
 
     def value(self, f: np.ndarray, W: np.ndarray) -> float:
         """The objective at weights `W` (any groups, d) with prediction `f` (n,)."""
@@ -151,6 +167,7 @@ class Restricted:
         self.operator = kept.operator.take(groups)
         self.W, self.c, self.f = W.copy(), c, f.copy()
         self.tau = 0.0
+        self.gap = float("inf")
 
     def solve(self, target: float) -> bool:
         """Improve until the duality gap of these groups is at most `target`.
@@ -167,6 +184,7 @@ class Restricted:
             self.c, self.f = self.c + shift, self.f + shift
             G = self._gradient()
             gap = kept.gap(self.f, self.W, kept.program.residual(self.f), norms(G))[0]
+            self.gap = gap
             since = 0 if gap < 0.9 * least else since + 1
             least = min(least, gap)
             if gap <= target or since > 8:
@@ -175,7 +193,7 @@ class Restricted:
             for _ in range(self._affordable(swept)):
                 if not self.sweep(self._gradient(), True):
                     break
-            steps = self.newton(0.1 * target)
+            steps = self.newton(0.1 * max(target, ROUND * gap))
             moved = moved or swept > 0 or steps > 0
             if thorough and not (swept or steps):
                 break
@@ -191,7 +209,7 @@ class Restricted:
         """How many more sweeps over all active groups cost less than half a Newton step."""
         n, d = self.operator.X.shape
         at = np.flatnonzero(np.any(self.W != 0.0, axis=1))
-        newton = min(self._costs(at).values())
+        newton = self.step_cost()
         # a thorough sweep steps on all active groups, however few the last one changed
         sweep = max(swept, len(at)) * (STEP_COST + 3 * n * d) + n * d * len(self.W)
         return int(min(SWEEPS, 0.5 * newton / sweep)) if swept and np.isfinite(newton) else 0
@@ -245,16 +263,16 @@ class Restricted:
                 return k
             operator = self.operator.take(at)
             while True:
-                factor = self._factor(at)
-                promise, length = self._move(at, operator, factor)
+                inverse, exact = self._factor(at)
+                promise, length = self._move(at, operator, inverse)
                 tau, self.tau = self.tau, _damping(self.tau, length)
                 if length > 0.0 or tau == 1.0:
                     break
             if length == 0.0:
                 return k
             near = promise < NEAR * abs(self.kept.value(self.f, self.W[at]))
-            if length == 1.0 and tau == 0.0 and near:
-                promise = self._polish(at, operator, factor, promise, target)
+            if length == 1.0 and tau == 0.0 and near and exact:
+                promise = self._polish(at, operator, inverse, promise, target)
             if promise < target and tau == 0.0:
                 return k + 1
         return NEWTON_STEPS
@@ -301,27 +319,36 @@ class Restricted:
         promise = -float(np.sum(g * move)) - (e or 0.0) * shift
         return promise, self._search(at, operator, move, shift, promise) if promise > 0.0 else 0.0
 
-    def _factor(self, at: np.ndarray) -> Inverse:
-        """Newton's system by weights or by samples, whichever is cheaper; answers zero if neither can."""
+    def _factor(self, at: np.ndarray) -> tuple[Inverse, bool]:
+        """Newton's system in its cheapest form, and whether it is factored; zero if there is none."""
         kept, p, groups = self.kept, self.kept.program, self.groups[at]
         h = p.loss.hessian(self.f, p.target, p.weights)
         costs = self._costs(at)
-        try:
-            if costs["samples"] < costs["weights"]:
-                return kept.by_samples.factor(groups, h, self.W[at], p.intercept, self.tau)
-            if np.isfinite(costs["weights"]):
-                return kept.by_weights.factor(groups, h, self.W[at], p.intercept, self.tau)
-        except LinAlgError:
-            pass
-        return lambda r, total: (np.zeros_like(r), 0.0)
+        form = min(costs, key=lambda name: costs[name])
+        if np.isfinite(costs[form]):
+            system: ByProducts | ByWeights | BySamples = kept.by_products
+            if form != "products":
+                system = kept.by_samples if form == "samples" else kept.by_weights
+            try:
+                return system.factor(groups, h, self.W[at], p.intercept, self.tau), form != "products"
+            except LinAlgError:
+                pass
+        return lambda r, total: (np.zeros_like(r), 0.0), False
+
+    def step_cost(self) -> float:
+        """About how many multiplications a Newton step takes; inf where there can be none."""
+        return min(self._costs(np.flatnonzero(np.any(self.W != 0.0, axis=1))).values())
 
     def _costs(self, at: np.ndarray) -> dict[str, float]:
         """About how many multiplications each form of Newton's system takes; inf where it is too large."""
         n, k, d = len(self.f), len(at), self.W.shape[1]
         p = self.kept.program
         h = p.loss.hessian(self.f, p.target, p.weights)
-        weights = self.kept.by_weights.cost(self.groups[at], h)
+        # blocks for second derivatives that do not change are there for the next steps as well
+        uses = USES if np.array_equal(h, self.kept.majorant) else 1.0
+        weights = self.kept.by_weights.cost(self.groups[at], h, uses)
         return {
+            "products": self.kept.by_products.cost(k),
             "weights": weights if k * d <= LARGEST else float("inf"),
             "samples": BySamples.cost(n, k) if n <= LARGEST else float("inf"),
         }

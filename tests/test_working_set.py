@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cvxnn import restricted
+from cvxnn import manifold_products, restricted
 from cvxnn.arrangement import pack
 from cvxnn.losses import get_loss
 from cvxnn.operators import Masked
@@ -122,9 +122,22 @@ def test_a_warm_start_saves_steps():
 def test_systems_too_large_to_factor(largest, monkeypatch):
     """Without Newton's method block steps still converge; with one form closed the other is used."""
     monkeypatch.setattr(restricted, "LARGEST", largest)
+    monkeypatch.setattr(manifold_products, "LARGEST", 0)
     program = random(8, ratio=0.1 if largest == 0 else 0.01)
     solution = run(SOLVER(), program, tol=1e-6, max_iter=500)
     assert solution.status is Status.optimal
+
+
+@pytest.mark.parametrize("intercept", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_conjugate_gradients_alone(loss, intercept, monkeypatch):
+    """With both factored forms closed, to a gap far below the accuracy of float32."""
+    monkeypatch.setattr(restricted, "LARGEST", 0)
+    program = random(11, loss, ratio=0.05, intercept=intercept, signed=True)
+    solution = run(SOLVER(), program, tol=1e-11, max_iter=40)
+    other = run(SOLVERS["interior_point"](), program, tol=1e-10, max_iter=100)
+    assert solution.status is Status.optimal
+    assert solution.primal == pytest.approx(other.primal, rel=1e-9)
 
 
 def test_the_objective_never_rises():

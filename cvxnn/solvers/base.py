@@ -54,6 +54,8 @@ class Solver(ABC):
     check_every: ClassVar[int] = 1
     #: Of :func:`time.perf_counter`, for steps that may take long; :func:`run` sets it.
     deadline: float = float("inf")
+    #: The relative gap that the loop asks for, for steps that can end there; :func:`run` sets it.
+    tol: float = 0.0
 
     @abstractmethod
     def supports(self, program: Program) -> tuple[bool, str]:
@@ -115,7 +117,7 @@ def run(
         raise Unsupported(f"{solver.name} cannot solve this program: {reason}")
     ends = time.perf_counter() + max_time
     solver = copy.copy(solver)
-    solver.deadline = ends
+    solver.deadline, solver.tol = ends, tol
     solution = _attempt(solver, program, tol, max_iter, ends, start, callback)
     failed = solution.status in (Status.stalled, Status.max_iter, Status.nonfinite)
     if start is None or not failed or solution.gap <= tol:

@@ -41,6 +41,10 @@ FIRST, PART, GROWTH = 60, 0.03, 2.0
 FEW = 0.25
 #: The part of the program's gap to which the working set is solved.
 INNER = 0.1
+#: Where a program's gap is at most this multiple of that of its working set, the set was right. While a
+#: Newton step costs less than a pass over all groups, the next one is then solved to this part of what the
+#: loop asks for.
+RIGHT, ENOUGH = 1.5, 0.3
 #: Steps in a row that do not lower the gap by a hundredth, after which rounding is what is left.
 PATIENCE = 20
 
@@ -49,7 +53,8 @@ PATIENCE = 20
 class State:
     """Weights (groups, d), intercept, prediction (n,); which groups are not screened out (groups,).
 
-    `least` is the smallest gap seen so far, `since` the number of steps since then.
+    `least` is the smallest gap seen so far, `since` the number of steps since then, `inner` the gap to
+    which the last working set was solved.
     """
 
     kept: Kept
@@ -60,6 +65,7 @@ class State:
     alive: np.ndarray
     least: float = float("inf")
     since: int = 0
+    inner: float = 0.0
 
 
 class WorkingSet(Solver):
@@ -111,11 +117,14 @@ class WorkingSet(Solver):
         order = priorities(scale * prices, state.lengths[at], program.beta)
         chosen = at[working_set(order, active, size)]
         inner = Restricted(kept, chosen, W[chosen], state.c, state.f)
-        if not inner.solve(max(INNER * gap, rounding)) or since > PATIENCE:
+        target = INNER * gap
+        if gap < RIGHT * state.inner and inner.step_cost() < kept.pass_cost:
+            target = min(target, ENOUGH * self.tol * abs(kept.value(state.f, W)))
+        if not inner.solve(max(target, rounding)) or since > PATIENCE:
             return None
         W, alive = np.zeros_like(W), np.zeros_like(state.alive)
         W[chosen], alive[at] = inner.W, True
         # afresh: what many small changes have left in the running prediction is rounding
         f = kept.operator.apply(W) + inner.c
         least = min(gap, state.least)
-        return replace(state, W=W, c=inner.c, f=f, alive=alive, least=least, since=since)
+        return replace(state, W=W, c=inner.c, f=f, alive=alive, least=least, since=since, inner=inner.gap)
