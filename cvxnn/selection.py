@@ -70,7 +70,7 @@ def first_alpha(problem: Problem, ground: Ground) -> float:
     Z = problem.residual(np.zeros_like(problem.y))
     if np.sum(np.abs(Z)) <= 1e-12 * np.sum(problem.weights @ np.abs(problem.y)):
         return 0.0
-    return ground.oracle.price(Z).found / problem.total_weight
+    return ground.oracle.seen(Z) / problem.total_weight
 
 
 def outline(
@@ -118,7 +118,8 @@ def outline(
                 networks.append(architecture.nothing(there))
                 continue
             start = networks[-1] if networks and networks[-1].width else None
-            effort = Effort(FOLD_TOL, max_iter, np.random.default_rng(random_state), start=start)
+            rng = np.random.default_rng(random_state)
+            effort = Effort(FOLD_TOL, max_iter, rng, start=start, rough=True)
             oracle = ground.oracle.at(there.beta)
             training = architecture.train(there, ground.arrangement, oracle, effort)
             # what is there before the first program may be a network of the first stage only
