@@ -4,7 +4,10 @@ Cross-validation asks how networks *predict*, so inside folds nothing is proven,
 above the best objective serves as well as the best one. What is left out is what makes training long:
 
 - no convex program where the architecture grows its patterns: growing (anneal, price, insert) stops after
-  a few rounds at each alpha, and the next alpha starts from the network of this one;
+  a few rounds at each alpha, or at a search gap of one per cent, and the next alpha starts from the network
+  of this one;
+- no Newton path: descent comes within a thousandth of where that ends. Its networks have more neurons, for
+  twins do not become one, and predict the same;
 - no thorough search, no bound, no certificate.
 
 The network that users get is trained on all data at the chosen alpha, in full, with its certificate.
