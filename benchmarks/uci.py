@@ -10,7 +10,9 @@ means (1 is best, ties share), and CPU seconds of tuning and training together.
 The convex network is ``ConvexNetClassifierCV``: logistic loss, two rounds of growing inside folds, at most
 three in the last training, with its certificate. The others are scikit-learn's with their defaults but for
 the tuned parameter. Sets with more than 1000 rows are cut to 1000, drawn once, stratified, with a
-fixed seed. Smaller sets come first; every set and peer is kept in ``results/raw/uci`` as it is done.
+fixed seed. Smaller sets come first; every set and peer is kept in ``results/raw/uci`` as it is done, and
+``results/uci.json`` has all of them: where files of a set are gone, a resumed benchmark goes on from there,
+and a report loses nothing that the last one had. Every run says which engine it is of.
 
 References: Mishkin, Sahiner and Pilanci, ICML 2022 (the sets); Fernandez-Delgado, Cernadas, Barro and
 Amorim, JMLR 2014 (ranks over UCI sets).
@@ -36,6 +38,11 @@ MOST, OUTER, INNER = 1000, 5, 3
 #: Not one of the 38: hill-valley without its noise.
 LEFT_OUT = ("hill-valley-noiseless",)
 ALPHAS = (0.1, 0.03, 0.01, 0.003, 0.001)
+#: What the runs are of, the newest last: a run knows the one that it is of by its number.
+ENGINES = (
+    "folds follow Newton paths, and prove what they need not",
+    "folds grow rough networks by descent alone, with nothing proven",
+)
 
 
 def _splitter() -> Any:
@@ -107,16 +114,21 @@ def data(name: str) -> tuple[np.ndarray, np.ndarray]:
     return X, y
 
 
-def measure(name: str, peer: str) -> dict[str, Any]:
-    """Tune, train and test one peer on the outer folds of one set."""
+def measure(name: str, peer: str, resume: bool = False) -> dict[str, Any]:
+    """Tune, train and test one peer on the outer folds of one set; those that are done, if it resumes."""
     from sklearn.model_selection import StratifiedKFold
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     X, y = data(name)
     done: dict[str, Any] = {"set": name, "peer": peer, "n": len(y), "d": X.shape[1]}
+    if peer == "cvxnn":
+        done["engine"] = len(ENGINES)
     done |= {"accuracy": [], "seconds": [], "chosen": [], "neurons": [], "gap": [], "search_gap": []}
-    for train, test in StratifiedKFold(OUTER, shuffle=True, random_state=0).split(X, y):
+    part = path_of(name, peer).with_suffix(".part")  # large sets take long: folds are kept one by one
+    done = json.loads(part.read_text()) if resume and part.exists() else done
+    folds = StratifiedKFold(OUTER, shuffle=True, random_state=0).split(X, y)
+    for train, test in list(folds)[len(done["accuracy"]) :]:
         model = make_pipeline(StandardScaler(), PEERS[peer][0]())
         began = time.process_time()
         with warnings.catch_warnings():
@@ -136,6 +148,8 @@ def measure(name: str, peer: str) -> dict[str, Any]:
             done["search_gap"].append(certificate.search_gap)
         else:
             done["chosen"] += list(last.best_params_.values())
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(done))
     return done
 
 
@@ -144,48 +158,69 @@ def path_of(name: str, peer: str) -> Path:
     return RAW / "uci" / f"{name}__{peer.replace(' ', '-')}.json"
 
 
+Runs = dict[tuple[str, str], dict[str, Any]]
+
+
+def kept() -> Runs:
+    """Return the runs that are there, by set and peer: those of the last report, then those in files."""
+    report, runs = RESULTS / "uci.json", []
+    if report.exists():
+        runs += json.loads(report.read_text())["runs"]
+    runs += [json.loads(path.read_text()) for path in sorted((RAW / "uci").glob("*.json"))]
+    return {(run["set"], run["peer"]): run for run in runs}
+
+
 def run(chosen: Any) -> None:
-    """Run what is not there yet, and write ``results/uci.md`` and ``.json`` after every set."""
+    """Run what is not there yet, and write ``results/uci.md`` and ``.json`` after every set.
+
+    The report is always of all sets: of those that were not chosen what is kept.
+    """
     names = [name for name in loader().list_uci_binary() if name not in LEFT_OUT]
-    if chosen.problems:
-        names = [name for name in names if name in chosen.problems]
-    if not names:
+    wanted = [name for name in names if name in chosen.problems] if chosen.problems else names
+    if not wanted:
         raise Missing(f"none of {chosen.problems}: pass names of load.list_uci_binary()")
     peers = chosen.peers or list(PEERS)
     names.sort(key=lambda name: data(name)[0].size)
     for name in names:
-        for peer in peers:
-            path = path_of(name, peer)
-            if chosen.report or (chosen.resume and path.exists()):
+        for peer in peers if name in wanted else ():
+            if chosen.report or (chosen.resume and (name, peer) in kept()):
                 continue
-            done = measure(name, peer)
+            done = measure(name, peer, chosen.resume)
+            path = path_of(name, peer)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(done))
+            path.with_suffix(".part").unlink(missing_ok=True)
             said = done.get("error") or f"{np.mean(done['accuracy']):.4f} in {sum(done['seconds']):.1f} s"
             print(f"{name} ({done['n']} x {done['d']}), {peer}: {said}", flush=True)
-        write(names, peers)
+        if name in wanted:
+            write(names, kept())
 
 
-def write(names: list[str], peers: list[str]) -> None:
+def engines(runs: Runs) -> list[str]:
+    """Say of which engine the runs of the convex network are, a line for each that has any."""
+    lines = []
+    for number, what in enumerate(ENGINES, start=1):
+        sets = [n for (n, p), run in runs.items() if p == "cvxnn" and run.get("engine", 1) == number]
+        if sets:
+            lines.append(f"- cvxnn, engine {number} ({what}), {len(sets)} sets: {', '.join(sets)}")
+    return lines
+
+
+def write(names: list[str], runs: Runs) -> None:
     """Write the report of what is there; ranks are over the sets that all peers have done."""
     from scipy.stats import rankdata
 
-    kept = {
-        (n, p): json.loads(path_of(n, p).read_text())
-        for n in names
-        for p in peers
-        if path_of(n, p).exists()
-    }
-    whole = [n for n in names if all((n, p) in kept and "error" not in kept[n, p] for p in peers)]
-    failed = [f"{n}, {p}: {run['error']}" for (n, p), run in kept.items() if "error" in run]
-    mean = np.array([[np.mean(kept[n, p]["accuracy"]) for p in peers] for n in whole]).reshape(
-        -1, len(peers)
-    )
+    peers = list(PEERS)
+    runs = {(n, p): runs[n, p] for n in names for p in peers if (n, p) in runs}
+    whole = [n for n in names if all((n, p) in runs and "error" not in runs[n, p] for p in peers)]
+    failed = [f"{n}, {p}: {run['error']}" for (n, p), run in runs.items() if "error" in run]
+    mean = np.array([[np.mean(runs[n, p]["accuracy"]) for p in peers] for n in whole])
+    mean = mean.reshape(-1, len(peers))
     ranks = rankdata(-mean.round(10), axis=1)
-    cpu = np.array([[np.mean(kept[n, p]["seconds"]) for p in peers] for n in whole]).reshape(-1, len(peers))
+    cpu = np.array([[np.mean(runs[n, p]["seconds"]) for p in peers] for n in whole]).reshape(-1, len(peers))
     lines = []
     for i, n in enumerate(whole):
-        run = kept[n, peers[0]]
+        run = runs[n, peers[0]]
         top = mean[i].max()
         cells = [f"**{100 * v:.1f}**" if v >= top - 1e-12 else f"{100 * v:.1f}" for v in mean[i]]
         lines.append([f"{n} ({run['n']} x {run['d']})", *cells])
@@ -211,6 +246,7 @@ def write(names: list[str], peers: list[str]) -> None:
         *doc[: next(i for i, line in enumerate(doc) if "Amorim" in line or "Mishkin" in line) - 1],
         "",
         *(f"- {p}: {PEERS[p][1]}" for p in peers),
+        *engines(runs),
         "",
         table(["", *peers], summary),
         "",
@@ -222,5 +258,5 @@ def write(names: list[str], peers: list[str]) -> None:
     ]
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "uci.md").write_text("\n".join(text))
-    facts = {"machine": machine(), "sets": len(names), "runs": list(kept.values())}
+    facts = {"machine": machine(), "sets": len(names), "runs": list(runs.values())}
     (RESULTS / "uci.json").write_text(json.dumps(facts, indent=1) + "\n")

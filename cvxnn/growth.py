@@ -38,6 +38,8 @@ from .program import Problem
 ZERO = 1e-5
 #: How far from one activations are where sizes of neurons are sought in another unit.
 FAR = 100.0
+#: Relative decrease of a step of descent that ends it.
+FLAT = 1e-11
 #: Neurons of one sign are one if their directions differ by less than this share of the band.
 MERGE = 0.1
 
@@ -95,7 +97,9 @@ def objective(problem: Problem, design: Design, rows: Rows) -> float:
     return problem.value(f, float(np.sum(design.norms(rows.U))))
 
 
-def anneal(problem: Problem, design: Design, rows: Rows, mu: float, max_iter: int) -> Rows:
+def anneal(
+    problem: Problem, design: Design, rows: Rows, mu: float, max_iter: int, tol: float = FLAT
+) -> Rows:
     """Descend with the band ``mu``, then drop zeros and merge equals."""
     if len(rows.signs) == 0:
         return rows
@@ -114,7 +118,7 @@ def anneal(problem: Problem, design: Design, rows: Rows, mu: float, max_iter: in
         slope=design.slope,
         pool=design.pool,
         max_iter=max_iter,
-        tol=1e-11,
+        tol=tol,
     )
     U, signs = U * np.abs(a)[:, None], np.sign(a)
     size = design.norms(U)

@@ -136,8 +136,7 @@ class NormSearchOracle(SearchOracle):
 
     def price(self, Z: np.ndarray) -> Price:
         value = min(oracle_bound(self.X, Z, free=self.free), vertex_price(self.X, vertices(self.design), Z))
-        found = self.neurons(Z, self.X[:0], np.random.default_rng(SEED), 0).best
-        return Price(value, self.scope, found)
+        return Price(value, self.scope, self.seen(Z))
 
     def prove(self, Z: np.ndarray, *, max_iter: int, max_time: float) -> Proof:
         best = super().prove(Z, max_iter=max_iter, max_time=max_time)

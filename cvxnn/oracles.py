@@ -269,10 +269,12 @@ class SearchOracle(NeuronOracle):
             self._last = (key, found)
         return self._last[1]
 
+    def seen(self, Z: np.ndarray) -> float:
+        return self.neurons(Z, self.X[:0], np.random.default_rng(SEED), 0).best
+
     def price(self, Z: np.ndarray) -> Price:
         value = oracle_bound(self.X, Z, free=self.free, slope=self.slope)
-        found = self.neurons(Z, self.X[:0], np.random.default_rng(SEED), 0).best
-        return Price(value, self.scope, found)
+        return Price(value, self.scope, self.seen(Z))
 
     def prove(self, Z: np.ndarray, *, max_iter: int, max_time: float) -> Proof:
         return replace(self.improved(Z, max_iter, max_time), scope=self.scope)

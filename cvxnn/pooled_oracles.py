@@ -88,6 +88,9 @@ class PooledOracle(NeuronOracle):
     ) -> Neurons:
         return self.rows.propose(self.design.spread(Z), starts, random_state, reach, extra)
 
+    def seen(self, Z: np.ndarray) -> float:
+        return self.rows.seen(self.design.spread(Z))
+
     def found(self, Z: np.ndarray, network: Network) -> float:
         return self.rows.found(self.design.spread(Z), network)
 

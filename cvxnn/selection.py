@@ -4,7 +4,10 @@ Cross-validation asks how networks *predict*, so inside folds nothing is proven,
 above the best objective serves as well as the best one. What is left out is what makes training long:
 
 - no convex program where the architecture grows its patterns: growing (anneal, price, insert) stops after
-  a few rounds at each alpha, and the next alpha starts from the network of this one;
+  a few rounds at each alpha, or at a search gap of one per cent, and the next alpha starts from the network
+  of this one;
+- no Newton path: descent comes within a thousandth of where that ends. Its networks have more neurons, for
+  twins do not become one, and predict the same;
 - no thorough search, no bound, no certificate.
 
 The network that users get is trained on all data at the chosen alpha, in full, with its certificate.
@@ -70,7 +73,7 @@ def first_alpha(problem: Problem, ground: Ground) -> float:
     Z = problem.residual(np.zeros_like(problem.y))
     if np.sum(np.abs(Z)) <= 1e-12 * np.sum(problem.weights @ np.abs(problem.y)):
         return 0.0
-    return ground.oracle.price(Z).found / problem.total_weight
+    return ground.oracle.seen(Z) / problem.total_weight
 
 
 def outline(
@@ -118,7 +121,8 @@ def outline(
                 networks.append(architecture.nothing(there))
                 continue
             start = networks[-1] if networks and networks[-1].width else None
-            effort = Effort(FOLD_TOL, max_iter, np.random.default_rng(random_state), start=start)
+            rng = np.random.default_rng(random_state)
+            effort = Effort(FOLD_TOL, max_iter, rng, start=start, rough=True)
             oracle = ground.oracle.at(there.beta)
             training = architecture.train(there, ground.arrangement, oracle, effort)
             # what is there before the first program may be a network of the first stage only

@@ -66,7 +66,7 @@ class ConvexNetRegressorCV(Chosen, ConvexNetRegressor):
     mse_path_ : ndarray of shape (k, folds)
         Mean squared errors, with ``scoring=None``.
     widths_ : ndarray of shape (k, folds)
-        Numbers of neurons along the paths.
+        Numbers of neurons along the paths; training in full ends with fewer.
     network_ : Network
         Trained on all data at `alpha_`.
     certificate_ : Certificate

@@ -48,6 +48,9 @@ class LinePricing(Oracle):
         price, line = super().price(Z), self.line(Z)  # type: ignore[safe-super]
         return Price(max(price.value, self.line_above(Z)), price.scope, max(price.found, line))
 
+    def seen(self, Z: np.ndarray) -> float:
+        return max(super().seen(Z), self.line(Z))
+
     def found(self, Z: np.ndarray, network: Network) -> float:
         return max(super().found(Z, network), self.line(Z))
 

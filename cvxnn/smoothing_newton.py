@@ -37,6 +37,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.blas import dsyrk
+from scipy.linalg.lapack import dtrtri
 
 from .design import Design
 from .growth import ZERO, Rows, merge
@@ -53,6 +55,9 @@ SAME = 0.1
 WORK, ENTRIES = 2e10, 3e7
 #: Neurons whose blocks are formed at a time.
 CHUNK = 32
+#: Coordinates from which on blocks are formed and inverted one by one, by routines that know that they are
+#: symmetric and triangular: half the multiplications and less. Small blocks have more calls than work.
+WIDE = 100
 
 
 def work(n: int, neurons: int, d: int) -> float:
@@ -153,7 +158,8 @@ class _System:
         K /= net.reach[:, None] * net.sizes
         XT = np.ascontiguousarray(X.T)
         parts = [slice(j, j + CHUNK) for j in range(0, self.m, CHUNK)]
-        B = np.concatenate([(XT * K.T[part, None, :]) @ X for part in parts])
+        wide = self.d >= WIDE
+        B = _grams(XT, K) if wide else np.concatenate([(XT * K.T[part, None, :]) @ X for part in parts])
         #: what prediction adds to the gradient for every share that mu loses
         self.drift = np.einsum("jab,jb->ja", B, U)
         pull = problem.beta / point.norms
@@ -165,15 +171,18 @@ class _System:
         loose = pull * np.maximum(damping, 1e-2) / float(np.max(net.reach)) ** 2
         B[:, i[kept:], i[kept:]] += loose[:, None]
         self.blocks = B
-        self.inverse = np.linalg.inv(np.linalg.cholesky(B))
+        R = np.linalg.cholesky(B)
+        self.inverse = np.stack([dtrtri(r, lower=1)[0] for r in R]) if wide else np.linalg.inv(R)
         root = np.sqrt(problem.loss.hessian(point.f, problem.y, problem.weights))
         A = (point.slopes * (net.design.spread(root)[:, None] * net.signs)).T
         # Half precision of a step is plenty, and twice as fast.
         n, pool = len(root), net.design.pool
         Y = np.empty((self.m, self.d, n), np.float32)
+        kind = np.float32 if wide else np.float64
+        XT, A = XT.astype(kind, copy=False), A.astype(kind, copy=False)
         for part in parts:
-            J = XT * A[part, None, :]
-            Y[part] = self.inverse[part] @ (J.reshape(-1, self.d, n, pool).sum(axis=3) if pool > 1 else J)
+            J, inverse = XT * A[part, None, :], self.inverse[part].astype(kind, copy=False)
+            Y[part] = inverse @ (J.reshape(-1, self.d, n, pool).sum(axis=3) if pool > 1 else J)
         self.Y = Y.reshape(self.m * self.d, n)
         if problem.intercept:  # the best constant follows: project it out
             q = (root / max(float(np.linalg.norm(root)), 1e-300)).astype(np.float32)
@@ -192,6 +201,15 @@ class _System:
         else:
             q = cho_solve(self.factor, low, check_finite=False).astype(np.float64)
         return -np.einsum("jba,jb->ja", self.inverse, q.reshape(self.m, self.d))
+
+
+def _grams(XT: np.ndarray, K: np.ndarray) -> np.ndarray:
+    """Return ``X' diag(K_j) X`` for the columns of ``K`` (n, m), none below zero: shape (m, d, d)."""
+    B = np.empty((K.shape[1], len(XT), len(XT)))
+    for block, root in zip(B, np.sqrt(K).T, strict=True):
+        low = dsyrk(1.0, (XT * root).T, trans=1, lower=1)
+        np.add(low, np.tril(low, -1).T, out=block)
+    return B
 
 
 @dataclass(frozen=True, eq=False)

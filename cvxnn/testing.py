@@ -223,6 +223,12 @@ def _check_oracle(
             "oracle",
             f"the best neuron found, {price.found:.10g}, is above the bound {price.value:.10g}",
         )
+        seen = oracle.seen(Z)
+        require(
+            abs(seen - price.found) <= 1e-9 * price.found,
+            "oracle without its bound",
+            f"the best neuron seen is worth {seen:.10g}, the best found with a bound {price.found:.10g}",
+        )
         worth = H @ Z
         best = float(np.max(np.abs(worth) if architecture.signed else worth, initial=0.0))
         require(

@@ -156,10 +156,12 @@ class VectorSearch(VectorOracle):
         """Multiplications of a step of a bound, which forms the Gram matrix of [Z, X]."""
         return 2.0 * len(self.X) * (self.X.shape[1] + Z.shape[1]) ** 2
 
+    def seen(self, Z: np.ndarray) -> float:
+        return self.neurons(Z, self.X[:0], np.random.default_rng(SEED), 0).best
+
     def price(self, Z: np.ndarray) -> Price:
         value = self.bound(Z)
-        found = self.neurons(Z, self.X[:0], np.random.default_rng(SEED), 0).best
-        return Price(value, "bounded", min(found, value))
+        return Price(value, "bounded", min(self.seen(Z), value))
 
     def prove(self, Z: np.ndarray, *, max_iter: int, max_time: float) -> Proof:
         problem, loss = self.problem, self.problem.loss

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
+import json
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import best_known, gated
+from benchmarks import best_known, gated, uci
 from benchmarks.judge import judge_gated, judge_relu, time_to
 from benchmarks.peers import Task, all_peers
 from benchmarks.peers.arithmetic import gated_gap, loss_and_slope
@@ -137,3 +139,49 @@ def test_the_clock_of_the_process_does_not_count_waiting():
     record = Recorder(1.0, None, time.process_time)
     time.sleep(0.2)
     assert record.seconds < 0.1
+
+
+def test_a_resumed_uci_benchmark_keeps_what_the_last_report_has(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    sets = {name: (rng.standard_normal((40, 2)), np.arange(40) % 2) for name in ("first", "second")}
+    monkeypatch.setattr(uci, "RESULTS", tmp_path)
+    monkeypatch.setattr(uci, "RAW", tmp_path / "raw")
+    monkeypatch.setattr(uci, "data", sets.get)
+    peers = {name: uci.PEERS[name] for name in ("RBF SVM", "logistic")}
+    monkeypatch.setattr(uci, "PEERS", peers)
+
+    class Files:
+        list_uci_binary = staticmethod(lambda: [*sets, *uci.LEFT_OUT])
+
+    monkeypatch.setattr(uci, "loader", Files)
+    facts = {"set": "first", "n": 40, "d": 2, "accuracy": [0.123], "seconds": [7.0], "chosen": [1.0]}
+    runs = [facts | {"peer": name} for name in peers]
+    (tmp_path / "uci.json").write_text(json.dumps({"runs": runs}))
+    chosen = argparse.Namespace(problems=["second"], peers=None, report=False, resume=True)
+    uci.run(chosen)
+    report = json.loads((tmp_path / "uci.json").read_text())
+    assert [(run["set"], run["peer"]) for run in report["runs"]] == [(s, p) for s in sets for p in peers]
+    assert report["runs"][:2] == runs and len(report["runs"][2]["accuracy"]) == uci.OUTER
+    text = (tmp_path / "uci.md").read_text()
+    assert "2 of 2 sets" in text and "| first (40 x 2) | **12.3** | **12.3** |" in text
+
+    def never(*args):
+        raise AssertionError("this set is done")
+
+    monkeypatch.setattr(uci, "measure", never)
+    uci.run(argparse.Namespace(problems=None, peers=None, report=False, resume=True))
+    with pytest.raises(AssertionError, match="done"):
+        uci.run(argparse.Namespace(problems=["first"], peers=None, report=False, resume=False))
+
+
+def test_a_uci_set_goes_on_after_the_folds_that_are_done(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(uci, "RAW", tmp_path)
+    monkeypatch.setattr(uci, "data", lambda name: (rng.standard_normal((40, 2)), np.arange(40) % 2))
+    first = uci.measure("tiny", "logistic")
+    part = tmp_path / "uci" / "tiny__logistic.part"
+    part.write_text(json.dumps(first | {"accuracy": [0.5] * 3, "seconds": [9.0] * 3, "chosen": [1.0] * 3}))
+    again = uci.measure("tiny", "logistic", resume=True)
+    assert again["accuracy"][:3] == [0.5] * 3 and again["seconds"][:3] == [9.0] * 3
+    assert len(again["accuracy"]) == len(again["chosen"]) == uci.OUTER
+    assert uci.measure("tiny", "logistic")["seconds"][0] < 9.0

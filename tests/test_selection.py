@@ -18,13 +18,18 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import cvxnn.architectures.rectified
+import cvxnn.exploration
+import cvxnn.oracles
 import cvxnn.selection_base
+import cvxnn.train
 from cvxnn import ConvexNetClassifier, ConvexNetClassifierCV, ConvexNetRegressor, ConvexNetRegressorCV
 from cvxnn.architectures.relu import ReLU
+from cvxnn.families import get_architecture
 from cvxnn.losses import get_loss
 from cvxnn.program import Problem
-from cvxnn.selection import choose, outline
-from cvxnn.train import train
+from cvxnn.selection import choose, first_alpha, outline
+from cvxnn.train import Ground, train
 
 rng = np.random.default_rng(0)
 X = rng.standard_normal((40, 3))
@@ -98,6 +103,58 @@ def test_networks_in_folds_are_near_the_optimum_and_never_below_it():
         best = train(there, ReLU(), tol=1e-2, max_iter=5, bound_iter=0).certificate
         value = there.value(network(there.X), ReLU().cost(network)) / there.total_weight
         assert best.lower_bound <= value <= 1.03 * best.objective
+
+
+def wide_problem():
+    """Two classes that no line parts, on more columns than patterns can be listed for."""
+    P = np.random.default_rng(1).standard_normal((60, 110))
+    t = np.where(np.abs(P[:, 0]) + 0.1 * P[:, 1] > 0.7, 1.0, -1.0)
+    return Problem.from_alpha(P, t, None, get_loss("log_loss"), 1.0, True)
+
+
+def test_nothing_is_proven_or_solved_in_folds_on_wide_data(monkeypatch):
+    problem, alphas = wide_problem(), np.array([0.3, 0.1, 0.03])
+    best = [train(problem.at(a), ReLU(), tol=1e-2, max_iter=3, bound_iter=0).certificate for a in alphas]
+
+    def never(*args, **kwargs):
+        raise AssertionError("folds need no proof, no program, no Newton path and no thorough search")
+
+    monkeypatch.setattr(cvxnn.oracles, "oracle_bound", never)
+    monkeypatch.setattr(cvxnn.oracles, "improve_dual", never)
+    monkeypatch.setattr(cvxnn.train, "_solve", never)
+    monkeypatch.setattr(cvxnn.exploration, "follow", never)
+    monkeypatch.setattr(cvxnn.oracles.SearchOracle, "thorough", never)
+    monkeypatch.setattr(cvxnn.architectures.rectified, "fewer", never)
+    for network, alpha, known in zip(outline(problem, ReLU(), alphas), alphas, best, strict=True):
+        there = problem.at(alpha)
+        value = there.value(network(there.X), ReLU().cost(network)) / there.total_weight
+        assert known.lower_bound <= value <= 1.01 * known.objective
+    assert network.width > 0
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        ReLU(),
+        ReLU(hidden_bias="free"),
+        ReLU(hidden_bias=None, skip=True),
+        ReLU(penalty="l1"),
+        get_architecture("absolute", "penalized", "auto", 1, "joint", "l2"),
+        get_architecture("relu", "penalized", "auto", 2, "joint", "l2"),
+    ],
+    ids=["plain", "free bias", "skip", "l1", "absolute", "two outputs"],
+)
+def test_the_first_alpha_is_that_of_the_price_with_its_bound(architecture):
+    P = np.random.default_rng(2).standard_normal((50, 8))
+    T = np.column_stack([np.abs(P[:, 0]), P[:, 1]])
+    t = T if "Vector" in type(architecture).__name__ else T[:, 0]
+    loss = get_loss("squared_error", t.shape[1] if t.ndim == 2 else 1)
+    problem = Problem.from_alpha(P, t, None, loss, 1.0, True)
+    ground = Ground.prepare(problem, architecture, np.random.default_rng(0))
+    problem = ground.oracle.problem
+    price = ground.oracle.price(problem.residual(np.zeros_like(problem.y)))
+    assert price.scope == "bounded"
+    assert first_alpha(problem, ground) == pytest.approx(price.found / problem.total_weight, rel=1e-12)
 
 
 def test_relu_networks_for_classes():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cvxnn import smoothing_newton
 from cvxnn.architectures.relu import ReLU
 from cvxnn.growth import Rows, anneal, objective, random_rows
 from cvxnn.losses import get_loss
@@ -52,7 +53,9 @@ def test_gradient_is_that_of_the_smoothed_objective(loss: str, intercept: bool, 
 
 
 @pytest.mark.parametrize("n", [12, 60])  # fewer and more samples than unknowns
-def test_step_solves_the_dense_system(n: int) -> None:
+@pytest.mark.parametrize("wide", [1, 100])  # blocks one by one, and together
+def test_step_solves_the_dense_system(n: int, wide: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smoothing_newton, "WIDE", wide)
     problem, design = make("log_loss", n=n)
     U, signs = neurons(design)
     mu, damping = 0.1, 0.3

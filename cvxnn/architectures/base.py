@@ -98,6 +98,9 @@ class Effort:
         of a later stage.
     late : bool
         Set by a training that ended before its driver stopped it, to leave time for the proof.
+    rough : bool
+        Whether a network about one per cent above the best objective will do, with nothing proven: growing
+        ends it, and moves are the cheaper ones.
     """
 
     tol: float
@@ -110,6 +113,7 @@ class Effort:
     stages: list[Stage] = field(default_factory=list)
     oracle: Oracle | None = None
     late: bool = False
+    rough: bool = False
 
     def within(self, share: float) -> float:
         """Return the time at which a share of what is left until the deadline is over."""

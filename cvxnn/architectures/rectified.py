@@ -201,7 +201,7 @@ class Rectified(ReLUHidden, Architecture):
             return (yield from self._line(problem, design, effort))
         best = yield from self._grow(problem, design, oracle, effort)
         rows = None if is_sample(self.patterns) else self._rows(oracle, best)
-        if rows is None:
+        if rows is None or effort.rough:
             return best
         least = fewer(problem, design, rows, min(1e-9, 0.01 * effort.tol), effort.deadline)
         return best if least is rows else self._plain(problem, design, least)
@@ -215,6 +215,8 @@ class Rectified(ReLUHidden, Architecture):
         # Near neurons share a block at first: a program has to have few blocks, and loses little by it.
         blocks = Blocks.of(design, merge(rows, design, MERGE))
         best = self._network(problem, design, rows.signs, rows.U)
+        if effort.rough and len(rows.signs):
+            return best
         value, idle = problem.value(best(problem.X), self.cost(best)), 0
         empty, whole = self._network(problem, design, np.zeros(0), design.X[:0]), blocks
         bold, again, pays = MERGE, AGAIN, 1.0 - min(1e-6, 0.01 * effort.tol)
@@ -347,7 +349,7 @@ class Rectified(ReLUHidden, Architecture):
 
         Returns the best rows, and their search gap.
         """
-        growing = Exploration(problem, design, oracle, effort.random_state, effort.tol)
+        growing = Exploration(problem, design, oracle, effort.random_state, effort.tol, effort.rough)
         if (
             oracle.scope == "patterns"
             or not np.any(design.X)
