@@ -269,6 +269,8 @@ class Rectified(ReLUHidden, Architecture):
                     followed = self._can_follow(design, rows)
                     continue
                 again -= 1
+                # Near a known network what is missing is a sharper dual variable.
+                sharpness *= 0.1 if effort.start else 1.0
             elif gap > CLOSE and problem.loss.smooth:
                 # Far from done after growing again and again: targets that are nearly interpolated.
                 break
