@@ -103,10 +103,12 @@ class Exploration:
         # A loss with kinks is smoothed, and every move is a proximal step of its dual variable.
         self.smooth, self.Z = problem.smoothed(SMOOTHING * self.least), problem.residual(0.0 * problem.y)
 
-    def run(self, rows: Rows | None, rounds: int, hardest: int = REACH[-1]) -> Iterator[None]:
+    def run(
+        self, rows: Rows | None, rounds: int, hardest: int = REACH[-1], level: int = 0
+    ) -> Iterator[None]:
         """Grow from `rows`, or from scratch, for at most so many rounds; yields at every better network.
 
-        No search is harder than `hardest`.
+        No search is harder than `hardest`, and no Newton path wider than the one numbered `level`.
         """
         wide = rows is None
         if rows is None:
@@ -115,7 +117,7 @@ class Exploration:
         else:
             yield from self._offer(rows)
             yield from self._follow(rows, 1)
-        level, paid, least = 0, 1.0, 1
+        paid, least = 1.0, 1
         for _ in range(rounds):
             reach = max((1, *REACH)[sum(paid < share for share in PAYS)], least)
             reach = min(reach, hardest)

@@ -24,6 +24,7 @@ from .certificate import Oracle, Price, Proof, Scope
 from .climbing import fits
 from .constraints import project_cone, projection_bounds
 from .design import Design
+from .multistart import FEW, unseen
 from .network import Affine, Conv, Network
 from .pricing import Neurons, search, shares
 from .program import Problem
@@ -251,7 +252,7 @@ class SearchOracle(NeuronOracle):
     """Local search for neurons, and the matrix bound over all patterns for proofs."""
 
     scope = "bounded"
-    _last: tuple[tuple[bytes, bytes], Neurons] | None = None
+    _last: tuple[bytes, Neurons] | None = None
 
     def found(self, Z: np.ndarray, network: Network) -> float:
         return self.thorough(Z, network).best
@@ -259,14 +260,14 @@ class SearchOracle(NeuronOracle):
     def thorough(self, Z: np.ndarray, network: Network) -> Neurons:
         """The judge's search: always the same for the same dual variable and network.
 
-        Training ends with this very search, so what the judge will find, training has found; the
-        last answer is kept, as the judge asks next.
+        Training ends with this very search, so what the judge will find, training has found. The last
+        answer is kept, as the judge asks next: of the same dual variable, and maybe with fewer neurons,
+        which are only places to start from.
         """
-        starts = self.neurons_of(network)
-        key = (Z.tobytes(), starts.tobytes())
+        key = Z.tobytes()
         if self._last is None or self._last[0] != key:
-            found = self.neurons(Z, starts, np.random.default_rng(SEED), 2)
-            self._last = (key, found)
+            starts = self.neurons_of(network)
+            self._last = (key, self.neurons(Z, starts, np.random.default_rng(SEED), 2))
         return self._last[1]
 
     def seen(self, Z: np.ndarray) -> float:
@@ -284,6 +285,8 @@ class SearchOracle(NeuronOracle):
     ) -> Neurons:
         # Exact solutions and walks cost n d^2 each, and more where many rows are tight.
         polish = int(np.clip(4e6 / self.X.size, 8, 48))
+        if effort and (found := self._exhausted(Z, starts, polish)) is not None:
+            return found
         found = self._search(
             Z, starts, polish * (1 + effort), random_state, (3 if fits(self.X) else 4) ** effort
         )
@@ -295,6 +298,22 @@ class SearchOracle(NeuronOracle):
             hops = (around[None] + 0.5 * size * noise).reshape(-1, around.shape[1])
             found = found.join(self._search(Z, None, polish // 2, random_state, 1, extra=hops))
         return found
+
+    def _exhausted(self, Z: np.ndarray, starts: np.ndarray, polish: int) -> Neurons | None:
+        """A quick search where that has seen all maxima there are, by its own estimate.
+
+        Every neuron of a good network is a maximum, so that with many of them this is not tried.
+        """
+        most = 3.5 * self._starts(1)
+        if not fits(self.X) or unseen(len(starts), int(most)) > FEW:
+            return None
+        found = self._search(Z, starts, polish, np.random.default_rng(SEED), 1)
+        return found if found.unseen <= FEW else None
+
+    def _starts(self, reach: int) -> int:
+        """Random starts of a search: more where a start costs little."""
+        count = int(np.clip(2e6 / self.X.size, 32, 256)) * reach
+        return count // 2 if fits(self.X) else count
 
     def propose(
         self,
@@ -319,15 +338,12 @@ class SearchOracle(NeuronOracle):
         extra: np.ndarray | None = None,
         exact: bool = True,
     ) -> Neurons:
-        # More starts where a start costs little.
-        n_random = int(np.clip(2e6 / self.X.size, 32, 256)) * reach
-        n_random = n_random // 2 if fits(self.X) else n_random
         return search(
             self.X,
             Z,
             starts=starts,
             extra=extra,
-            n_random=n_random,
+            n_random=self._starts(reach),
             n_polish=n_polish,
             free=self.free,
             slope=self.slope,

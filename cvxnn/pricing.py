@@ -16,12 +16,13 @@ ICML 2020 (cells and their cones).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .climbing import NEAR, Climb, fits
+from .multistart import unseen_maxima
 from .walks import best_bias, rectify, walk
 
 #: Entries of a table (samples by starts) that stays in the cache while it is passed over again and again.
@@ -43,6 +44,8 @@ class Neurons:
         The pattern whose closed cell holds the direction.
     gates : ndarray of shape (k, d)
         A point inside the open cell of the pattern, or of its closure with an unpenalised bias.
+    unseen : float
+        Maxima that the search has not seen, in expectation (:mod:`cvxnn.multistart`); inf if not known.
     """
 
     values: np.ndarray
@@ -50,6 +53,7 @@ class Neurons:
     signs: np.ndarray
     masks: np.ndarray
     gates: np.ndarray
+    unseen: float = float("inf")
 
     @property
     def best(self) -> float:
@@ -131,10 +135,13 @@ def search(
         return Neurons(none, blank, none, np.zeros((0, len(X)), bool), blank)
     U = draw_starts(X, Z, starts, n_random, free, random_state)
     U = U if extra is None else np.concatenate([U, extra])
+    count = len(U)
     U, signs, values = (_climb if fits(X) else _rise)(X, Z, U, free, slope)
     found = _polish_best(X, Z, U, signs, values, n_polish, free, slope, exact)
+    # Gradients stall below maxima: where they end says nothing.
+    unseen = unseen_maxima(_ends(X, U, free), signs, values, count) if fits(X) else float("inf")
     if starts is None or not len(starts):
-        return found
+        return replace(found, unseen=unseen)
     # Neurons of a network rarely price highest, but walking them on is how they move: every
     # one of them gets its walk, from its own cell, with the sign that gives it its value.
     at = unit_rows(starts, free)
@@ -148,7 +155,8 @@ def search(
             values[ours] = climb.values(at[ours])
     elif not exact:
         at, values = _ascend(X, Z, at, side, free, slope)
-    return found.join(_polish_best(X, Z, at, side, values, len(at), free, slope, exact))
+    own = _polish_best(X, Z, at, side, values, len(at), free, slope, exact)
+    return replace(found.join(own), unseen=unseen)
 
 
 def _climb(
@@ -173,6 +181,13 @@ def _rise(
     kept = np.argsort(-values, kind="stable")[: max(64, len(V) // 2)]
     V, values = _ascend(X, Z, V[kept], signs[kept], free, slope, 50)
     return V, signs[kept], values
+
+
+def _ends(X: np.ndarray, U: np.ndarray, free: int) -> np.ndarray:
+    """Unit rows to tell maxima apart by, free biases in units of the reach of the data."""
+    ends, kept = U.copy(), X.shape[1] - free
+    ends[:, kept:] /= np.max(np.linalg.norm(X[:, :kept], axis=1), initial=0.0) or 1.0
+    return unit_rows(ends, 0)
 
 
 def draw_starts(

@@ -240,13 +240,14 @@ class Rectified(ReLUHidden, Architecture):
                 blocks = blocks if problem.loss.smooth else whole
             if now <= value:
                 best, value = network, now
-            # Near a known network, what growing has just looked for in vain quick searches will not find.
-            level = 2 if effort.start is not None and gap <= effort.tol else 0
-            gap, found = self._price(problem, oracle, Z, blocks, network, now, effort, level)
+            gap, found = self._price(problem, oracle, Z, blocks, network, now, effort)
             effort.history.append(Progress(value, gap, best.width, len(blocks.signs), best, Z))
             yield effort.history[-1]
             fresh = self._fresh(problem, design, blocks, found)
-            if (gap <= effort.tol and now <= value) or idle >= 10:
+            # Of a path's alphas each has the network that this dual variable proves: it is not below the
+            # dual value, which would say that the search has missed a neuron.
+            proven = now <= value or (effort.start is not None and value >= now * (1.0 - gap))
+            if (gap <= effort.tol and proven) or idle >= 10:
                 break
             if gap <= effort.tol:
                 # A better network is known, and no search sees how: the program lacks what was merged.
@@ -263,7 +264,7 @@ class Rectified(ReLUHidden, Architecture):
                 held = self._rows(oracle, best) if now > value else None
                 held = held or (rows if followed else Rows(blocks.W, blocks.signs))
                 at = insert(problem, design, held, found)
-                at, _ = yield from self._explore(problem, design, oracle, effort, at)
+                at, _ = yield from self._explore(problem, design, oracle, effort, at, hardest)
                 if objective(problem, design, at) < value * pays:
                     rows, best = at, self._plain(problem, design, at)
                     value, idle = problem.value(best(problem.X), self.cost(best)), 0
@@ -271,6 +272,8 @@ class Rectified(ReLUHidden, Architecture):
                     followed = self._can_follow(design, rows)
                     continue
                 again -= 1
+                # Near a known network what is missing is a sharper dual variable.
+                sharpness *= 0.1 if effort.start else 1.0
             elif gap > CLOSE and problem.loss.smooth:
                 # Far from done after growing again and again: targets that are nearly interpolated.
                 break
@@ -359,7 +362,8 @@ class Rectified(ReLUHidden, Architecture):
         yield from self._note(problem, design, effort, growing.best, growing.least, 1.0)
         rounds = effort.max_iter if rows is None else min(effort.max_iter, ROUNDS)
         rounds = rounds if problem.loss.smooth else min(rounds, KINKED)
-        for _ in growing.run(rows, rounds, hardest):
+        # Near the optimum at another alpha a wide band would undo more than it finds.
+        for _ in growing.run(rows, rounds, hardest, 1 if effort.start else 0):
             yield from self._note(problem, design, effort, growing.best, growing.least, growing.gap)
         return growing.best, growing.gap
 
@@ -382,10 +386,10 @@ class Rectified(ReLUHidden, Architecture):
         network: Network,
         objective: float,
         effort: Effort,
-        first: int = 0,
     ) -> tuple[float, Neurons]:
         """The search gap with neurons that prove it, from searches of growing effort, the judge's last."""
-        for level in range(first, 3):
+        # Near a known network what a quick search does not see is hardly ever there.
+        for level in (0, 2) if effort.start else (0, 1, 2):
             if level < 2:
                 found = oracle.neurons(Z, blocks.W, effort.random_state, level)
             else:

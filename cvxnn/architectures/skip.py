@@ -261,9 +261,8 @@ class WithSkip(SkipHidden, GrownByPrograms):
         network: Network,
         objective: float,
         effort: Effort,
-        first: int = 0,
     ) -> tuple[float, Neurons]:
-        gap, found = super()._price(problem, oracle, Z, blocks, network, objective, effort, first)
+        gap, found = super()._price(problem, oracle, Z, blocks, network, objective, effort)
         if isinstance(oracle, SkipPricing):
             best = max(found.best, oracle.line(Z), problem.beta)
             gap = search_gap(problem, objective, Z, best)
