@@ -123,3 +123,24 @@ def test_the_penalised_bias_is_judged_globally():
     problem = wave(300, alpha=1e-2)
     trained = train(problem, ReLU("penalized"), tol=1e-4)
     assert trained.certificate.scope == "global" and trained.certificate.gap <= 1e-4
+
+
+@pytest.mark.parametrize("loss", ["huber", "squared_hinge"])
+def test_where_newtons_method_on_the_spline_finds_no_way(loss):
+    """A loss without curvature far from its minimum: the spline's steps end high, and growing goes on."""
+    import cvxpy as cp
+
+    x = np.linspace(-2.0, 2.0, 20)
+    y = 30.0 * np.sin(3.0 * x) + 100.0 if loss == "huber" else np.where(x > 0.1, 1.0, -1.0)
+    alpha = 1e-2 if loss == "huber" else 1e-5
+    problem = Problem.from_alpha(x[:, None], y, None, get_loss(loss), alpha, True)
+    assert fit_spline(problem).gap > 0.1
+    certificate = train(problem, ReLU("free")).certificate
+    g = cp.Variable(len(x))
+    slopes = cp.diff(g) / np.diff(x)
+    kinks = cp.norm1(cp.diff(slopes))
+    size = cp.maximum(kinks, 0.5 * (kinks + cp.abs(slopes[0] + slopes[-1])))
+    each = cp.huber(g - y, 1.35) / 2 if loss == "huber" else cp.square(cp.pos(1 - cp.multiply(y, g))) / 2
+    best = cp.Problem(cp.Minimize(cp.sum(each) / len(x) + alpha * size)).solve(solver=cp.CLARABEL)
+    assert certificate.objective == pytest.approx(best, rel=1e-4)
+    assert certificate.lower_bound == pytest.approx(best, rel=1e-4)

@@ -56,6 +56,8 @@ CLOSE = 1e-3
 LARGE = 2000
 #: Times that growing is taken up again without a gain, for at most so many rounds.
 AGAIN, ROUNDS = 4, 10
+#: Relative gap of a spline below which what is left of it is rounding.
+SPLINE = 1e-6
 #: `patterns="all"` refuses beyond this many.
 ALL_PATTERNS = 50_000
 
@@ -197,9 +199,15 @@ class Rectified(ReLUHidden, Architecture):
         problem, design = self.problem_of(problem), self.design(problem)
         # The spline's descent knows no kinks of the loss.
         line = isinstance(oracle, PlaneOracle) and design.free and not design.slope
+        known: Network | None = None
         if line and problem.loss.smooth:
-            return (yield from self._line(problem, design, effort))
+            known, gap = yield from self._line(problem, design, effort)
+            # A loss that is straight or flat far from its minimum can leave Newton's method no way there.
+            if gap <= max(effort.tol, SPLINE):
+                return known
         best = yield from self._grow(problem, design, oracle, effort)
+        if known is not None and self._value(problem, known) < self._value(problem, best):
+            best = known
         rows = None if is_sample(self.patterns) else self._rows(oracle, best)
         if rows is None or effort.rough:
             return best
@@ -317,19 +325,25 @@ class Rectified(ReLUHidden, Architecture):
         n, d = design.samples, design.X.shape[1]
         return len(rows.signs) * d > LARGE and affordable(n, len(rows.signs), d, design.pool)
 
-    def _line(self, problem: Problem, design: Design, effort: Effort) -> Generator[Progress, None, Network]:
-        """One input and free biases: the exact spline, whose kinks are the neurons."""
+    def _line(
+        self, problem: Problem, design: Design, effort: Effort
+    ) -> Generator[Progress, None, tuple[Network, float]]:
+        """One input and free biases: the exact spline, whose kinks are the neurons, and its gap."""
         # on the line that the neurons see, of data with several columns too
         spline = fit_spline(replace(problem, X=design.X[:, :1]))
         at, side, size = kinks_of(spline.knots, spline.values)
         rows = Rows(np.abs(size)[:, None] * np.column_stack([side, -side * at]), np.sign(size))
         network = self._plain(problem, design, rows)
-        value = problem.value(network(problem.X), self.cost(network))
+        value = self._value(problem, network)
         effort.history.append(
             Progress(value, spline.gap, network.width, len(spline.knots), network, spline.Z)
         )
         yield effort.history[-1]
-        return network
+        return network, spline.gap
+
+    def _value(self, problem: Problem, network: Network) -> float:
+        """The objective of a network."""
+        return problem.value(network(problem.X), self.cost(network))
 
     def _rows(self, oracle: NeuronOracle, network: Network) -> Rows | None:
         """The neurons of a network to start from, None if it has none."""
