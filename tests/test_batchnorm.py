@@ -186,7 +186,7 @@ def normalised_objective(p, X, y, alpha, m, where):
 @pytest.mark.parametrize("where", ["before", "after"])
 def test_descent_from_many_starts_is_never_below_the_bound(where):
     X, y = data(10, 2, 4)
-    alpha, m, best = 0.05, 12, np.inf
+    alpha, m, best = 0.05, 40, np.inf
     bias = "penalized" if where == "before" else None
     certificate = train(problem_of(X, y, alpha), BatchNorm(bias, where=where), tol=1e-7).certificate
     rng = np.random.default_rng(0)

@@ -24,6 +24,7 @@ from cvxnn.layers import (
     ReLU,
     SkipLeakyReLU,
     SkipReLU,
+    SkipThreshold,
     Threshold,
 )
 from cvxnn.patches import Windows
@@ -59,6 +60,7 @@ NETWORKS = {
     "Threshold": (affine(5, 7), Threshold(), affine(7, 2)),
     "Polynomial": (affine(5, 7), Polynomial(0.1, np.array([0.5]), 0.25), affine(7, 2)),
     "SkipReLU": (affine(5, 7), SkipReLU(2), affine(7, 1)),
+    "SkipThreshold": (affine(5, 7), SkipThreshold(2), affine(7, 1)),
     "SkipLeakyReLU": (affine(5, 7), SkipLeakyReLU(2, np.array([0.3])), affine(7, 2)),
     "absolute with lines": (affine(5, 7), SkipLeakyReLU(2, -1.0), affine(7, 2)),
     "Product": (affine(5, 8), Product(), affine(4, 2)),

@@ -17,7 +17,6 @@ from cvxnn.architectures.gated import GatedReLU
 from cvxnn.architectures.leaky_relu import LeakyReLU, VectorLeakyReLU
 from cvxnn.architectures.linear import Linear, VectorLinear
 from cvxnn.architectures.relu import ReLU
-from cvxnn.architectures.threshold import Threshold
 from cvxnn.architectures.vector_gated import VectorGatedReLU
 from cvxnn.architectures.vector_relu import VectorReLU
 from cvxnn.architectures.vector_threshold import VectorThreshold
@@ -314,7 +313,7 @@ def test_paths_and_cross_validation():
 
 
 def test_what_is_refused():
-    for kind in (Linear, VectorLinear, Threshold, VectorThreshold):
+    for kind in (Linear, VectorLinear, VectorThreshold):
         with pytest.raises(ValueError, match="pass skip=False"):
             kind(skip=True)
     for kind in (VectorReLU, VectorLeakyReLU, VectorAbsolute, LeakyReLU, Absolute):

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -186,6 +187,9 @@ class VectorRectified(ReLUHidden, InBatches):
         if least is rows:
             return best
         network = self._network(problem, design, least)
+        if effort.history[-1].Z is None:
+            # a smaller network that is as good may have a dual variable that is not
+            effort.history[-1] = replace(effort.history[-1], Z=problem.residual(best(problem.X)))
         # what ended the growing must hold for the smaller network too
         closed = effort.history[-1].search_gap <= effort.tol
         return best if closed and self._gap(problem, oracle, network) > effort.tol else network
