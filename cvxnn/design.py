@@ -146,6 +146,3 @@ def centred(full: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     X, first = full[:, :-1] - full[0, :-1], full[0, :-1]
     middle = np.mean(X, axis=0)
     return np.column_stack([X - middle, full[:, -1]]), (first + middle) / float(full[0, -1])
-
-
-__all__ = ["Design", "centred"]

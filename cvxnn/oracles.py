@@ -26,7 +26,7 @@ from .constraints import project_cone, projection_bounds
 from .design import Design
 from .multistart import FEW, unseen
 from .network import Affine, Conv, Network
-from .pricing import Neurons, search, shares
+from .pricing import DRAWN, Neurons, search, shares
 from .program import Problem
 from .walks import neuron_of
 
@@ -304,10 +304,9 @@ class SearchOracle(NeuronOracle):
 
         Every neuron of a good network is a maximum, so that with many of them this is not tried.
         """
-        most = 3.5 * self._starts(1)
-        if not fits(self.X) or unseen(len(starts), int(most)) > FEW:
+        if not fits(self.X) or unseen(len(starts), int(DRAWN * self._starts(1))) > FEW:
             return None
-        found = self._search(Z, starts, polish, np.random.default_rng(SEED), 1)
+        found = self._search(Z, starts, polish, np.random.default_rng(SEED), 1, estimate=True)
         return found if found.unseen <= FEW else None
 
     def _starts(self, reach: int) -> int:
@@ -337,6 +336,7 @@ class SearchOracle(NeuronOracle):
         *,
         extra: np.ndarray | None = None,
         exact: bool = True,
+        estimate: bool = False,
     ) -> Neurons:
         return search(
             self.X,
@@ -348,5 +348,6 @@ class SearchOracle(NeuronOracle):
             free=self.free,
             slope=self.slope,
             exact=exact,
+            estimate=estimate,
             random_state=random_state,
         )

@@ -25,6 +25,8 @@ from .climbing import NEAR, Climb, fits
 from .multistart import unseen_maxima
 from .walks import best_bias, rectify, walk
 
+#: Starts of a search for each of its random gates, beside the neurons of a network (:func:`draw_starts`).
+DRAWN = 3.5
 #: Entries of a table (samples by starts) that stays in the cache while it is passed over again and again.
 CACHE = 1 << 18
 
@@ -99,6 +101,7 @@ def search(
     free: int = 0,
     slope: float = 0.0,
     exact: bool = True,
+    estimate: bool = False,
     random_state: np.random.Generator,
 ) -> Neurons:
     """Search for the unit neurons that correlate most with ``+Z`` and with ``-Z``.
@@ -122,6 +125,8 @@ def search(
         Of the activation on the negative side, < 1.
     exact : bool
         Whether to solve and walk; without, neurons come as ascent leaves them.
+    estimate : bool
+        Whether to say how many maxima the search has not seen.
     random_state : numpy.random.Generator
 
     Returns
@@ -139,7 +144,8 @@ def search(
     U, signs, values = (_climb if fits(X) else _rise)(X, Z, U, free, slope)
     found = _polish_best(X, Z, U, signs, values, n_polish, free, slope, exact)
     # Gradients stall below maxima: where they end says nothing.
-    unseen = unseen_maxima(_ends(X, U, free), signs, values, count) if fits(X) else float("inf")
+    known = estimate and fits(X)
+    unseen = unseen_maxima(_ends(X, U, free), signs, values, count) if known else float("inf")
     if starts is None or not len(starts):
         return replace(found, unseen=unseen)
     # Neurons of a network rarely price highest, but walking them on is how they move: every

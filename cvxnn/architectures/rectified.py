@@ -155,7 +155,7 @@ class Rectified(ReLUHidden, Architecture):
             # Where kinks make many networks optimal, an interior point is a mixture of all of them.
             rows = rows if problem.loss.smooth else thin(problem, design, rows)
             network = self._plain(problem, design, rows)
-            value = problem.value(network(problem.X), self.cost(network))
+            value = self._value(problem, network)
             if value <= least + 1e-10 * abs(least):
                 best, least = network, min(value, least)
         assert best is not None
@@ -225,7 +225,7 @@ class Rectified(ReLUHidden, Architecture):
         best = self._network(problem, design, rows.signs, rows.U)
         if effort.rough and len(rows.signs):
             return best
-        value, idle = problem.value(best(problem.X), self.cost(best)), 0
+        value, idle = self._value(problem, best), 0
         empty, whole = self._network(problem, design, np.zeros(0), design.X[:0]), blocks
         bold, again, pays = MERGE, AGAIN, 1.0 - min(1e-6, 0.01 * effort.tol)
         sharpness = 0.01 if problem.loss.smooth else 0.001
@@ -240,7 +240,7 @@ class Rectified(ReLUHidden, Architecture):
                 network, Z, whole, blocks = yield from self._finish(
                     problem, design, blocks, best, value, near, sharpness, bold
                 )
-            now = problem.value(network(problem.X), self.cost(network))
+            now = self._value(problem, network)
             # Bold merging keeps programs small; where it stops paying it gives way.
             if not followed and now > value * pays:
                 bold, idle = 0.1 * bold, idle + 1
@@ -252,8 +252,8 @@ class Rectified(ReLUHidden, Architecture):
             effort.history.append(Progress(value, gap, best.width, len(blocks.signs), best, Z))
             yield effort.history[-1]
             fresh = self._fresh(problem, design, blocks, found)
-            # Of a path's alphas each has the network that this dual variable proves: it is not below the
-            # dual value, which would say that the search has missed a neuron.
+            # A path takes the best network it knows as soon as this dual variable proves it; an objective
+            # below the dual value would say that the search has missed a neuron.
             proven = now <= value or (effort.start is not None and value >= now * (1.0 - gap))
             if (gap <= effort.tol and proven) or idle >= 10:
                 break
@@ -275,7 +275,7 @@ class Rectified(ReLUHidden, Architecture):
                 at, _ = yield from self._explore(problem, design, oracle, effort, at, hardest)
                 if objective(problem, design, at) < value * pays:
                     rows, best = at, self._plain(problem, design, at)
-                    value, idle = problem.value(best(problem.X), self.cost(best)), 0
+                    value, idle = self._value(problem, best), 0
                     blocks = Blocks.of(design, merge(rows, design, bold))
                     followed = self._can_follow(design, rows)
                     continue

@@ -135,7 +135,7 @@ class WithSkip(SkipHidden, GrownByPrograms):
             kept = norms > cut * np.sum(norms)
             rows = merge(Rows(W[:-1][kept[:-1]], signs[kept[:-1]]), design, tol)
             network = self._with_line(problem, design, SkipRows(rows, W[-1] * kept[-1]))
-            value = problem.value(network(problem.X), self.cost(network))
+            value = self._value(problem, network)
             if value <= least + 1e-10 * abs(least):
                 best, least = network, min(value, least)
         assert best is not None
@@ -206,7 +206,7 @@ class WithSkip(SkipHidden, GrownByPrograms):
     ) -> Generator[Master | Progress, Solution | None, Network]:
         """Solve the program on the current patterns, price, add, until none prices out."""
         blocks, line = Blocks.of(design, at.rows), at.line
-        value = problem.value(best(problem.X), self.cost(best))
+        value = self._value(problem, best)
         for _ in range(effort.max_iter):
             start = np.vstack([blocks.W, line])
             program = self._program(problem, design, blocks)
@@ -215,7 +215,7 @@ class WithSkip(SkipHidden, GrownByPrograms):
             W, Z = np.asarray(solution.W), np.asarray(solution.Z)
             blocks, line = Blocks(blocks.masks, blocks.signs, W[:-1], blocks.zero), W[-1]
             network = self._network(problem, design, blocks.signs, W)
-            now = problem.value(network(problem.X), self.cost(network))
+            now = self._value(problem, network)
             if now <= value:
                 best, value = network, now
             gap, found = self._price(problem, oracle, Z, blocks, network, now, effort)

@@ -55,7 +55,7 @@ from ..penalties import GroupL2
 from ..program import Master, Problem, Program, Solution
 from .base import Architecture, Effort, Progress, Training
 from .threshold_skip import WithLine
-from .threshold_units import ADDED, ALL_PATTERNS, AUTO_NUMBERS, AUTO_PATTERNS, FIRST
+from .threshold_units import ADDED, ALL_PATTERNS, AUTO_NUMBERS, AUTO_PATTERNS
 from .two_layer import is_sample
 
 
@@ -143,12 +143,8 @@ class Threshold(WithLine, Architecture):
     def _grow(self, problem: Problem, oracle: SearchedOracle, effort: Effort) -> Training:
         """Column generation: search, add, solve, drop zeros."""
         problem, X = self.problem_of(problem), self._design(problem)
-        gates = effort.random_state.standard_normal((FIRST, X.shape[1]))
-        if effort.start is not None:
-            gates = np.concatenate([oracle.gates_of(effort.start), gates])
-        Z = problem.residual(np.zeros_like(problem.y))
-        found = search(X, Z, gates[:0], effort.random_state)
-        spaces = HalfSpaces.of(gates @ X.T >= 0, gates).join(found)
+        drawn, Z = self._drawn(oracle, effort), problem.residual(np.zeros_like(problem.y))
+        spaces = drawn.join(search(X, Z, X[:0], effort.random_state))
         best, least = None, float("inf")
         for _ in range(effort.max_iter):
             arrangement = Arrangement(pack(spaces.masks), len(X), spaces.gates)

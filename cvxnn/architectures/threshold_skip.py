@@ -37,7 +37,7 @@ from ..network import Network
 from ..operators import Dense
 from ..program import Master, Problem, Program, Solution
 from .base import Effort, Progress, Training
-from .threshold_units import ADDED, FIRST, ThresholdUnits
+from .threshold_units import ADDED, ThresholdUnits
 from .two_layer import check_skip, is_sample
 
 #: Shares of the whole norm below which units, or the line, are left out: the coarsest that costs nothing.
@@ -143,12 +143,6 @@ class WithLine(ThresholdUnits):
         return best
 
     def _first_spaces(self, problem: Problem, oracle: SkipHalfSpaces, effort: Effort) -> HalfSpaces:
-        """Half-spaces to begin with: the best for the constant, those of a network, random ones."""
-        X = oracle.X
-        found = oracle.search(problem.residual(np.zeros_like(problem.y)), X[:0])
-        if isinstance(oracle, SkipListed):
-            return found
-        gates = effort.random_state.standard_normal((FIRST, X.shape[1]))
-        if effort.start is not None:
-            gates = np.concatenate([oracle.gates_of(effort.start), gates])
-        return found.join(HalfSpaces.of(gates @ X.T >= 0, gates))
+        """Half-spaces to begin with: the best for the constant, and others where not all are listed."""
+        found = oracle.search(problem.residual(np.zeros_like(problem.y)), oracle.X[:0])
+        return found if isinstance(oracle, SkipListed) else found.join(self._drawn(oracle, effort))

@@ -24,6 +24,7 @@ from ..layers import Layer, SkipThreshold
 from ..network import Affine, Network
 from ..network import Threshold as Step
 from ..program import Problem
+from .base import Effort
 from .hidden import positive
 from .two_layer import (
     check_count,
@@ -86,6 +87,14 @@ class ThresholdUnits:
             drawn = random_state.standard_normal((check_count(self.patterns), X.shape[1]))
         found = HalfSpaces.of(drawn @ X.T >= 0, drawn)
         return Arrangement(pack(found.masks), len(X), found.gates)
+
+    def _drawn(self, oracle: Any, effort: Effort) -> HalfSpaces:
+        """Half-spaces to begin with: those of the network to start from, if any, and random ones."""
+        X = oracle.X
+        gates = effort.random_state.standard_normal((FIRST, X.shape[1]))
+        if effort.start is not None:
+            gates = np.concatenate([oracle.gates_of(effort.start), gates])
+        return HalfSpaces.of(gates @ X.T >= 0, gates)
 
     def _network(
         self, problem: Problem, spaces: HalfSpaces, z: np.ndarray, line: np.ndarray | None = None

@@ -37,7 +37,7 @@ from ..program import Master, Problem, Program, Solution
 from ..vector_halfspaces import VectorHalfSpaceOracle, VectorListedOracle, VectorSearchedOracle
 from ..vector_operators import Columns
 from .base import Effort, Progress, Training, VectorArchitecture
-from .threshold_units import ADDED, ALL_PATTERNS, AUTO_NUMBERS, AUTO_PATTERNS, FIRST, ThresholdUnits
+from .threshold_units import ADDED, ALL_PATTERNS, AUTO_NUMBERS, AUTO_PATTERNS, ThresholdUnits
 from .two_layer import refuse_skip
 
 #: How much better than the network a program is solved.
@@ -145,15 +145,10 @@ class VectorThreshold(ThresholdUnits, VectorArchitecture):
         return best
 
     def _first(self, problem: Problem, oracle: VectorHalfSpaceOracle, effort: Effort) -> HalfSpaces:
-        """Half-spaces to begin with: the best for the constant network, those of a network, random ones."""
-        X = oracle.X
-        found = oracle.search(problem.residual(np.zeros_like(problem.y)), X[:0])
-        if isinstance(oracle, VectorListedOracle):
-            return found
-        gates = effort.random_state.standard_normal((FIRST, X.shape[1]))
-        if effort.start is not None:
-            gates = np.concatenate([oracle.gates_of(effort.start), gates])
-        return _joined(found, HalfSpaces.of(gates @ X.T >= 0, gates))
+        """Half-spaces to begin with: the best for the constant, and others where not all are listed."""
+        found = oracle.search(problem.residual(np.zeros_like(problem.y)), oracle.X[:0])
+        listed_all = isinstance(oracle, VectorListedOracle)
+        return found if listed_all else _joined(found, self._drawn(oracle, effort))
 
 
 def _joined(one: HalfSpaces, other: HalfSpaces) -> HalfSpaces:
