@@ -146,7 +146,7 @@ def lifted_network(
         trained.network, problem, architecture, oracle, duals=(trained.dual, dual.Z), max_iter=BOUND_ITER
     )
     total = problem.total_weight
-    value = problem.value(rounded(problem.X), architecture.cost(rounded)) / total
+    value = architecture.objective(problem, rounded) / total
     return LiftedNetwork(trained.network, certificate, rounded, value, dual.bound / total)
 
 
@@ -178,7 +178,7 @@ def _rounded(problem: Problem, architecture: Any, lifted: Lifts, dual: LiftedDua
     for stage in zip(*splits, strict=True):
         U, G = np.vstack([u for u, _ in stage]), np.vstack([g for _, g in stage])
         network = _network(problem, architecture, U, G, lifted.bias)
-        value = problem.value(network(problem.X), architecture.cost(network))
+        value = architecture.objective(problem, network)
         best, least = (network, value) if value < least else (best, least)
     return best
 

@@ -260,7 +260,7 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
             bool(self.fit_intercept),
         )
         architecture = architecture.on(problem)
-        value = problem.value(self.network_(problem.X), architecture.cost(self.network_))
+        value = architecture.objective(problem, self.network_)
         objective = self.certificate_.objective
         if abs(value / problem.total_weight - objective) > 1e-9 * abs(objective):
             raise ValueError(

@@ -157,7 +157,7 @@ class OptimalSet:
         neurons = join(own, distinct(own, found, problem.X, free))
         extra = neurons.width - own.width
         prices = outputs_of(neurons, problem.X).T @ Z
-        value = problem.value(network(problem.X), architecture.cost(network))
+        value = architecture.objective(problem, network)
         listed = not isinstance(oracle, NeuronOracle) or oracle.scope != "bounded"
         price = oracle.price(Z).value if listed else max(oracle.found(Z, network), problem.beta)
         scope = (oracle.scope if isinstance(oracle, NeuronOracle) else "patterns") if listed else "search"

@@ -189,7 +189,7 @@ def _check_lift(architecture: Architecture, problem: Problem, arrangement: Arran
     shrunk = replace(solution, W=W, offset=c, primal=program.primal(W, c), bound=0.0)
     for at, tol in ((solution, 1e-9 + solution.gap), (shrunk, 1e-9)):
         network = architecture.decode(problem, arrangement, at)
-        value = problem.value(network(problem.X), architecture.on(problem).cost(network))
+        value = architecture.objective(problem, network)
         require(
             abs(value - at.primal) <= tol * abs(at.primal),
             "decode preserves the objective",
@@ -244,7 +244,7 @@ def _check_certificate(
     trained = train(problem, architecture, tol=1e-7)
     certificate, total = trained.certificate, problem.total_weight
     architecture = architecture.on(problem)
-    objective = problem.value(trained.network(problem.X), architecture.cost(trained.network)) / total
+    objective = architecture.objective(problem, trained.network) / total
     require(close(objective, certificate.objective, 1e-12), "objective", "not the network's own")
     bound = certificate.lower_bound
     require(bound <= objective, "no certificate is wrong", f"{bound:.12g} > {objective:.12g}")

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
@@ -167,6 +167,27 @@ class Architecture(ABC):
             If it is no network of this family, or the cost depends on data that :meth:`on` has not given.
         """
 
+    def objective(self, problem: Problem, network: Network) -> float:
+        """Return the loss of a network on the data of a problem plus its penalty, at the scale of sums."""
+        return problem.value(network(problem.X), self.on(problem).cost(network))
+
+    def not_worse(self, problem: Problem, networks: Iterable[Network]) -> Network:
+        """Return the last of some networks whose objective is not worse than 1e-10 relative.
+
+        Parameters
+        ----------
+        problem : Problem
+        networks : iterable of Network
+            At least one; a solution rounded more and more, say.
+        """
+        best, least = None, float("inf")
+        for network in networks:
+            value = self.objective(problem, network)
+            if best is None or value <= least + 1e-10 * abs(least):
+                best, least = network, min(value, least)
+        assert best is not None
+        return best
+
     def on(self, problem: Problem) -> Self:
         """Return this family with training data, on which the cost of its networks may depend."""
         return self
@@ -194,7 +215,7 @@ class Architecture(ABC):
         assert solution is not None
         network, Z = self.decode(problem, arrangement, solution), np.asarray(solution.Z)
         # the oracle's problem has the constants that free hidden biases bring
-        value = oracle.problem.value(network(problem.X), self.cost(network))
+        value = self.objective(oracle.problem, network)
         gap = search_gap(oracle.problem, value, Z, oracle.price(Z).found)
         effort.history.append(Progress(value, gap, network.width, len(arrangement), network, Z))
         yield effort.history[-1]

@@ -212,7 +212,7 @@ class BatchNorm(Whitened, Architecture):
     ) -> Progress:
         """The line of a network and its dual variable, written into the history."""
         problem = oracle.problem
-        value = problem.value(network(problem.X), self.on(problem).cost(network))
+        value = self.objective(problem, network)
         gap = search_gap(problem, value, Z, oracle.found(Z, network))  # as the judge will search
         effort.history.append(Progress(value, gap, network.width, patterns, network, Z))
         return effort.history[-1]
@@ -318,15 +318,13 @@ class BatchNorm(Whitened, Architecture):
         return self._smallest(oracle.problem, U, np.array([sign for _, sign in members]))
 
     def _smallest(self, problem: Problem, U: np.ndarray, signs: np.ndarray) -> Network:
-        """The smallest of a few roundings whose objective is not worse than 1e-10 relative."""
+        """The smallest of a few roundings that is not worse."""
         data, whitening = self._seen(problem)
-        best, least = self.nothing(problem), problem.null_value()
-        for cut in reversed(ROUNDINGS):
-            network = self._of_rays(problem, whitening, *self._merged(problem, data, U, signs, cut))
-            value = problem.value(network(problem.X), self.on(problem).cost(network))
-            if value <= least + 1e-10 * abs(least):
-                best, least = network, min(value, least)
-        return best
+        rounded = (
+            self._of_rays(problem, whitening, *self._merged(problem, data, U, signs, cut))
+            for cut in reversed(ROUNDINGS)
+        )
+        return self.not_worse(problem, (self.nothing(problem), *rounded))
 
     def _merged(
         self, problem: Problem, data: np.ndarray, U: np.ndarray, signs: np.ndarray, cut: float

@@ -199,19 +199,17 @@ class CNNMax(MaxPooled, Architecture):
         )
 
     def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
-        """The smallest of a few roundings whose objective is not worse than 1e-10 relative."""
+        """The smallest of a few roundings that is not worse."""
         design, W = self.design(problem), np.asarray(solution.W)
         signs, norms = np.repeat([1.0, -1.0], len(arrangement)), design.norms(np.asarray(solution.W))
-        best, least = self.nothing(problem), float("inf")
-        for cut, tol in ROUNDINGS:
+
+        def rounded(cut: float, tol: float) -> Network:
             kept = norms > cut * np.sum(norms)
             rows = merge(Rows(W[kept], signs[kept]), design, tol)
             root = np.sqrt(design.norms(rows.U))[:, None]
-            network = self.of_rows(problem, design.weights(rows.U) / root, rows.signs[:, None] * root)
-            value = problem.value(network(problem.X), self.cost(network))
-            if value <= least + 1e-10 * abs(least):
-                best, least = network, min(value, least)
-        return best
+            return self.of_rows(problem, design.weights(rows.U) / root, rows.signs[:, None] * root)
+
+        return self.not_worse(problem, (rounded(cut, tol) for cut, tol in ROUNDINGS))
 
     def for_outputs(self, outputs: int) -> Architecture:
         return self if outputs == 1 else self.growing()

@@ -272,7 +272,7 @@ class NarrowReLU(Architecture):
             solution = yield Master(self.lift(problem, ramps), 0.1 * effort.tol, None, best)
             assert solution is not None and ramps.starts is not None and ramps.ends is not None
             network, Z = self.decode(problem, ramps, solution), np.asarray(solution.Z)
-            value = problem.value(network(problem.X), self.cost(network))
+            value = self.objective(problem, network)
             stale = 0 if value < least * (1.0 - 1e-3 * effort.tol) else stale + 1
             if value <= least:
                 best, least = network, value

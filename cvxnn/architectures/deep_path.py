@@ -231,7 +231,7 @@ class PathReLU(Architecture):
         solution = yield Master(self.lift(problem, arrangement), effort.tol)
         assert solution is not None
         network, Z = self._rounded(problem, arrangement, solution, effort.tol), np.asarray(solution.Z)
-        value = problem.value(network(problem.X), self.cost(network))
+        value = self.objective(problem, network)
         gap = search_gap(problem, value, Z, oracle.price(Z).found)
         effort.history.append(Progress(value, gap, network.width, len(arrangement.second), network, Z))
         yield effort.history[-1]
@@ -260,7 +260,7 @@ class PathReLU(Architecture):
             assert solution is not None
             network, Z = self._rounded(problem, nest, solution, effort.tol), np.asarray(solution.Z)
             found = oracle.search(Z, oracle.weights_of(self._branches(network)))
-            value = problem.value(network(problem.X), self.cost(network))
+            value = self.objective(problem, network)
             gap = search_gap(problem, value, Z, max([problem.beta, *(path.value for path in found[:1])]))
             stale = 0 if value < least * (1.0 - 0.1 * effort.tol) else stale + 1
             if value <= least:

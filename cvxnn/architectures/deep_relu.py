@@ -243,7 +243,7 @@ class DeepReLU(Architecture):
     def _report(
         self, problem: Problem, network: Network, Z: np.ndarray, found: float, blocks: int
     ) -> Progress:
-        value = problem.value(network(problem.X), self.cost(network))
+        value = self.objective(problem, network)
         return Progress(value, search_gap(problem, value, Z, found), network.width, blocks, network, Z)
 
     def _solved(self, problem: Problem, nest: Nest, oracle: Oracle, effort: Effort) -> Training:
@@ -329,7 +329,7 @@ class DeepReLU(Architecture):
             stale = 0 if line.objective < least * (1.0 - 0.1 * effort.tol) else stale + 1
             if line.objective < least:
                 best, least = network, line.objective
-            value = problem.value(best(problem.X), self.cost(best))
+            value = self.objective(problem, best)
             effort.history.append(Progress(value, line.search_gap, best.width, len(branches), best, Z))
             yield effort.history[-1]
             good = [row for row in found if row[0] > problem.beta * (1.0 + 0.01 * effort.tol)][:12]

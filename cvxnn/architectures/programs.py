@@ -100,7 +100,7 @@ class GrownByPrograms(Rectified):
                 assert solution is not None
                 blocks = Blocks(blocks.masks, blocks.signs, np.asarray(solution.W))
                 network, Z = self._network(problem, design, blocks.signs, blocks.W), np.asarray(solution.Z)
-            now = problem.value(network(problem.X), self.cost(network))
+            now = self.objective(problem, network)
             if now <= value:
                 best, value = network, now
             gap, found = self._price(problem, oracle, Z, blocks, network, now, effort)

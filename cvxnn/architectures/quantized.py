@@ -279,7 +279,7 @@ class Quantized(Architecture):
             w, Z = np.asarray(solution.W, dtype=np.float64)[:, 0], np.asarray(solution.Z)
             kept = np.abs(w) > 1e-12 * np.sum(np.abs(w))
             network = with_constants(problem, self._network(problem, U[kept], V[kept], w[kept] / d))
-            value = problem.value(network(problem.X), self.cost(network))
+            value = self.objective(problem, network)
             if value <= least:
                 best, least = network, value
         return best

@@ -148,18 +148,15 @@ class Rectified(ReLUHidden, Architecture):
         """
         problem = self.problem_of(problem)
         norms = design.norms(W)
-        best, least = None, float("inf")
-        for cut, tol in ROUNDINGS:
+
+        def rounded(cut: float, tol: float) -> Network:
             kept = norms > cut * np.sum(norms)
             rows = merge(Rows(W[kept], signs[kept]), design, tol)
             # Where kinks make many networks optimal, an interior point is a mixture of all of them.
             rows = rows if problem.loss.smooth else thin(problem, design, rows)
-            network = self._plain(problem, design, rows)
-            value = self._value(problem, network)
-            if value <= least + 1e-10 * abs(least):
-                best, least = network, min(value, least)
-        assert best is not None
-        return best
+            return self._plain(problem, design, rows)
+
+        return self.not_worse(problem, (rounded(cut, tol) for cut, tol in ROUNDINGS))
 
     def _plain(self, problem: Problem, design: Design, rows: Rows) -> Network:
         """Balance the layers, and give the output its best constant."""
@@ -206,7 +203,7 @@ class Rectified(ReLUHidden, Architecture):
             if gap <= max(effort.tol, SPLINE):
                 return known
         best = yield from self._grow(problem, design, oracle, effort)
-        if known is not None and self._value(problem, known) < self._value(problem, best):
+        if known is not None and self.objective(problem, known) < self.objective(problem, best):
             best = known
         rows = None if is_sample(self.patterns) else self._rows(oracle, best)
         if rows is None or effort.rough:
@@ -225,7 +222,7 @@ class Rectified(ReLUHidden, Architecture):
         best = self._network(problem, design, rows.signs, rows.U)
         if effort.rough and len(rows.signs):
             return best
-        value, idle = self._value(problem, best), 0
+        value, idle = self.objective(problem, best), 0
         empty, whole = self._network(problem, design, np.zeros(0), design.X[:0]), blocks
         bold, again, pays = MERGE, AGAIN, 1.0 - min(1e-6, 0.01 * effort.tol)
         sharpness = 0.01 if problem.loss.smooth else 0.001
@@ -240,7 +237,7 @@ class Rectified(ReLUHidden, Architecture):
                 network, Z, whole, blocks = yield from self._finish(
                     problem, design, blocks, best, value, near, sharpness, bold
                 )
-            now = self._value(problem, network)
+            now = self.objective(problem, network)
             # Bold merging keeps programs small; where it stops paying it gives way.
             if not followed and now > value * pays:
                 bold, idle = 0.1 * bold, idle + 1
@@ -275,7 +272,7 @@ class Rectified(ReLUHidden, Architecture):
                 at, _ = yield from self._explore(problem, design, oracle, effort, at, hardest)
                 if objective(problem, design, at) < value * pays:
                     rows, best = at, self._plain(problem, design, at)
-                    value, idle = self._value(problem, best), 0
+                    value, idle = self.objective(problem, best), 0
                     blocks = Blocks.of(design, merge(rows, design, bold))
                     followed = self._can_follow(design, rows)
                     continue
@@ -334,16 +331,12 @@ class Rectified(ReLUHidden, Architecture):
         at, side, size = kinks_of(spline.knots, spline.values)
         rows = Rows(np.abs(size)[:, None] * np.column_stack([side, -side * at]), np.sign(size))
         network = self._plain(problem, design, rows)
-        value = self._value(problem, network)
+        value = self.objective(problem, network)
         effort.history.append(
             Progress(value, spline.gap, network.width, len(spline.knots), network, spline.Z)
         )
         yield effort.history[-1]
         return network, spline.gap
-
-    def _value(self, problem: Problem, network: Network) -> float:
-        """The objective of a network."""
-        return problem.value(network(problem.X), self.cost(network))
 
     def _rows(self, oracle: NeuronOracle, network: Network) -> Rows | None:
         """The neurons of a network to start from, None if it has none."""

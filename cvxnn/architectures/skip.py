@@ -130,16 +130,14 @@ class WithSkip(SkipHidden, GrownByPrograms):
         """The smallest of a few roundings that is not worse; with a line its weights are the last row."""
         if not self.skip:
             return super()._network(problem, design, signs, W)
-        norms, best, least = np.linalg.norm(W, axis=1), None, float("inf")
-        for cut, tol in ROUNDINGS:
+        norms = np.linalg.norm(W, axis=1)
+
+        def rounded(cut: float, tol: float) -> Network:
             kept = norms > cut * np.sum(norms)
             rows = merge(Rows(W[:-1][kept[:-1]], signs[kept[:-1]]), design, tol)
-            network = self._with_line(problem, design, SkipRows(rows, W[-1] * kept[-1]))
-            value = self._value(problem, network)
-            if value <= least + 1e-10 * abs(least):
-                best, least = network, min(value, least)
-        assert best is not None
-        return best
+            return self._with_line(problem, design, SkipRows(rows, W[-1] * kept[-1]))
+
+        return self.not_worse(problem, (rounded(cut, tol) for cut, tol in ROUNDINGS))
 
     def _with_line(self, problem: Problem, design: Design, at: SkipRows) -> Network:
         """The explicit network, its layers balanced, with its best constant."""
@@ -206,7 +204,7 @@ class WithSkip(SkipHidden, GrownByPrograms):
     ) -> Generator[Master | Progress, Solution | None, Network]:
         """Solve the program on the current patterns, price, add, until none prices out."""
         blocks, line = Blocks.of(design, at.rows), at.line
-        value = self._value(problem, best)
+        value = self.objective(problem, best)
         for _ in range(effort.max_iter):
             start = np.vstack([blocks.W, line])
             program = self._program(problem, design, blocks)
@@ -215,7 +213,7 @@ class WithSkip(SkipHidden, GrownByPrograms):
             W, Z = np.asarray(solution.W), np.asarray(solution.Z)
             blocks, line = Blocks(blocks.masks, blocks.signs, W[:-1], blocks.zero), W[-1]
             network = self._network(problem, design, blocks.signs, W)
-            now = self._value(problem, network)
+            now = self.objective(problem, network)
             if now <= value:
                 best, value = network, now
             gap, found = self._price(problem, oracle, Z, blocks, network, now, effort)

@@ -53,14 +53,14 @@ from ..network import Network
 from ..operators import Masked
 from ..penalties import GroupL2
 from ..program import Master, Problem, Program, Solution
-from .base import Architecture, Effort, Progress, Training
+from .base import Effort, Progress, Training
 from .threshold_skip import WithLine
 from .threshold_units import ADDED, ALL_PATTERNS, AUTO_NUMBERS, AUTO_PATTERNS
 from .two_layer import is_sample
 
 
 @dataclass(frozen=True)
-class Threshold(WithLine, Architecture):
+class Threshold(WithLine):
     """Two-layer networks of threshold units with one output.
 
     Parameters
@@ -151,7 +151,7 @@ class Threshold(WithLine, Architecture):
             solution = yield Master(self.lift(problem, arrangement), 0.1 * effort.tol)
             assert solution is not None
             network, Z = self.decode(problem, arrangement, solution), np.asarray(solution.Z)
-            value = problem.value(network(problem.X), self.cost(network))
+            value = self.objective(problem, network)
             if best is None or value <= least:
                 best, least = network, value
             used = np.flatnonzero(np.asarray(solution.W)[:, 0])

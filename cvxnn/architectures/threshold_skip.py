@@ -41,7 +41,7 @@ from .threshold_units import ADDED, ThresholdUnits
 from .two_layer import check_skip, is_sample
 
 #: Shares of the whole norm below which units, or the line, are left out: the coarsest that costs nothing.
-CUTS, WORSE = (1e-10, 1e-8, 1e-6), 1e-10
+CUTS = (1e-10, 1e-8, 1e-6)
 #: Units up to which those at zero stay in the program, and the share below which they are.
 MANY, ZERO = 300, 1e-9
 #: How much better than the network a program is solved.
@@ -90,17 +90,14 @@ class WithLine(ThresholdUnits):
         problem, W = self.problem_of(problem), np.asarray(solution.W, dtype=np.float64)[0]
         z, p = W[: len(arrangement)], W[len(arrangement) :]
         total, masks = float(np.sum(np.abs(z)) + np.linalg.norm(p)), arrangement.masks()
-        best, least = None, float("inf")
-        for cut in CUTS:
+
+        def rounded(cut: float) -> Network:
             kept = np.abs(z) > cut * total
             spaces = HalfSpaces(masks[kept], arrangement.gates[kept], z[kept])
             line = p if np.linalg.norm(p) > cut * total else np.zeros_like(p)
-            network = self._network(problem, spaces, z[kept], line)
-            value = problem.value(network(problem.X), self.cost(network))
-            if value <= least + WORSE * abs(least):
-                best, least = network, min(value, least)
-        assert best is not None
-        return best
+            return self._network(problem, spaces, z[kept], line)
+
+        return self.not_worse(problem, map(rounded, CUTS))
 
     def oracle_with_line(self, problem: Problem, arrangement: Arrangement | None) -> SkipHalfSpaces:
         """The oracle of half-spaces and lines."""
@@ -122,7 +119,7 @@ class WithLine(ThresholdUnits):
             solution = yield Master(self.lift_with_line(problem, drawn), INNER * effort.tol)
             assert solution is not None
             network, Z = self.decode_with_line(problem, drawn, solution), np.asarray(solution.Z)
-            value = problem.value(network(problem.X), self.cost(network))
+            value = self.objective(problem, network)
             if best is None or value <= least:
                 best, least = network, value
             found = oracle.search(Z, oracle.gates_of(network))

@@ -24,7 +24,7 @@ from ..layers import Layer, SkipThreshold
 from ..network import Affine, Network
 from ..network import Threshold as Step
 from ..program import Problem
-from .base import Effort
+from .base import Architecture, Effort
 from .hidden import positive
 from .two_layer import (
     check_count,
@@ -44,7 +44,7 @@ ALL_PATTERNS = 50_000
 FIRST, ADDED = 64, 32
 
 
-class ThresholdUnits:
+class ThresholdUnits(Architecture):
     """Units ``1[x'w + b >= 0]`` with a bias or none, their patterns listed, grown or sampled."""
 
     continuous: ClassVar[bool] = False

@@ -128,7 +128,7 @@ class VectorThreshold(ThresholdUnits, VectorArchitecture):
             solution = yield Master(self.lift(problem, drawn), INNER * effort.tol, W)
             assert solution is not None
             network, Z = self.decode(problem, drawn, solution), np.asarray(solution.Z)
-            value = problem.value(network(problem.X), self.cost(network))
+            value = self.objective(problem, network)
             if best is None or value <= least:
                 best, least = network, value
             found = oracle.search(Z, oracle.gates_of(network))

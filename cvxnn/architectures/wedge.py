@@ -171,16 +171,11 @@ class Wedge(ReLUHidden, Architecture):
         return self._network(problem, design, self._both(design, arrangement), z)
 
     def _network(self, problem: Problem, design: Design, U: np.ndarray, z: np.ndarray) -> Network:
-        """The smallest of a few roundings whose objective is not worse than 1e-10 relative."""
+        """The smallest of a few roundings that is not worse."""
         problem = self.problem_of(problem)
-        best, least = None, float("inf")
-        for cut in CUTS:
-            network = self._plain(problem, design, U, np.where(np.abs(z) > cut * np.sum(np.abs(z)), z, 0.0))
-            value = problem.value(network(problem.X), self.cost(network))
-            if value <= least + 1e-10 * abs(least):
-                best, least = network, min(value, least)
-        assert best is not None
-        return best
+        sizes = np.abs(z)
+        left = (np.where(sizes > cut * np.sum(sizes), z, 0.0) for cut in CUTS)
+        return self.not_worse(problem, (self._plain(problem, design, U, rounded) for rounded in left))
 
     def _plain(self, problem: Problem, design: Design, U: np.ndarray, z: np.ndarray) -> Network:
         """The network of neurons ``U`` (k, r) of cost one with weights z; equal ones become one."""
@@ -236,7 +231,7 @@ class Wedge(ReLUHidden, Architecture):
                 assert solution is not None
                 z, Z = np.asarray(solution.W, dtype=np.float64)[:, 0], np.asarray(solution.Z)
                 network = self._network(problem, design, U, z)
-                now = problem.value(network(problem.X), self.cost(network))
+                now = self.objective(problem, network)
                 if now <= value:
                     best, value = network, now
             found = seller.propose(Z, U[np.argsort(-np.abs(z), kind="stable")[:32]], ADDED)
