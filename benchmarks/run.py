@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
     peers = choose_peers(chosen.suite, chosen.peers)
     if not chosen.report:
         relu.run_all(cases, peers, options)
-    report.write(cases, peers, options, "-quick" if chosen.quick else "")
+    report.write(cases, peers, options, "-quick" if chosen.quick else "-final" if chosen.final else "")
 
 
 if __name__ == "__main__":

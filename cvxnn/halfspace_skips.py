@@ -7,7 +7,8 @@ price of a dual variable is the larger of
 
 the second exact: scopes stay those of the oracle without lines. A bias of the line is a column of ones in X
 where it pays, and the constant of the output where it is free. Neither price bounds the other: the first
-does not change with the scale of the data, the second does.
+does not change with the scale of the data, the second does. With several outputs they are the largest of
+``|Z'1[Xu >= 0]|_2`` and the largest singular value of ``X'Z``.
 
 References: Ergen, Gulluk, Lacotte and Pilanci, ICLR 2023 (the first); :mod:`cvxnn.skip_oracles` (the
 second).
@@ -25,6 +26,7 @@ from .layers import SkipReLU
 from .network import Affine, Network
 from .program import Problem
 from .skip_oracles import LinePricing
+from .vector_halfspaces import VectorHalfSpaceOracle, VectorListedOracle, VectorSearchedOracle
 
 
 class SkipHalfSpaces(LinePricing, HalfSpaceOracle):
@@ -95,3 +97,37 @@ class SkipSearched(SkipHalfSpaces, SearchedOracle):
 
     def search(self, Z: np.ndarray, starts: np.ndarray) -> HalfSpaces:
         return SearchedOracle.search(self, Z, starts)
+
+
+class VectorSkipHalfSpaces(SkipHalfSpaces, VectorHalfSpaceOracle):
+    """What the oracles below add to those of threshold neurons with several outputs."""
+
+    def line(self, Z: np.ndarray) -> float:
+        """Return ``||X'Z||_2``, the price of the best linear neuron."""
+        return float(np.linalg.norm(self.straight.T @ Z, 2)) if self.straight.size else 0.0
+
+
+class VectorSkipListed(VectorSkipHalfSpaces, VectorListedOracle):
+    """Exact pricing over listed patterns, and of lines; several outputs."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        X: np.ndarray,
+        biased: bool,
+        straight: np.ndarray,
+        arrangement: Arrangement,
+    ) -> None:
+        VectorListedOracle.__init__(self, problem, X, biased, arrangement)
+        self.lines = straight
+
+    def search(self, Z: np.ndarray, starts: np.ndarray) -> HalfSpaces:
+        return VectorListedOracle.search(self, Z, starts)
+
+
+class VectorSkipSearched(VectorSkipHalfSpaces, VectorSearchedOracle):
+    """Local search for half-spaces, exact pricing of lines, and a bound over all sets of samples; several
+    outputs."""
+
+    def search(self, Z: np.ndarray, starts: np.ndarray) -> HalfSpaces:
+        return VectorSearchedOracle.search(self, Z, starts)

@@ -175,6 +175,52 @@ class NuclearNorm(Penalty):
 
 
 @dataclass(frozen=True)
+class BesideMatrix(Penalty):
+    """The norms of rows, and the nuclear norm of the matrix that the last rows are: ``W`` of shape (groups,
+    outputs).
+
+    Weight decay on neurons without inner weights, a row each, beside that on linear neurons. Prices of the
+    last rows are all that of the matrix, its spectral norm.
+
+    Parameters
+    ----------
+    rows : int
+        Of the matrix.
+    """
+
+    rows: int
+
+    def _parts(self, W: Array) -> tuple[Array, Array]:
+        """The rows, and the matrix as one group (1, rows, outputs)."""
+        cut = W.shape[0] - self.rows
+        return W[:cut, :], W[cut:, :][None, :, :]
+
+    def value(self, W: Array) -> float:
+        rows, matrix = self._parts(W)
+        return GroupL2().value(rows) + (NuclearNorm().value(matrix) if self.rows else 0.0)
+
+    def prox(self, W: Array, step: float) -> Array:
+        rows, matrix = self._parts(W)
+        inner = NuclearNorm().prox(matrix, step)[0, :, :] if self.rows else matrix[0, :, :]
+        return array_namespace(W).concat([GroupL2().prox(rows, step), inner], axis=0)
+
+    def polar(self, G: Array) -> Array:
+        xp = array_namespace(G)
+        rows, matrix = self._parts(G)
+        if not self.rows:
+            return GroupL2().polar(rows)
+        price = NuclearNorm().polar(matrix)
+        return xp.concat([GroupL2().polar(rows), xp.broadcast_to(price, (self.rows,))], axis=0)
+
+    def to_cvxpy(self, W: Any) -> Any:
+        import cvxpy as cp
+
+        cut = W.shape[0] - self.rows
+        rows = GroupL2().to_cvxpy(W[:cut]) if cut else cp.Constant(0.0)
+        return rows + (cp.normNuc(W[cut:]) if self.rows else cp.Constant(0.0))
+
+
+@dataclass(frozen=True)
 class ColumnL2(Penalty):
     """The sum of the norms of the columns of groups that are matrices, ``W`` of shape (groups, d,
     outputs)."""

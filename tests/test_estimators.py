@@ -13,9 +13,9 @@ from cvxnn.losses.quantile import Quantile
 # default alpha would have networks follow every sample.
 @parametrize_with_checks(
     [
-        ConvexNetRegressor(alpha=8.0, tol=1e-2),
+        ConvexNetRegressor(alpha=12.0, tol=1e-2),
         ConvexNetClassifier(alpha=0.02, tol=1e-2),
-        ConvexNetClassifier(alpha=0.02, tol=1e-2, loss="squared_error"),
+        ConvexNetClassifier(alpha=0.1, tol=1e-2, loss="squared_error"),
         ConvexNetRegressor(alpha=0.1, architecture="gated_relu", tol=1e-2),
         ConvexNetClassifier(alpha=0.02, architecture="gated_relu", tol=1e-2),
     ]

@@ -132,7 +132,12 @@ FAMILIES = {
 }
 #: Members that others are made of: a batch-normalised network is a plain one on whitened data, and a family
 #: of one output knows its sister of several.
-PLAIN = {"architectures.relu", "architectures.vector_gated", "architectures.vector_relu"}
+PLAIN = {
+    "architectures.relu",
+    "architectures.vector_gated",
+    "architectures.vector_relu",
+    "architectures.vector_threshold",
+}
 #: Libraries that only some people have: imported where they are used, never on import of cvxnn.
 OPTIONAL = {
     "torch",

@@ -19,7 +19,6 @@ from cvxnn.architectures.linear import Linear, VectorLinear
 from cvxnn.architectures.relu import ReLU
 from cvxnn.architectures.vector_gated import VectorGatedReLU
 from cvxnn.architectures.vector_relu import VectorReLU
-from cvxnn.architectures.vector_threshold import VectorThreshold
 from cvxnn.bounds_lift_cells import line_lifts
 from cvxnn.bounds_lifted import lifted_price
 from cvxnn.bounds_lifts import Lifts
@@ -313,7 +312,7 @@ def test_paths_and_cross_validation():
 
 
 def test_what_is_refused():
-    for kind in (Linear, VectorLinear, VectorThreshold):
+    for kind in (Linear, VectorLinear):
         with pytest.raises(ValueError, match="pass skip=False"):
             kind(skip=True)
     for kind in (VectorReLU, VectorLeakyReLU, VectorAbsolute, LeakyReLU, Absolute):

@@ -161,9 +161,92 @@ def test_estimators_train_it_and_judges_read_it(tmp_path):
     assert np.all(around.active[:, -1])
 
 
+def least_of_several(problem, D, lines, intercept):
+    """The optimum with several outputs by another solver, with the nuclear norm of the skip connection."""
+    cp = pytest.importorskip("cvxpy")
+    m = problem.y.shape[1]
+    V, S, c = cp.Variable((len(D), m)), cp.Variable((lines.shape[1], m)), cp.Variable((1, m))
+    f = D.T @ V + lines @ S + (np.ones((len(problem.y), 1)) @ c if intercept else 0.0)
+    if problem.loss.name == "squared_error":
+        fit = 0.5 * cp.sum_squares(f - problem.y)
+    else:
+        fit = cp.sum(cp.log_sum_exp(f, axis=1)) - cp.sum(cp.multiply(problem.y, f))
+    value = cp.Minimize(fit + problem.beta * (cp.sum(cp.norm(V, 2, axis=1)) + cp.normNuc(S)))
+    return cp.Problem(value).solve("CLARABEL")
+
+
+def test_several_outputs_by_hand():
+    """One linear neuron serves both outputs: targets ``x (3, 4)`` cost what one output 5 x does."""
+    X = np.array([[1.0], [-1.0]])
+    problem = Problem(X, X @ [[3.0, 4.0]], np.ones(2), get_loss("squared_error", 2), 1.0, False)
+    trained = train(problem, VectorThreshold(None, skip=True), tol=1e-10)
+    # (p - 5)^2 + p at p = 5 - 1/2, for two samples
+    assert trained.certificate.objective * 2 == pytest.approx(0.25 + 4.5, rel=1e-8)
+    assert trained.certificate.scope == "global" and trained.certificate.gap <= 1e-7
+    assert trained.network.width == 1 and trained.network.layers[1].passed == 1
+    assert trained.network(np.array([[2.0]])) == pytest.approx(np.array([[5.4, 7.2]]), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "log_loss"])
+@pytest.mark.parametrize(("bias", "intercept"), [(None, False), ("penalized", True), ("free", True)])
+def test_the_optimum_of_several_outputs_over_all_patterns(bias, intercept, loss):
+    X, y = stairs(8, 2, 1)
+    if loss == "log_loss":
+        Y = np.eye(3)[np.argsort(np.argsort(y)) // 3]
+    else:
+        Y = np.column_stack([y, X[:, 0] + (X[:, 1] > 0), -X[:, 1]])
+    problem = Problem(X, Y, np.ones(8), get_loss(loss, 3), 0.4, intercept)
+    full = X if bias is None else np.column_stack([X, np.ones(len(X))])
+    value = least_of_several(problem, all_patterns(full), X if bias == "free" else full, intercept)
+    trained = train(problem, VectorThreshold(bias, skip=True), tol=2e-7)
+    certificate = trained.certificate
+    assert certificate.scope == "global" and certificate.gap <= 1e-6
+    assert certificate.lower_bound * 8 <= value * (1.0 + 1e-7)
+    assert certificate.objective * 8 == pytest.approx(value, rel=1e-6)
+    without = train(problem, VectorThreshold(bias), tol=2e-7).certificate
+    assert certificate.objective <= without.objective * (1.0 + 1e-6)
+
+
+def test_patterns_of_several_outputs_that_grow():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(50, 4))
+    Y = np.column_stack([X[:, 0] + 2.0 * (X[:, 2] > 0), X[:, 1] - (X[:, 2] > 0)])
+    problem = Problem(X, Y, np.ones(50), get_loss("squared_error", 2), 1.5, True)
+    family = Threshold(skip=True).for_outputs(2)
+    trained = train(problem, family, tol=1e-6)
+    both = trained.certificate
+    assert both.scope == "bounded" and both.lower_bound <= both.objective and both.search_gap <= 1e-5
+    alone = train(problem, VectorThreshold(), tol=1e-2, bound_iter=0).certificate
+    assert both.objective <= 0.95 * alone.objective
+    # the price is that of no random unit, and of no line, whichever of the two is dearer
+    oracle = family.oracle(problem, None)
+    for scale in (0.01, 1.0, 100.0):
+        oracle.lines = scale * oracle.X
+        Z = rng.normal(size=(50, 2))
+        Z -= np.mean(Z, axis=0)
+        units = np.linalg.norm((rng.normal(size=(400, 5)) @ oracle.X.T >= 0) @ Z, axis=1)
+        price = oracle.price(Z)
+        assert price.value >= max(np.max(units), np.linalg.norm(oracle.lines.T @ Z, 2), price.found)
+        Z = oracle.prove(Z, max_iter=3, max_time=1.0).Z
+        assert oracle.price(Z).value <= problem.beta * (1.0 + 1e-9)
+
+
+def test_estimators_of_several_outputs(tmp_path):
+    X, y = stairs(20, 2, 3)
+    Y = np.column_stack([y, X[:, 0]])
+    model = ConvexNetRegressor(alpha=0.05, architecture=Threshold(skip=True)).fit(X, Y)
+    network = model.network_
+    assert isinstance(network.layers[1], SkipThreshold) and 1 <= network.layers[1].passed <= 2
+    again = certify(network, X, Y, alpha=0.05)
+    assert again.objective == pytest.approx(model.certificate_.objective, rel=1e-9)
+    assert again.lower_bound <= again.objective and again.scope == "global"
+    network.save(tmp_path / "net.safetensors")
+    np.testing.assert_array_equal(Network.load(tmp_path / "net.safetensors")[0](X), network(X))
+    around = local_linear(network, X[:5])
+    np.testing.assert_allclose(around.base_values + np.sum(around.values, axis=1), network(X[:5]))
+
+
 def test_what_is_refused():
-    with pytest.raises(ValueError, match="several outputs"):
-        VectorThreshold(skip=True)
     with pytest.raises(ValueError, match="True or False"):
         Threshold(skip="yes")
     with pytest.raises(ValueError, match="not a two-layer threshold network"):

@@ -53,10 +53,11 @@ from ..network import Network
 from ..operators import Masked
 from ..penalties import GroupL2
 from ..program import Master, Problem, Program, Solution
-from .base import Effort, Progress, Training
+from .base import Architecture, Effort, Progress, Training
 from .threshold_skip import WithLine
 from .threshold_units import ADDED, ALL_PATTERNS, AUTO_NUMBERS, AUTO_PATTERNS
 from .two_layer import is_sample
+from .vector_threshold import VectorThreshold
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,10 @@ class Threshold(WithLine):
         if arrangement is None or (not is_sample(self.patterns) and not arrangement.complete):
             return SearchedOracle(problem, X, biased)
         return ListedOracle(problem, X, biased, arrangement)
+
+    def for_outputs(self, outputs: int) -> Architecture:
+        """Return this family, or its sister for several outputs."""
+        return self if outputs == 1 else VectorThreshold(self.hidden_bias, self.patterns, self.skip)
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
         """Threshold units, and with a skip connection every third neuron linear."""

@@ -14,16 +14,14 @@ constant c, and X has no column of ones; the line itself is nothing that units h
 networks of ReLUs, since a sum of steps is no line off the data.
 
 The closed form of independent rows is gone: the target of the units is then ``y - X p``, and p is not
-known. Their price stays exact, so patterns grow there too.
+known. Their price stays exact, so patterns grow there too. Several outputs:
+:mod:`cvxnn.architectures.vector_threshold`.
 
 Reference: Ergen, Gulluk, Lacotte and Pilanci, ICLR 2023, for the units; the program with a line is derived
 here.
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -32,13 +30,12 @@ from ..certificate import search_gap
 from ..feature_penalties import FeatureNorm
 from ..halfspace_skips import SkipHalfSpaces, SkipListed, SkipSearched, SkipShattered
 from ..halfspaces import HalfSpaces, shatters
-from ..layers import SkipThreshold
 from ..network import Network
 from ..operators import Dense
 from ..program import Master, Problem, Program, Solution
 from .base import Effort, Progress, Training
 from .threshold_units import ADDED, ThresholdUnits
-from .two_layer import check_skip, is_sample
+from .two_layer import is_sample
 
 #: Shares of the whole norm below which units, or the line, are left out: the coarsest that costs nothing.
 CUTS = (1e-10, 1e-8, 1e-6)
@@ -50,24 +47,6 @@ INNER = 0.1
 
 class WithLine(ThresholdUnits):
     """Threshold units of one output that may have a linear neuron beside them, as `skip` says."""
-
-    def __post_init__(self) -> None:
-        check_skip(self.skip)
-
-    def like(self, network: Network) -> Any:
-        """Return the family with a skip connection if the network has one."""
-        has = isinstance(network.layers[1], SkipThreshold)
-        return replace(self, skip=True) if has else self  # type: ignore[type-var]
-
-    def straight(self, problem: Problem) -> np.ndarray:
-        """Return what a linear neuron sees and pays for: without its bias where that is free."""
-        return problem.X if self.hidden_bias == "free" else self._design(problem)
-
-    def straight_outputs(self, problem: Problem, U: np.ndarray) -> np.ndarray:
-        """Return the outputs (k, n) of linear neurons of cost one in the directions ``U`` (k, d + 1)."""
-        lines = self.straight(problem)
-        U = U[:, : lines.shape[1]]
-        return (U / np.linalg.norm(U, axis=1, keepdims=True)) @ lines.T
 
     def lift_with_line(self, problem: Problem, arrangement: Arrangement) -> Program:
         """The Lasso over listed patterns beside one group: all weights are one row, of a mixed norm."""
@@ -95,7 +74,7 @@ class WithLine(ThresholdUnits):
             kept = np.abs(z) > cut * total
             spaces = HalfSpaces(masks[kept], arrangement.gates[kept], z[kept])
             line = p if np.linalg.norm(p) > cut * total else np.zeros_like(p)
-            return self._network(problem, spaces, z[kept], line)
+            return self._network(problem, spaces, z[kept], line[:, None])
 
         return self.not_worse(problem, map(rounded, CUTS))
 

@@ -4,16 +4,16 @@ What units see of the data, how their patterns are sampled, the explicit network
 what it costs do not depend on the number of outputs; programs, oracles and training do, and stand in
 :mod:`cvxnn.architectures.threshold` and :mod:`cvxnn.architectures.vector_threshold`.
 
-A linear neuron beside them pays for its weights with a norm, where units pay for amplitudes alone
-(:mod:`cvxnn.architectures.threshold_skip`). With several outputs it is a matrix that pays its nuclear norm,
-beside a group Lasso over columns: convex as well, but a program of groups of two kinds, which no solver
-here takes. There it is not offered.
+Linear neurons beside them pay for their weights with a norm, where units pay for amplitudes alone: with one
+output one of them is enough (:mod:`cvxnn.architectures.threshold_skip`), with several outputs they make a
+matrix, and are its singular vectors.
 
 Reference: Ergen, Gulluk, Lacotte and Pilanci, ICLR 2023.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,6 +29,7 @@ from .hidden import positive
 from .two_layer import (
     check_count,
     check_hidden_bias,
+    check_skip,
     design_matrix,
     free_constants,
     is_sample,
@@ -42,6 +43,8 @@ AUTO_PATTERNS, AUTO_NUMBERS = 10_000, 10_000_000
 ALL_PATTERNS = 50_000
 #: Patterns to begin with where they grow, and patterns a round adds.
 FIRST, ADDED = 64, 32
+#: Singular values below this share of the largest are rounding.
+RANK = 1e-12
 
 
 class ThresholdUnits(Architecture):
@@ -53,9 +56,27 @@ class ThresholdUnits(Architecture):
     patterns: str | int | tuple
     skip: bool
 
+    def __post_init__(self) -> None:
+        check_skip(self.skip)
+
     @classmethod
     def reads(cls, network: Network) -> bool:
         return len(network.layers) == 3 and isinstance(network.layers[1], Step | SkipThreshold)
+
+    def like(self, network: Network) -> Any:
+        """Return the family with a skip connection if the network has one."""
+        has = isinstance(network.layers[1], SkipThreshold)
+        return replace(self, skip=True) if has else self  # type: ignore[type-var]
+
+    def straight(self, problem: Problem) -> np.ndarray:
+        """Return what a linear neuron sees and pays for: without its bias where that is free."""
+        return problem.X if self.hidden_bias == "free" else self._design(problem)
+
+    def straight_outputs(self, problem: Problem, U: np.ndarray) -> np.ndarray:
+        """Return the outputs (k, n) of linear neurons of cost one in the directions ``U`` (k, d + 1)."""
+        lines = self.straight(problem)
+        U = U[:, : lines.shape[1]]
+        return (U / np.linalg.norm(U, axis=1, keepdims=True)) @ lines.T
 
     def _design(self, problem: Problem) -> np.ndarray:
         check_hidden_bias(self.hidden_bias)
@@ -101,8 +122,8 @@ class ThresholdUnits(Architecture):
     ) -> Network:
         """Units with the patterns of half-spaces, their borders clear of rounding where they can be.
 
-        Output weights ``z`` are of shape (m,) or (m, outputs); a `line` of shape (r,) that is not zero is a
-        linear neuron after them.
+        Output weights ``z`` are of shape (m,) or (m, outputs); a `line` of shape (r, outputs) becomes a
+        linear neuron for every singular value that is not rounding, after them.
         """
         problem, X = self.problem_of(problem), self._design(problem)
         size = np.linalg.norm(spaces.gates, axis=1, keepdims=True)
@@ -118,10 +139,11 @@ class ThresholdUnits(Architecture):
             middle = np.where(np.isfinite(on) & np.isfinite(off), 0.5 * (on + off), 0.0)
             W, bias = gates[:, :-1], gates[:, -1] - middle
         V, phi = np.array(z if z.ndim == 2 else z[:, None]), Step() if line is None else SkipThreshold(0)
-        if line is not None and np.any(line):
-            root, d = np.sqrt(np.linalg.norm(line)), problem.X.shape[1]
-            W, bias = np.vstack([W, line[:d] / root]), np.append(bias, np.sum(line[d:]) / root)
-            V, phi = np.vstack([V, [[root]]]), SkipThreshold(1)
+        if line is not None:
+            inner, outer = _neurons(line)
+            d, phi = problem.X.shape[1], SkipThreshold(len(inner))
+            W, bias = np.vstack([W, inner[:, :d]]), np.append(bias, np.sum(inner[:, d:], axis=1))
+            V = np.vstack([V, outer])
         layers = (Affine(np.ascontiguousarray(W.T), np.ascontiguousarray(bias)), phi)
         return with_constants(problem, Network((*layers, Affine(V, np.zeros(V.shape[1])))))
 
@@ -173,3 +195,14 @@ class ThresholdUnits(Architecture):
         """Return the hidden outputs (k, n) of units with weights ``U`` (k, d + 1)."""
         X = self._design(problem)
         return (U[:, : X.shape[1]] @ X.T >= 0).astype(np.float64)
+
+
+def _neurons(S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Balanced linear neurons whose sum is ``x -> S'x``: weights (k, r), and outputs (k, outputs) of which
+    the largest entries are positive."""
+    left, sizes, right = np.linalg.svd(S, full_matrices=False)
+    kept = sizes > RANK * np.max(sizes, initial=0.0)
+    root, right = np.sqrt(sizes[kept])[:, None], right[kept]
+    large = np.argmax(np.abs(right), axis=1)
+    signs = np.sign(right[np.arange(len(right)), large])[:, None]
+    return root * signs * left.T[kept], root * signs * right

@@ -10,6 +10,10 @@ d_i add up, and their sum costs at most as much, so that
 
     minimise   L( sum_i d_i z_i' + c ) + beta * sum_i |z_i|_2,         |Z'd_i|_2 <= beta in the dual.
 
+With linear neurons beside the units, whose sum is a matrix S, the program has ``X S`` and ``beta ||S||_*``
+besides, and the dual ``||X'Z||_2 <= beta``, as with one output (:mod:`cvxnn.architectures.threshold_skip`)
+and beside other neurons (:mod:`cvxnn.architectures.vector_skip`).
+
 A neuron serves all outputs at the price of one. For one sample that is always on and the targets (3, 4) the
 optimum at beta = 1 is ``5 - 1/2 = 4.5``; two networks of one output cost ``(3 - 1/2) + (4 - 1/2) = 6``.
 
@@ -30,18 +34,19 @@ import numpy as np
 
 from ..arrangement import Arrangement, TooManyPatterns, pack
 from ..certificate import Oracle, search_gap
+from ..halfspace_skips import VectorSkipHalfSpaces, VectorSkipListed, VectorSkipSearched
 from ..halfspaces import HalfSpaces, listed
 from ..network import Network
-from ..penalties import GroupL2
+from ..penalties import BesideMatrix, GroupL2, Penalty
 from ..program import Master, Problem, Program, Solution
 from ..vector_halfspaces import VectorHalfSpaceOracle, VectorListedOracle, VectorSearchedOracle
 from ..vector_operators import Columns
 from .base import Effort, Progress, Training, VectorArchitecture
 from .threshold_units import ADDED, ALL_PATTERNS, AUTO_NUMBERS, AUTO_PATTERNS, ThresholdUnits
-from .two_layer import refuse_skip
 
-#: How much better than the network a program is solved.
-INNER = 0.1
+#: How much better than the network a program is solved, and the share of the whole norm below which units
+#: and linear neurons are left out.
+INNER, CUT = 0.1, 1e-10
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,7 @@ class VectorThreshold(ThresholdUnits, VectorArchitecture):
         "auto" lists all patterns where that is cheap and searches them otherwise; "all" insists; a number,
         "wedge" or ("wedge", number) trains on sampled patterns, with scope ``patterns``.
     skip : bool, default=False
-        Not offered: see :mod:`cvxnn.architectures.threshold_units`.
-
-    Raises
-    ------
-    ValueError
-        If a skip connection is asked for.
+        Whether there are linear neurons too.
     """
 
     name: ClassVar[str] = "threshold"
@@ -70,13 +70,6 @@ class VectorThreshold(ThresholdUnits, VectorArchitecture):
     hidden_bias: str | None = "penalized"
     patterns: str | int | tuple = "auto"
     skip: bool = False
-
-    def __post_init__(self) -> None:
-        refuse_skip(
-            self.skip,
-            "threshold units with several outputs have no linear neuron beside them: pass skip=False, or "
-            "ReLU(skip=True)",
-        )
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
         X = self._design(problem)
@@ -91,27 +84,46 @@ class VectorThreshold(ThresholdUnits, VectorArchitecture):
         return found if found.complete else None
 
     def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
-        """The group Lasso over the listed patterns."""
+        """The group Lasso over the listed patterns, the rows of a skip connection after them."""
+        columns: np.ndarray = arrangement.masks().T.astype(np.float64)
+        penalty: Penalty = GroupL2()
+        if self.skip:
+            lines = self.straight(problem)
+            columns, penalty = np.column_stack([columns, lines]), BesideMatrix(lines.shape[1])
         problem = self.problem_of(problem)
-        operator = Columns(arrangement.masks().T.astype(np.float64), problem.y.shape[1])
-        rest = (problem.y, problem.weights, problem.beta, GroupL2())
+        operator = Columns(columns, problem.y.shape[1])
+        rest = (problem.y, problem.weights, problem.beta, penalty)
         return Program(operator, problem.loss, *rest, intercept=problem.intercept)
 
     def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
         W = np.asarray(solution.W, dtype=np.float64)
+        W, S = W[: len(arrangement)], W[len(arrangement) :]
         sizes = np.linalg.norm(W, axis=1)
-        kept = sizes > 1e-10 * np.sum(sizes)
+        least = CUT * (float(np.sum(sizes)) + float(np.linalg.norm(S)))
+        kept = sizes > least
         spaces = HalfSpaces(arrangement.masks()[kept], arrangement.gates[kept], sizes[kept])
-        return self._network(problem, spaces, W[kept])
+        if not self.skip:
+            return self._network(problem, spaces, W[kept])
+        left, values, right = np.linalg.svd(S, full_matrices=False)
+        values[values <= least] = 0.0
+        return self._network(problem, spaces, W[kept], (left * values) @ right)
 
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> VectorHalfSpaceOracle:
-        problem, X, biased = self.problem_of(problem), self._design(problem), self.hidden_bias is not None
+        biased, lines = self.hidden_bias is not None, self.straight(problem)
+        problem, X = self.problem_of(problem), self._design(problem)
+        if self.skip and arrangement is None:
+            return VectorSkipSearched(problem, X, biased, lines)
+        if self.skip and arrangement is not None:
+            return VectorSkipListed(problem, X, biased, lines, arrangement)
         if arrangement is None:
             return VectorSearchedOracle(problem, X, biased)
         return VectorListedOracle(problem, X, biased, arrangement)
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
+        """Threshold units, and with a skip connection every third neuron linear."""
         H = self.unit_outputs(problem, U)
+        if self.skip:
+            H[::3] = self.straight_outputs(problem, U[::3])
         V = np.cos(np.outer(np.arange(len(U)) + 1.0, np.arange(problem.y.shape[1]) + 1.0))
         V = V / np.linalg.norm(V, axis=1, keepdims=True)
         return H[:, :, None] * V[:, None, :]
@@ -132,7 +144,8 @@ class VectorThreshold(ThresholdUnits, VectorArchitecture):
             if best is None or value <= least:
                 best, least = network, value
             found = oracle.search(Z, oracle.gates_of(network))
-            gap = search_gap(problem, least, Z, max(found.best, problem.beta))
+            line = oracle.line(Z) if isinstance(oracle, VectorSkipHalfSpaces) else 0.0
+            gap = search_gap(problem, least, Z, max(found.best, line, problem.beta))
             effort.history.append(Progress(least, gap, best.width, len(spaces.masks), best, Z))
             yield effort.history[-1]
             out = found.choose(np.flatnonzero(found.values > problem.beta * (1.0 + 1e-9))[:ADDED])
@@ -140,7 +153,8 @@ class VectorThreshold(ThresholdUnits, VectorArchitecture):
             spaces = _joined(spaces, out)
             if gap <= effort.tol or len(spaces.masks) == before:
                 break
-            W = np.concatenate([W, np.zeros((len(spaces.masks) - before, W.shape[1]))])
+            # the rows of a skip connection stay the last ones
+            W = np.insert(W, [before] * (len(spaces.masks) - before), 0.0, axis=0)
         assert best is not None
         return best
 
