@@ -186,9 +186,12 @@ class BesideMatrix(Penalty):
     ----------
     rows : int
         Of the matrix.
+    weight : float, default=1.0
+        Of its norm: solvers see the matrix times a number, which makes its columns as long as the others.
     """
 
     rows: int
+    weight: float = 1.0
 
     def _parts(self, W: Array) -> tuple[Array, Array]:
         """The rows, and the matrix as one group (1, rows, outputs)."""
@@ -197,11 +200,11 @@ class BesideMatrix(Penalty):
 
     def value(self, W: Array) -> float:
         rows, matrix = self._parts(W)
-        return GroupL2().value(rows) + (NuclearNorm().value(matrix) if self.rows else 0.0)
+        return GroupL2().value(rows) + (self.weight * NuclearNorm().value(matrix) if self.rows else 0.0)
 
     def prox(self, W: Array, step: float) -> Array:
         rows, matrix = self._parts(W)
-        inner = NuclearNorm().prox(matrix, step)[0, :, :] if self.rows else matrix[0, :, :]
+        inner = NuclearNorm().prox(matrix, self.weight * step)[0, :, :] if self.rows else matrix[0, :, :]
         return array_namespace(W).concat([GroupL2().prox(rows, step), inner], axis=0)
 
     def polar(self, G: Array) -> Array:
@@ -209,7 +212,7 @@ class BesideMatrix(Penalty):
         rows, matrix = self._parts(G)
         if not self.rows:
             return GroupL2().polar(rows)
-        price = NuclearNorm().polar(matrix)
+        price = NuclearNorm().polar(matrix) / self.weight
         return xp.concat([GroupL2().polar(rows), xp.broadcast_to(price, (self.rows,))], axis=0)
 
     def to_cvxpy(self, W: Any) -> Any:
@@ -217,7 +220,7 @@ class BesideMatrix(Penalty):
 
         cut = W.shape[0] - self.rows
         rows = GroupL2().to_cvxpy(W[:cut]) if cut else cp.Constant(0.0)
-        return rows + (cp.normNuc(W[cut:]) if self.rows else cp.Constant(0.0))
+        return rows + (self.weight * cp.normNuc(W[cut:]) if self.rows else cp.Constant(0.0))
 
 
 @dataclass(frozen=True)

@@ -88,16 +88,28 @@ class VectorThreshold(ThresholdUnits, VectorArchitecture):
         columns: np.ndarray = arrangement.masks().T.astype(np.float64)
         penalty: Penalty = GroupL2()
         if self.skip:
-            lines = self.straight(problem)
-            columns, penalty = np.column_stack([columns, lines]), BesideMatrix(lines.shape[1])
+            lines, unit = self._lines(problem)
+            columns, penalty = (
+                np.column_stack([columns, lines / unit]),
+                BesideMatrix(lines.shape[1], 1.0 / unit),
+            )
         problem = self.problem_of(problem)
         operator = Columns(columns, problem.y.shape[1])
         rest = (problem.y, problem.weights, problem.beta, penalty)
         return Program(operator, problem.loss, *rest, intercept=problem.intercept)
 
+    def _lines(self, problem: Problem) -> tuple[np.ndarray, float]:
+        """What linear neurons see, and its size beside that of patterns; around its mean where constants of
+        the outputs are free, which changes nothing but the condition of the program."""
+        lines = self.straight(problem)
+        if self.problem_of(problem).intercept and len(lines):
+            lines = lines - np.mean(lines, axis=0)
+        size = float(np.linalg.norm(lines, 2)) if lines.size else 0.0
+        return lines, size / np.sqrt(len(lines)) if size > 0.0 else 1.0
+
     def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
         W = np.asarray(solution.W, dtype=np.float64)
-        W, S = W[: len(arrangement)], W[len(arrangement) :]
+        W, S = W[: len(arrangement)], W[len(arrangement) :] / self._lines(problem)[1]
         sizes = np.linalg.norm(W, axis=1)
         least = CUT * (float(np.sum(sizes)) + float(np.linalg.norm(S)))
         kept = sizes > least
