@@ -179,8 +179,8 @@ class BesideMatrix(Penalty):
     """The norms of rows, and the nuclear norm of the matrix that the last rows are: ``W`` of shape (groups,
     outputs).
 
-    Weight decay on neurons without inner weights, a row each, beside that on linear neurons. Prices of the
-    last rows are all that of the matrix, its spectral norm.
+    Weight decay on neurons without inner weights, a row each, beside that on linear neurons. The last rows
+    are one group: their prices are all that of the matrix, its spectral norm.
 
     Parameters
     ----------

@@ -263,7 +263,12 @@ class Program:
         y, s = to_numpy(self.target), to_numpy(self.weights)
         W: Any
         c: Any
-        if y.ndim == 2:
+        if y.ndim == 2 and d > 1 and self.operator.dense().shape[1] == groups:
+            # a column for every group, with an output vector
+            W = cp.Variable((groups, d))
+            c = cp.Variable((1, d)) if self.intercept else np.zeros((1, d))
+            f = self.operator.dense() @ W + np.ones((len(y), 1)) @ c
+        elif y.ndim == 2:
             W = [cp.Variable((d, y.shape[1])) for _ in range(groups)]
             c = cp.Variable((1, y.shape[1])) if self.intercept else np.zeros((1, y.shape[1]))
             f = self.operator.dense() @ cp.vstack(W) + np.ones((len(y), 1)) @ c

@@ -33,6 +33,7 @@ from .program import Problem, Program, Status
 from .solvers import SOLVERS, Solver, Unsupported, run
 from .testing_parts import check_loss, check_operator, check_penalty, close, require, targets
 from .train import choose_solver, train
+from .vector_operators import Columns
 
 __all__ = ["check_architecture", "check_loss", "check_operator", "check_penalty", "check_solver"]
 
@@ -57,6 +58,20 @@ def programs() -> Iterator[tuple[str, Program]]:
             columns, s = rng.normal(size=(11, 7)), rng.uniform(0.5, 2.0, 11)
             y, label = targets(loss, 11, rng), f"{name}, explicit columns, intercept {intercept}"
             yield label, Program(Dense(columns, 7), loss, y, s, 0.4, intercept=intercept)
+
+
+def vector_programs() -> Iterator[tuple[str, Program]]:
+    """Small random programs of a column for every group and three outputs, losses by output and softmax."""
+    for seed, name in enumerate(("squared_error", "huber", "log_loss")):
+        for intercept in (False, True):
+            rng = np.random.default_rng(300 + seed)
+            loss, columns = get_loss(name, 3), (rng.normal(size=(11, 9)) > 0).astype(float)
+            y = np.eye(3)[np.arange(11) % 3] if loss.classification else rng.normal(size=(11, 3))
+            label, s = (
+                f"{name}, columns of output vectors, intercept {intercept}",
+                rng.uniform(0.5, 2.0, 11),
+            )
+            yield label, Program(Columns(columns, 3), loss, y, s, 0.4, intercept=intercept)
 
 
 def random_program(
@@ -98,7 +113,7 @@ def check_solver(solver: Solver, tol: float = 1e-6) -> None:
         With the name of the law that does not hold.
     """
     seen = 0
-    for label, program in programs():
+    for label, program in (*programs(), *vector_programs()):
         able, reason = solver.supports(program)
         if not able:
             require(isinstance(reason, str) and reason, "supports", f"a refusal without a reason: {label}")
@@ -125,7 +140,9 @@ def _check_run(solver: Solver, program: Program, tol: float, label: str) -> None
     primal = program.primal(solution.W, solution.offset)
     require(primal == solution.primal, "objective", f"{solution.primal} is really {primal}: {label}")
     require(
-        program.intercept or solution.offset == 0.0, "objective", f"a constant that is not there: {label}"
+        program.intercept or not np.any(solution.offset),
+        "objective",
+        f"a constant that is not there: {label}",
     )
     reference = SOLVERS["conic"]()
     if reference.supports(program)[0]:

@@ -159,9 +159,10 @@ def threads_for(problem: Problem) -> AbstractContextManager[Any]:
 def choose_solver(program: Program) -> Solver:
     """Return the solver that suits a program.
 
-    A Lasso over explicit columns goes to Newton's method; programs without cones go to working sets while a
-    group is small enough for exact block steps, of more features to kernels where the loss has them; what
-    else is written out to the conic solver; others to the interior point while its system is small.
+    A Lasso over explicit columns goes to Newton's method, of one output or several; programs without cones
+    go to working sets while a group is small enough for exact block steps, of more features to kernels
+    where the loss has them; what else is written out to the conic solver; others to the interior point
+    while its system is small.
 
     Raises
     ------
@@ -169,8 +170,9 @@ def choose_solver(program: Program) -> Solver:
         By :func:`cvxnn.solvers.run`, if no solver supports the program.
     """
     n, groups, d = program.operator.shape
-    if SOLVERS["lasso"]().supports(program)[0]:
-        return SOLVERS["lasso"]()
+    for name in ("lasso", "rows"):
+        if SOLVERS[name]().supports(program)[0]:
+            return SOLVERS[name]()
     point, first_order = SOLVERS["interior_point"](), SOLVERS["fista"]()
     working_set = SOLVERS["working_set"]()
     if d <= 300 and working_set.supports(program)[0]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cvxnn.penalties import GroupL2, Penalty
+from cvxnn.penalties import BesideMatrix, GroupL2, Penalty
 
 W = np.array([[3.0, 4.0], [0.0, 0.0], [0.6, 0.8]])
 
@@ -71,3 +71,24 @@ def test_a_penalty_without_cvxpy_says_so():
 
     with pytest.raises(NotImplementedError, match="Other has no CVXPY form"):
         Other().to_cvxpy(None)
+
+
+def test_rows_beside_a_matrix():
+    """By hand, and Moreau's decomposition of the whole: the last rows are one group."""
+    rows, matrix = np.array([[3.0, 4.0]]), np.array([[2.0, 0.0], [0.0, 1.0]])
+    both = np.concatenate([rows, matrix])
+    assert BesideMatrix(2).value(both) == pytest.approx(5.0 + 3.0)
+    assert BesideMatrix(2, 0.5).value(both) == pytest.approx(5.0 + 1.5)
+    assert BesideMatrix(2, 0.5).polar(both) == pytest.approx([5.0, 4.0, 4.0])
+    shrunk = np.array([[2.4, 3.2], [1.5, 0.0], [0.0, 0.5]])
+    assert BesideMatrix(2, 0.5).prox(both, 1.0) == pytest.approx(shrunk)
+    rng = np.random.default_rng(0)
+    for penalty in (BesideMatrix(3), BesideMatrix(3, 0.2), BesideMatrix(7, 2.0), BesideMatrix(0)):
+        for step in (0.0, 0.1, 1.0, 100.0):
+            W, V = rng.normal(size=(2, 7, 4))
+            P = penalty.prox(W, step)
+            R = W - P
+            assert np.max(penalty.polar(R)) <= step + 1e-12
+            assert np.sum(R * P) == pytest.approx(step * penalty.value(P), abs=1e-10)
+            assert np.sum(R * V) <= np.max(penalty.polar(R)) * penalty.value(V) + 1e-12
+            assert penalty.value(W + V) <= penalty.value(W) + penalty.value(V) + 1e-12

@@ -7,9 +7,11 @@ import pytest
 
 from cvxnn.architectures.relu import ReLU
 from cvxnn.losses import get_loss
-from cvxnn.program import Problem, Status
+from cvxnn.program import Problem, Program, Status
 from cvxnn.solvers import SOLVERS, Candidate, Solver, Unsupported, run
-from cvxnn.testing import programs, random_program
+from cvxnn.testing import programs, random_program, vector_programs
+from cvxnn.train import choose_solver
+from cvxnn.vector_operators import Columns
 
 SQUARED, LOGISTIC = get_loss("squared_error"), get_loss("log_loss")
 PROGRAMS = list(programs())
@@ -37,6 +39,32 @@ def test_against_cvxpy(name, label, program, optima):
     assert solution.primal == pytest.approx(optima[label], rel=1e-6)
     assert solution.bound <= optima[label] * (1 + 1e-7)
     assert program.constraint.violation(solution.W) <= 1e-9
+
+
+@pytest.mark.parametrize("name", ["rows", "fista"])
+@pytest.mark.parametrize(("label", "program"), list(vector_programs()))
+def test_columns_of_output_vectors_against_cvxpy(name, label, program):
+    pytest.importorskip("cvxpy")
+    value = program.to_cvxpy()[0].solve(solver="CLARABEL")
+    assert SOLVERS["rows"]().supports(program)[0] and choose_solver(program).name == "rows"
+    solution = run(SOLVERS[name](), program, tol=1e-9, max_iter=100_000)
+    assert solution.status is Status.optimal
+    assert solution.primal == pytest.approx(value, rel=1e-6)
+    assert solution.bound <= value * (1 + 1e-6)
+
+
+def test_rows_that_are_nearly_dependent():
+    """Nested sets of samples, at weak decay: where first-order steps need thousands."""
+    rng = np.random.default_rng(0)
+    columns = np.tril(np.ones((40, 40)))
+    columns = np.column_stack([columns, columns[:, 5:8], np.zeros(40)])
+    Y = np.cumsum(rng.normal(size=(40, 2)), axis=0)
+    program = Program(
+        Columns(columns, 2), get_loss("squared_error", 2), Y, np.ones(40), 1e-3, intercept=True
+    )
+    solution = run(SOLVERS["rows"](), program, tol=1e-8, max_iter=300)
+    assert solution.status is Status.optimal and solution.gap <= 1e-8
+    assert solution.primal == pytest.approx(program.primal(solution.W, solution.offset), rel=1e-12)
 
 
 def test_which_solver_takes_which_program():

@@ -208,8 +208,7 @@ def test_what_is_refused():
     problem = problem_of("squared_error", n=30, d=12)
     with pytest.raises(ValueError, match="'auto', 'all' or a number"):
         train(problem, VectorThreshold(patterns="some"))
-    with pytest.raises(ValueError, match="'threshold'"):
-        Threshold().for_outputs(2)
+    assert Threshold("free").for_outputs(2) == VectorThreshold("free")
     X, Y = np.zeros((4, 1)), np.ones((4, 2))
     with pytest.raises(ValueError, match="coupling='joint'"):
         ConvexNetRegressor(architecture="threshold", coupling="separate").fit(X, Y)
