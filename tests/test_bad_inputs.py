@@ -22,8 +22,8 @@ from cvxnn import (
     path,
 )
 from cvxnn.architectures.relu import ReLU
-from cvxnn.architectures.threshold import Threshold
 from cvxnn.architectures.vector_relu import VectorReLU
+from cvxnn.architectures.vector_threshold import VectorThreshold
 from cvxnn.losses import EpsilonInsensitive, Huber, Quantile, get_loss
 from cvxnn.program import Problem
 from cvxnn.train import train
@@ -83,8 +83,8 @@ BAD = {
         ValueError,
         "pass patterns='auto'",
     ),
-    "one output for two targets": (
-        fit(X, np.c_[y, y], architecture=Threshold()),
+    "several outputs for one target": (
+        fit(X, y, architecture=VectorThreshold()),
         ValueError,
         "pass its name, 'threshold'",
     ),
