@@ -40,10 +40,14 @@ class SkipHalfSpaces(LinePricing, HalfSpaceOracle):
     biased : bool
     straight : ndarray of shape (n, r)
         What linear neurons see and pay for.
+    *patterns : Arrangement
+        That of an oracle of listed patterns.
     """
 
-    def __init__(self, problem: Problem, X: np.ndarray, biased: bool, straight: np.ndarray) -> None:
-        super().__init__(problem, X, biased)
+    def __init__(
+        self, problem: Problem, X: np.ndarray, biased: bool, straight: np.ndarray, *patterns: Arrangement
+    ) -> None:
+        super().__init__(problem, X, biased, *patterns)
         self.lines = straight
 
     @property
@@ -65,17 +69,6 @@ class SkipHalfSpaces(LinePricing, HalfSpaceOracle):
 
 class SkipListed(SkipHalfSpaces, ListedOracle):
     """Exact pricing over listed patterns, and of lines."""
-
-    def __init__(
-        self,
-        problem: Problem,
-        X: np.ndarray,
-        biased: bool,
-        straight: np.ndarray,
-        arrangement: Arrangement,
-    ) -> None:
-        ListedOracle.__init__(self, problem, X, biased, arrangement)
-        self.lines, self.gates = straight, arrangement.gates
 
     def search(self, Z: np.ndarray, starts: np.ndarray) -> HalfSpaces:
         values = np.abs(self.masks @ Z)
@@ -109,17 +102,6 @@ class VectorSkipHalfSpaces(SkipHalfSpaces, VectorHalfSpaceOracle):
 
 class VectorSkipListed(VectorSkipHalfSpaces, VectorListedOracle):
     """Exact pricing over listed patterns, and of lines; several outputs."""
-
-    def __init__(
-        self,
-        problem: Problem,
-        X: np.ndarray,
-        biased: bool,
-        straight: np.ndarray,
-        arrangement: Arrangement,
-    ) -> None:
-        VectorListedOracle.__init__(self, problem, X, biased, arrangement)
-        self.lines = straight
 
     def search(self, Z: np.ndarray, starts: np.ndarray) -> HalfSpaces:
         return VectorListedOracle.search(self, Z, starts)

@@ -287,6 +287,7 @@ class ListedOracle(HalfSpaceOracle):
     def __init__(self, problem: Problem, X: np.ndarray, biased: bool, arrangement: Arrangement) -> None:
         super().__init__(problem, X, biased)
         self.masks, self.complete = arrangement.masks().astype(np.float64), arrangement.complete
+        self.gates = arrangement.gates
 
     def price(self, Z: np.ndarray) -> Price:
         value = float(np.max(np.abs(self.masks @ Z), initial=0.0))

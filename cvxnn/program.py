@@ -31,6 +31,7 @@ from .largest_price import largest_price
 from .losses import Loss
 from .operators import Masked, Operator
 from .penalties import GroupL2, Penalty
+from .vector_operators import Columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,8 +264,7 @@ class Program:
         y, s = to_numpy(self.target), to_numpy(self.weights)
         W: Any
         c: Any
-        if y.ndim == 2 and d > 1 and self.operator.dense().shape[1] == groups:
-            # a column for every group, with an output vector
+        if isinstance(self.operator, Columns):
             W = cp.Variable((groups, d))
             c = cp.Variable((1, d)) if self.intercept else np.zeros((1, d))
             f = self.operator.dense() @ W + np.ones((len(y), 1)) @ c

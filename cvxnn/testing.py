@@ -67,10 +67,7 @@ def vector_programs() -> Iterator[tuple[str, Program]]:
             rng = np.random.default_rng(300 + seed)
             loss, columns = get_loss(name, 3), (rng.normal(size=(11, 9)) > 0).astype(float)
             y = np.eye(3)[np.arange(11) % 3] if loss.classification else rng.normal(size=(11, 3))
-            label, s = (
-                f"{name}, columns of output vectors, intercept {intercept}",
-                rng.uniform(0.5, 2.0, 11),
-            )
+            s, label = rng.uniform(0.5, 2.0, 11), f"{name}, output vectors, intercept {intercept}"
             yield label, Program(Columns(columns, 3), loss, y, s, 0.4, intercept=intercept)
 
 

@@ -73,8 +73,7 @@ class WithLine(ThresholdUnits):
         def rounded(cut: float) -> Network:
             kept = np.abs(z) > cut * total
             spaces = HalfSpaces(masks[kept], arrangement.gates[kept], z[kept])
-            line = p if np.linalg.norm(p) > cut * total else np.zeros_like(p)
-            return self._network(problem, spaces, z[kept], line[:, None])
+            return self._network(problem, spaces, z[kept], p[:, None], cut * total)
 
         return self.not_worse(problem, map(rounded, CUTS))
 

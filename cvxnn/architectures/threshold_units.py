@@ -118,12 +118,17 @@ class ThresholdUnits(Architecture):
         return HalfSpaces.of(gates @ X.T >= 0, gates)
 
     def _network(
-        self, problem: Problem, spaces: HalfSpaces, z: np.ndarray, line: np.ndarray | None = None
+        self,
+        problem: Problem,
+        spaces: HalfSpaces,
+        z: np.ndarray,
+        line: np.ndarray | None = None,
+        least: float = 0.0,
     ) -> Network:
         """Units with the patterns of half-spaces, their borders clear of rounding where they can be.
 
         Output weights ``z`` are of shape (m,) or (m, outputs); a `line` of shape (r, outputs) becomes a
-        linear neuron for every singular value that is not rounding, after them.
+        linear neuron for every singular value above `least`, and above rounding, after them.
         """
         problem, X = self.problem_of(problem), self._design(problem)
         size = np.linalg.norm(spaces.gates, axis=1, keepdims=True)
@@ -140,7 +145,7 @@ class ThresholdUnits(Architecture):
             W, bias = gates[:, :-1], gates[:, -1] - middle
         V, phi = np.array(z if z.ndim == 2 else z[:, None]), Step() if line is None else SkipThreshold(0)
         if line is not None:
-            inner, outer = _neurons(line)
+            inner, outer = _neurons(line, least)
             d, phi = problem.X.shape[1], SkipThreshold(len(inner))
             W, bias = np.vstack([W, inner[:, :d]]), np.append(bias, np.sum(inner[:, d:], axis=1))
             V = np.vstack([V, outer])
@@ -197,11 +202,11 @@ class ThresholdUnits(Architecture):
         return (U[:, : X.shape[1]] @ X.T >= 0).astype(np.float64)
 
 
-def _neurons(S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _neurons(S: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
     """Balanced linear neurons whose sum is ``x -> S'x``: weights (k, r), and outputs (k, outputs) of which
-    the largest entries are positive."""
+    the largest entries are positive; one for every singular value above `least`, and above rounding."""
     left, sizes, right = np.linalg.svd(S, full_matrices=False)
-    kept = sizes > RANK * np.max(sizes, initial=0.0)
+    kept = sizes > max(least, RANK * float(np.max(sizes, initial=0.0)))
     root, right = np.sqrt(sizes[kept])[:, None], right[kept]
     large = np.argmax(np.abs(right), axis=1)
     signs = np.sign(right[np.arange(len(right)), large])[:, None]

@@ -89,10 +89,8 @@ class VectorThreshold(ThresholdUnits, VectorArchitecture):
         penalty: Penalty = GroupL2()
         if self.skip:
             lines, unit = self._lines(problem)
-            columns, penalty = (
-                np.column_stack([columns, lines / unit]),
-                BesideMatrix(lines.shape[1], 1.0 / unit),
-            )
+            columns = np.column_stack([columns, lines / unit])
+            penalty = BesideMatrix(lines.shape[1], 1.0 / unit)
         problem = self.problem_of(problem)
         operator = Columns(columns, problem.y.shape[1])
         rest = (problem.y, problem.weights, problem.beta, penalty)
@@ -109,23 +107,20 @@ class VectorThreshold(ThresholdUnits, VectorArchitecture):
 
     def decode(self, problem: Problem, arrangement: Arrangement, solution: Solution) -> Network:
         W = np.asarray(solution.W, dtype=np.float64)
-        W, S = W[: len(arrangement)], W[len(arrangement) :] / self._lines(problem)[1]
+        W, rest = W[: len(arrangement)], W[len(arrangement) :]
+        line = rest / self._lines(problem)[1] if self.skip else None
         sizes = np.linalg.norm(W, axis=1)
-        least = CUT * (float(np.sum(sizes)) + float(np.linalg.norm(S)))
+        least = CUT * float(np.sum(sizes) + (0.0 if line is None else np.linalg.norm(line)))
         kept = sizes > least
         spaces = HalfSpaces(arrangement.masks()[kept], arrangement.gates[kept], sizes[kept])
-        if not self.skip:
-            return self._network(problem, spaces, W[kept])
-        left, values, right = np.linalg.svd(S, full_matrices=False)
-        values[values <= least] = 0.0
-        return self._network(problem, spaces, W[kept], (left * values) @ right)
+        return self._network(problem, spaces, W[kept], line, least)
 
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> VectorHalfSpaceOracle:
         biased, lines = self.hidden_bias is not None, self.straight(problem)
         problem, X = self.problem_of(problem), self._design(problem)
-        if self.skip and arrangement is None:
-            return VectorSkipSearched(problem, X, biased, lines)
-        if self.skip and arrangement is not None:
+        if self.skip:
+            if arrangement is None:
+                return VectorSkipSearched(problem, X, biased, lines)
             return VectorSkipListed(problem, X, biased, lines, arrangement)
         if arrangement is None:
             return VectorSearchedOracle(problem, X, biased)

@@ -22,7 +22,7 @@ Optim. 2018 (Newton's systems on few groups).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -84,7 +84,7 @@ class Rows(Solver):
     def init(self, program: Program, start: Array | None) -> State:
         _, groups, outputs = program.operator.shape
         V = np.zeros((groups, outputs)) if start is None else np.array(to_numpy(start))
-        return _at(program, V, 0.0, 0)
+        return _at(program, V)
 
     def candidate(self, program: Program, state: State) -> Candidate:
         return Candidate(state.V, state.c, program.residual(state.f))
@@ -95,24 +95,19 @@ class Rows(Solver):
         work.sweep()
         # what is left between sweeps is for the next ones, which let in others
         work.newton(max(1e-2 * self.tol * abs(before), BETWEEN * (before - work.value())))
-        after = _at(program, work.V, work.damping, 0)
-        gained = before - _value(program, after) > 1e-15 * abs(before)
+        after = _at(program, work.V, work.damping)
+        gained = before - work.value(after.V, after.f) > 1e-15 * abs(before)
         idle = 0 if gained else state.idle + 1
-        return _at(program, work.V, work.damping, idle) if idle <= PATIENCE else None
+        return replace(after, idle=idle) if idle <= PATIENCE else None
 
 
-def _at(program: Program, V: np.ndarray, damping: float, idle: int) -> State:
+def _at(program: Program, V: np.ndarray, damping: float = 0.0) -> State:
     """The state of weights, with the best constants: afresh, since small changes leave rounding."""
     f: np.ndarray = program.operator.apply(V)
     c: Any = np.zeros(f.shape[1])
     if program.intercept:
         c = program.loss.intercept(f, program.target, program.weights)
-    return State(V, c, f + c, damping, idle)
-
-
-def _value(program: Program, state: State) -> float:
-    loss = program.loss.value(state.f, program.target, program.weights)
-    return float(loss + program.beta * np.sum(np.linalg.norm(state.V, axis=1)))
+    return State(V, c, f + c, damping)
 
 
 class _Work:
@@ -134,7 +129,7 @@ class _Work:
     def sweep(self) -> None:
         """Minimise a majorant over one row after the other: those not zero, and those that price out."""
         p, beta = self.program, self.program.beta
-        prices = np.linalg.norm(self.H.T @ -p.residual(self.f), axis=1)
+        prices = np.linalg.norm(self.H.T @ p.residual(self.f), axis=1)
         inside = np.any(self.V != 0.0, axis=1)
         out = np.flatnonzero(~inside & (prices > beta))
         out = out[np.argsort(-prices[out], kind="stable")][: max(ENTER, int(SHARE * np.sum(inside)))]
