@@ -15,11 +15,12 @@ import pytest
 import cvxnn
 from cvxnn import layers, window_layers
 from cvxnn.architectures import ARCHITECTURES, VECTOR_ARCHITECTURES
-from cvxnn.losses import LOSSES, VECTOR_LOSSES
+from cvxnn.losses import LOSSES, VECTOR_LOSSES, get_loss
 from cvxnn.operators import Dense
 from cvxnn.penalties import GroupL2
 from cvxnn.program import Problem, Program
 from cvxnn.solvers import SOLVERS, Solver
+from cvxnn.vector_operators import Columns
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -41,7 +42,7 @@ PAGES = page_sources.sources()
 
 
 def small_program(solver: Solver) -> Program:
-    """A program that the solver takes: a group Lasso on masks, or a Lasso."""
+    """A program that the solver takes: a group Lasso on masks or with output vectors, or a Lasso."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((6, 2))
     problem = Problem.from_alpha(X, X[:, 0], None, LOSSES["squared_error"](), 0.1, False)
@@ -49,7 +50,8 @@ def small_program(solver: Solver) -> Program:
     masked = gated.lift(problem, gated.arrange(problem, rng))
     rest = (problem.y, problem.weights, problem.beta, GroupL2())
     lasso = Program(Dense(problem.X), problem.loss, *rest, intercept=False)
-    return next(program for program in (masked, lasso) if solver.supports(program)[0])
+    columns = Program(Columns(np.sign(X), 2), get_loss("squared_error", 2), X, *rest[1:], intercept=False)
+    return next(program for program in (masked, lasso, columns) if solver.supports(program)[0])
 
 
 @pytest.mark.parametrize(
