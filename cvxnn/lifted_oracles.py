@@ -2,9 +2,9 @@ r"""The judge's oracle with the lifted bound besides its own.
 
 ``bound="sdp"`` asks for it, and several outputs of few samples have it always: where an oracle has to
 bound prices over all patterns, the semidefinite relaxations of :mod:`cvxnn.bounds_lifted` prove far more
-than the matrix bounds of :mod:`cvxnn.bounds` and :mod:`cvxnn.vector_bounds`. Both are computed and the
-better one is the proof, so a certificate can only win. Where an oracle is exact there is nothing to win,
-and it stays as it is. Linear neurons beside the others have lifts of their own.
+than the matrix bounds of :mod:`cvxnn.bounds` and :mod:`cvxnn.vector_bounds`. The better one is the
+proof. Where an oracle is exact there is nothing to win, and it stays as it is. Linear neurons beside the
+others have lifts of their own.
 
 Of several outputs whose patterns can be listed the relaxation is that over cells, which is nearly exact;
 for one output per neuron it is the tight one as long as that is small; otherwise it is that of Prakhya et
@@ -179,25 +179,35 @@ class LiftedOracle(Oracle):
         return Price(value, "bounded", min(own.found, value))
 
     def prove(self, Z: np.ndarray, *, max_iter: int, max_time: float) -> Proof:
-        """The better of the oracle's own proof and that of the lifted program, solved once."""
+        """The better of the oracle's own proof and that of the lifted program, solved once.
+
+        The matrix bound of several outputs is not tightened where the lifted one is above it already: it
+        stays far below then, and takes as long.
+        """
         begin = time.perf_counter()
-        own = self.oracle.prove(Z, max_iter=max_iter, max_time=OWN * max_time)
+        quick = self.oracle.prove(Z, max_iter=0, max_time=max_time)
         if max_iter <= 0:
-            return own
+            return quick
         if self._dual is None:
-            left = max_time - (time.perf_counter() - begin)
-            problem = self.problem
-            self._dual = lifted_dual(
-                self.lifted,
-                problem.y,
-                problem.weights,
-                problem.loss,
-                problem.beta,
-                intercept=problem.intercept or bool(self.oracle.free),
-                max_time=left,
-            )
+            self._dual = self._solved((1.0 - OWN) * max_time)
         lifted = Proof(self._dual.Z, self._dual.bound, "bounded")
-        return lifted if lifted.bound > own.bound else own
+        if Z.ndim > 1 and lifted.bound > quick.bound:
+            return lifted
+        left = max(0.0, max_time - (time.perf_counter() - begin))
+        own = self.oracle.prove(Z, max_iter=max_iter, max_time=left)
+        return max(own, lifted, key=lambda proof: proof.bound)
+
+    def _solved(self, max_time: float) -> LiftedDual:
+        problem = self.problem
+        return lifted_dual(
+            self.lifted,
+            problem.y,
+            problem.weights,
+            problem.loss,
+            problem.beta,
+            intercept=problem.intercept or bool(self.oracle.free),
+            max_time=max_time,
+        )
 
 
 def with_bound(oracle: Oracle, bound: str) -> Oracle:

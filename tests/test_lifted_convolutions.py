@@ -246,7 +246,7 @@ def test_certificates(family, outputs, monkeypatch):
     circular = family.name == "cnn_circular"
     problem = problem_of(outputs, *((14, 6) if circular else (6, 8)))
     family = family.for_outputs(outputs)
-    trained = train(problem, family, tol=1e-2, max_time=0.3, bound_iter=5)
+    trained = train(problem, family, tol=1e-2, max_time=2.0, bound_iter=5)
     usual = trained.certificate
     oracle = family.oracle(problem, family.arrange(problem, np.random.default_rng(0)))
     lifted = with_bound(oracle, "sdp")
