@@ -33,7 +33,7 @@ class Design:
         Data, with a column of ones where neurons have a bias, times `basis`; around their mean where the
         bias is free.
     basis : ndarray of shape (d, r)
-        Orthonormal columns; a free bias keeps its own coordinate, the last.
+        Orthonormal columns; a free bias keeps its own coordinate, the last, in a unit of its own.
     free : int
         Trailing unpenalised coordinates; with one, dual variables must sum to zero.
     slope : float
@@ -57,9 +57,11 @@ class Design:
         """Reduce a matrix to its row space, which changes no pattern, cone or norm.
 
         A matrix of full column rank is left in its own coordinates, but for the origin that a free bias
-        lets us choose.
+        lets us choose. A free bias comes in units in which its column is one, whatever it was (means over
+        windows divide it as well): searches know where kinks are then, and the unit costs nothing.
         """
         full, origin = centred(full) if free else (full, None)
+        unit = 1.0 / float(full[0, -1]) if free else 1.0
         kept = full[:, : full.shape[1] - free]
         # of many samples the triangular factor has the same singular values and row space, sooner
         tall = len(kept) > 4 * kept.shape[1]
@@ -68,11 +70,14 @@ class Design:
         floor = max(kept.shape) * np.finfo(float).eps * np.max(size, initial=0.0)
         rank = max(1, int(np.sum(size > floor)))  # one coordinate even where all data are zero
         if rank == kept.shape[1]:
-            return cls(full, np.eye(full.shape[1]), free, slope, pool, origin)
+            basis = np.eye(full.shape[1])
+            if free and unit != 1.0:
+                basis[-1, -1], full = unit, np.column_stack([kept, np.ones(len(full))])
+            return cls(full, basis, free, slope, pool, origin)
         basis = np.zeros((full.shape[1], rank + free))
         basis[: kept.shape[1], :rank] = Vt[:rank].T
         if free:
-            basis[-1, -1] = 1.0
+            basis[-1, -1] = unit
         return cls(full @ basis, basis, free, slope, pool, origin)
 
     def weights(self, U: np.ndarray) -> np.ndarray:
@@ -90,7 +95,10 @@ class Design:
         full = full[:, : len(self.basis)]
         if self.origin is not None:
             full = np.column_stack([full[:, :-1], full[:, -1] + full[:, :-1] @ self.origin])
-        return full @ self.basis
+        found = full @ self.basis
+        if self.free:
+            found[:, -1] /= self.basis[-1, -1] ** 2
+        return found
 
     @property
     def reach(self) -> float:

@@ -140,9 +140,15 @@ class OptimalSet:
         Raises
         ------
         ValueError
-            If the network has several outputs, is not of the family, or pays another norm.
+            If the network has several outputs, is not of the family, or pays another norm; or if the loss
+            has kinks, where the residual is no longer the one dual variable of the set.
         """
         _check(architecture, network)
+        if not problem.loss.smooth:
+            raise ValueError(
+                f"the optimal set needs a loss without kinks, and {problem.loss.name!r} has some: its dual "
+                "variable does not follow from the network; train with 'huber' or 'squared_hinge', say"
+            )
         if ground is None:
             ground = Ground.prepare(problem, architecture, np.random.default_rng(random_state))
         oracle = ground.oracle.at(problem.beta)

@@ -226,3 +226,13 @@ def test_several_outputs_are_refused():
     problem = Problem.from_alpha(np.eye(2), np.ones(2), None, SQUARED, 0.1, False)
     with pytest.raises(ValueError, match="one output"):
         OptimalSet.of(problem, ReLU(None), network)
+
+
+@pytest.mark.parametrize("loss", ["absolute_error", "quantile", "epsilon_insensitive"])
+def test_losses_with_kinks_are_refused(loss):
+    """At a kink the residual is an arbitrary subgradient, and the set would have worse networks."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(7, 2)), rng.normal(size=7)
+    net = ConvexNetRegressor(alpha=0.05, loss=loss, hidden_bias=None, fit_intercept=False).fit(X, y)
+    with pytest.raises(ValueError, match="'huber'"):
+        net.optimal_set(X, y)
