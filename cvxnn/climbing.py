@@ -213,7 +213,7 @@ class Climb:
         self, root: np.ndarray, pulls: np.ndarray, c: np.ndarray, G: np.ndarray, mu: float
     ) -> np.ndarray:
         """Newton's steps, with the roots (k, holding) and pulls of the samples that hold neurons."""
-        # psi'', as a power of what is at most one half; by products, since powers are ten times as slow
+        # psi'', as a power of what is at most one half; by products, since powers are slow
         near = np.float32(mu) / root
         bend = near * near
         bend *= near

@@ -60,8 +60,10 @@ class Design:
         lets us choose. A free bias comes in units in which its column is one, whatever it was (means over
         windows divide it as well): searches know where kinks are then, and the unit costs nothing.
         """
-        full, origin = centred(full) if free else (full, None)
-        unit = 1.0 / float(full[0, -1]) if free else 1.0
+        unit, origin = 1.0, None
+        if free:
+            full, origin = centred(full)
+            unit, full[:, -1] = 1.0 / float(full[0, -1]), 1.0
         kept = full[:, : full.shape[1] - free]
         # of many samples the triangular factor has the same singular values and row space, sooner
         tall = len(kept) > 4 * kept.shape[1]
@@ -69,16 +71,16 @@ class Design:
         _, size, Vt = np.linalg.svd(square, full_matrices=False)
         floor = max(kept.shape) * np.finfo(float).eps * np.max(size, initial=0.0)
         rank = max(1, int(np.sum(size > floor)))  # one coordinate even where all data are zero
-        if rank == kept.shape[1]:
-            basis = np.eye(full.shape[1])
-            if free and unit != 1.0:
-                basis[-1, -1], full = unit, np.column_stack([kept, np.ones(len(full))])
-            return cls(full, basis, free, slope, pool, origin)
-        basis = np.zeros((full.shape[1], rank + free))
-        basis[: kept.shape[1], :rank] = Vt[:rank].T
+        basis = np.eye(full.shape[1])
+        if rank < kept.shape[1]:
+            basis = np.zeros((full.shape[1], rank + free))
+            basis[: kept.shape[1], :rank] = Vt[:rank].T
+            if free:
+                basis[-1, -1] = 1.0
+            full = full @ basis
         if free:
             basis[-1, -1] = unit
-        return cls(full @ basis, basis, free, slope, pool, origin)
+        return cls(full, basis, free, slope, pool, origin)
 
     def weights(self, U: np.ndarray) -> np.ndarray:
         """Return the weights (k, d), the bias last if any, of neurons in coordinates ``U`` (k, r)."""

@@ -184,20 +184,20 @@ class LiftedOracle(Oracle):
         The matrix bound of several outputs is not tightened where the lifted one is above it already: it
         stays far below then, and takes as long.
         """
-        begin = time.perf_counter()
-        quick = self.oracle.prove(Z, max_iter=0, max_time=max_time)
+        begin, several = time.perf_counter(), Z.ndim > 1
+        own = self.oracle.prove(Z, max_iter=0 if several else max_iter, max_time=OWN * max_time)
         if max_iter <= 0:
-            return quick
+            return own
         if self._dual is None:
-            self._dual = self._solved((1.0 - OWN) * max_time)
+            self._dual = self._solved(max_time - (time.perf_counter() - begin))
         lifted = Proof(self._dual.Z, self._dual.bound, "bounded")
-        if Z.ndim > 1 and lifted.bound > quick.bound:
-            return lifted
-        left = max(0.0, max_time - (time.perf_counter() - begin))
-        own = self.oracle.prove(Z, max_iter=max_iter, max_time=left)
-        return max(own, lifted, key=lambda proof: proof.bound)
+        if several and lifted.bound <= own.bound:
+            left = max(0.0, max_time - (time.perf_counter() - begin))
+            own = self.oracle.prove(Z, max_iter=max_iter, max_time=left)
+        return lifted if lifted.bound > own.bound else own
 
     def _solved(self, max_time: float) -> LiftedDual:
+        """The dual point of the lifted program."""
         problem = self.problem
         return lifted_dual(
             self.lifted,

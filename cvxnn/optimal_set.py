@@ -143,12 +143,7 @@ class OptimalSet:
             If the network has several outputs, is not of the family, or pays another norm; or if the loss
             has kinks, where the residual is no longer the one dual variable of the set.
         """
-        _check(architecture, network)
-        if not problem.loss.smooth:
-            raise ValueError(
-                f"the optimal set needs a loss without kinks, and {problem.loss.name!r} has some: its dual "
-                "variable does not follow from the network; train with 'huber' or 'squared_hinge', say"
-            )
+        _check(problem, architecture, network)
         if ground is None:
             ground = Ground.prepare(problem, architecture, np.random.default_rng(random_state))
         oracle = ground.oracle.at(problem.beta)
@@ -404,8 +399,8 @@ class OptimalSet:
         return html_table(rows, "All networks that are as good as the trained one")
 
 
-def _check(architecture: Architecture, network: Network) -> None:
-    """Raise ValueError for networks whose optimal set is not known."""
+def _check(problem: Problem, architecture: Architecture, network: Network) -> None:
+    """Raise ValueError for problems and networks whose optimal set is not known."""
     last = network.layers[-1]
     if not isinstance(last, Affine) or last.weight.shape[1] != 1:
         raise ValueError("the optimal set is known for networks with one output: train one per output")
@@ -415,6 +410,11 @@ def _check(architecture: Architecture, network: Network) -> None:
         raise ValueError("the optimal set is known for weight decay: train with penalty='l2'")
     if getattr(architecture, "skip", False) and not isinstance(architecture, GatedReLU):
         raise ValueError("the optimal set is known without a skip connection: pass skip=False")
+    if not problem.loss.smooth:
+        raise ValueError(
+            f"the optimal set needs a loss without kinks, and {problem.loss.name!r} has some: its dual "
+            "variable does not follow from the network; train with 'huber' or 'squared_hinge', say"
+        )
     architecture.cost(network)  # refuses networks of another family
 
 
