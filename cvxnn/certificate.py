@@ -80,6 +80,9 @@ class Oracle(ABC):
     #: Layers in front of the neurons that are priced, which all networks compared with share.
     frozen: int = 0
 
+    #: Neurons that a branch of the networks compared with has at most; 0 where any number is meant.
+    branch: int = 0
+
     #: The operator of the program that it prices the groups of, where there is one.
     operator: Any = None
 
@@ -142,6 +145,9 @@ class Certificate:
         Hidden layers that were taken as they are, in networks trained layer by layer. Where there are any
         the penalty is on the last two layers, and the bound holds against networks with the same frozen
         layers: it says how good the last stage is, and nothing about other deep networks.
+    branch : int
+        Neurons that branches of the networks in the scope have at most, where the penalty lets wider ones
+        cost less; 0 where the bound holds for any number.
     """
 
     objective: float
@@ -152,6 +158,7 @@ class Certificate:
     width: int
     alpha: float
     frozen: int = 0
+    branch: int = 0
 
     def sentence(self) -> str:
         """Say in words what the bound holds against.
@@ -168,6 +175,8 @@ class Certificate:
         if self.frozen:
             layers = "frozen hidden layer" if self.frozen == 1 else f"{self.frozen} frozen hidden layers"
             against = against.replace("network", "last stage") + f" on the same {layers}"
+        if self.branch:
+            against += f" with branches of at most {count(self.branch, 'neuron')}"
         return f"{against} can be below"
 
     def __str__(self) -> str:
@@ -316,5 +325,6 @@ def judge_and_prove(
         width=network.width,
         alpha=problem.beta / total,
         frozen=oracle.frozen,
+        branch=oracle.branch,
     )
     return certificate, best

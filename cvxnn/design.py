@@ -72,7 +72,7 @@ class Design:
         floor = max(kept.shape) * np.finfo(float).eps * np.max(size, initial=0.0)
         rank = max(1, int(np.sum(size > floor)))  # one coordinate even where all data are zero
         basis = np.eye(full.shape[1])
-        if rank < kept.shape[1]:
+        if rank != kept.shape[1]:
             basis = np.zeros((full.shape[1], rank + free))
             basis[: kept.shape[1], :rank] = Vt[:rank].T
             if free:

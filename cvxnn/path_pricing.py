@@ -37,9 +37,9 @@ SEARCHING = 0.5
 class ListedPaths(Oracle):
     """Prices of listed branches: exact for them, ``global`` where all there are are listed."""
 
-    def __init__(self, problem: Problem, program: Program, complete: bool) -> None:
+    def __init__(self, problem: Problem, program: Program, width: int, complete: bool) -> None:
         super().__init__(problem)
-        self.program, self.complete = program, complete
+        self.program, self.branch, self.complete = program, width, complete
 
     def price(self, Z: np.ndarray) -> Price:
         cones = self.program.constraint
@@ -58,7 +58,7 @@ class PathOracle(Oracle):
 
     def __init__(self, problem: Problem, design: Design, width: int) -> None:
         super().__init__(problem)
-        self.design, self.width = design, width
+        self.design, self.branch = design, width
         self.wide, self.deadline = DeepOracle(problem, design, 3), float("inf")
         self._last: tuple[bytes, list[Path]] | None = None
 
@@ -74,7 +74,7 @@ class PathOracle(Oracle):
         return other
 
     def price(self, Z: np.ndarray) -> Price:
-        bound = float(np.sqrt(self.width)) * self.wide.price(Z).value * (1.0 + 1e-12)
+        bound = float(np.sqrt(self.branch)) * self.wide.price(Z).value * (1.0 + 1e-12)
         found = self.search(Z)
         return Price(bound, "bounded", min(found[0].value, bound) if found else 0.0)
 
@@ -86,7 +86,7 @@ class PathOracle(Oracle):
 
     def weights_of(self, branches: list[Branch]) -> np.ndarray:
         """Weights ``w_j |v_j|`` of the neurons of branches, in the coordinates of the design, (k, m, d)."""
-        out = np.zeros((len(branches), self.width, self.design.X.shape[1]))
+        out = np.zeros((len(branches), self.branch, self.design.X.shape[1]))
         for U, (W, v, _) in zip(out, branches, strict=True):
             U[: W.shape[1]] = (self.design.basis.T @ (W * np.abs(v[:, 0]))).T
         return out
@@ -95,7 +95,7 @@ class PathOracle(Oracle):
         """Branches of unit cost for Z, the best first; `own` are weights (k, m, d) to start from too."""
         key = Z.tobytes() + (b"" if own is None else own.tobytes())
         if self._last is None or self._last[0] != key:
-            found = _search(self.design.X, Z, self.width, own, self.deadline)
+            found = _search(self.design.X, Z, self.branch, own, self.deadline)
             if time.perf_counter() > self.deadline:
                 return found  # cut short, and not to be remembered
             self._last = (key, found)

@@ -33,7 +33,7 @@ def wait(message: str) -> Any:
 def show(certificate: Certificate) -> Panel:
     """Return a certificate as a panel of rich."""
     strength = {
-        "global": "the bound is exact",
+        "global": "proven; prices were computed exactly",
         "bounded": "proven; the true one may be far smaller",
         "patterns": "proven for these patterns only",
     }

@@ -324,6 +324,18 @@ def test_reference_optimum_of_path_regularisation(golden):
         assert wide.scope == "bounded" and wide.objective * 3 <= 0.39583
 
 
+def test_certificates_of_paths_name_the_width_they_hold_for():
+    """Wider branches may cost less, so a bound is no bound of theirs."""
+    rng = np.random.default_rng(0)
+    problem = posed(rng.normal(size=(4, 2)), rng.normal(size=4), 0.2)
+    one, two = (train(problem, PathReLU(None, width=width), tol=1e-4).certificate for width in (1, 2))
+    assert two.objective < one.lower_bound
+    assert one.branch == 1 and two.branch == 2
+    assert one.sentence() == "no network of any width with branches of at most 1 neuron can be below"
+    grown = train(problem, PathReLU(None, width=4), tol=1e-2).certificate
+    assert grown.branch == 4 and "at most 4 neurons" in str(grown)
+
+
 def test_paths_grow_to_what_listing_gives(monkeypatch):
     import cvxnn.architectures.deep_path as room
 

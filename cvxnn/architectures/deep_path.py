@@ -211,7 +211,7 @@ class PathReLU(Architecture):
 
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> Oracle:
         if isinstance(arrangement, Nest):
-            return ListedPaths(problem, self.lift(problem, arrangement), arrangement.complete)
+            return ListedPaths(problem, self.lift(problem, arrangement), self.width, arrangement.complete)
         return PathOracle(problem, self._design(problem), self.width)
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:

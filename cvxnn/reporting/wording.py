@@ -147,16 +147,15 @@ def scope_words(report: Report) -> str:
             "networks with "
             "other layers."
         )
+    every = "It holds against every network of this family, with any number of neurons and any weights"
+    if c.branch:
+        every = every.replace("neurons", f"branches, of at most {things(c.branch, 'neuron')} each,")
     return {
-        "global": "It holds against every network of this family, with any number of neurons and any "
-        "weights, "
-        "and it was computed exactly.",
-        "bounded": "It holds against every network of this family, with any number of neurons and any "
-        "weights. "
+        "global": f"{every}, and it was computed exactly.",
+        "bounded": f"{every}. "
         "It may be loose: the best possible network is somewhere between the two numbers.",
         "patterns": "It holds against networks with the same activation patterns or gates only. "
-        "Networks with "
-        "others may be better.",
+        "Networks with others may be better.",
     }[c.scope]
 
 
