@@ -40,7 +40,7 @@ import numpy as np
 from ..arrangement import Arrangement
 from ..certificate import Oracle, search_gap
 from ..design import Design
-from ..geometric import TooManyWedges, Wedges, list_wedges, sample_wedges
+from ..geometric import GATES, TooManyWedges, Wedges, list_wedges, sample_wedges
 from ..growth import Rows, merge
 from ..network import Affine, Network
 from ..operators import Dense
@@ -56,7 +56,7 @@ from ..wedge_oracles import (
 )
 from .base import Architecture, Effort, Progress, Training
 from .hidden import ReLUHidden
-from .two_layer import balanced_cost, check_count, with_constants
+from .two_layer import balanced_cost, check_patterns, count_of, is_sample, with_constants
 
 #: `patterns="auto"` lists wedges up to so many, and up to so many entries of their features; "all" refuses
 #: beyond the larger numbers.
@@ -79,9 +79,10 @@ class Wedge(ReLUHidden, Architecture):
     hidden_bias : {"penalized", "free", None}, default="penalized"
         A bias per neuron that is penalised with its weights, one that is not (which also frees
         the output's constant), or none.
-    patterns : {"auto", "all"} or int, default="auto"
+    patterns : {"auto", "all", "wedge"}, int or tuple, default="auto"
         "auto" lists all wedges where that is cheap and searches for them otherwise; "all" insists on
-        listing; a number trains on that many sampled wedges, with scope ``patterns``.
+        listing; a number, which ("wedge", number) is too, trains on that many sampled wedges ("wedge":
+        500), with scope ``patterns``.
     penalty : {"l2", "l1"}, default="l2"
         The norm of hidden weights in the network's penalty; "l1" makes the program exact.
     coordinates : bool, default=True
@@ -94,7 +95,7 @@ class Wedge(ReLUHidden, Architecture):
     hidden_units = Architecture.hidden_units
 
     hidden_bias: str | None = "penalized"
-    patterns: str | int = "auto"
+    patterns: str | int | tuple = "auto"
     penalty: str = "l2"
     coordinates: bool = True
 
@@ -126,12 +127,13 @@ class Wedge(ReLUHidden, Architecture):
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Wedges | None:
         design = self.design(problem)
         rows = hyperplanes(design, self.coordinates)
-        if not isinstance(self.patterns, str):
-            return sample_wedges(design.X, rows, check_count(self.patterns), random_state)
-        if self.patterns not in ("auto", "all"):
+        check_patterns(self.patterns)
+        if isinstance(self.patterns, tuple | list) and len(self.patterns) > 2:
             raise ValueError(
-                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all' or a number of wedges"
+                f"patterns={self.patterns!r}: wedges are of all columns and none of a sketch, pass a number"
             )
+        if is_sample(self.patterns):
+            return sample_wedges(design.X, rows, count_of(self.patterns, GATES), random_state)
         if self.patterns == "all":
             return list_wedges(design.X, rows, _most(ALL_WEDGES, ALL_ENTRIES, design))
         try:
@@ -198,7 +200,7 @@ class Wedge(ReLUHidden, Architecture):
         if arrangement is None:
             return SearchedWedges(problem, design)
         assert isinstance(arrangement, Wedges)
-        if not isinstance(self.patterns, str):
+        if is_sample(self.patterns):
             return ListedWedges(problem, design, arrangement, sampled=True)
         if not self.coordinates:
             # the judge's wedges are all of them, whatever networks are made of
