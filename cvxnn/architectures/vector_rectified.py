@@ -124,9 +124,9 @@ class VectorRectified(ReLUHidden, InBatches):
         check_coupling(self.coupling)
         if not isinstance(self.patterns, str) or self.patterns != "auto":
             raise ValueError(
-                f"patterns={self.patterns!r} is for one output: here patterns of several outputs grow, "
-                "pass patterns='auto', or sample those of several outputs by architecture='gated_relu', "
-                "'cnn_gated' or 'threshold'"
+                f"patterns={self.patterns!r} is for one output: with several outputs patterns grow, "
+                "pass patterns='auto', or sample some by architecture='gated_relu', 'cnn_gated' or "
+                "'threshold'"
             )
         return Coupling(self.coupling)
 

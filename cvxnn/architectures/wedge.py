@@ -87,7 +87,8 @@ class Wedge(ReLUHidden, Architecture):
         The norm of hidden weights in the network's penalty; "l1" makes the program exact.
     coordinates : bool, default=True
         Whether coordinate directions take part in wedges. Without them the dictionary is that of the
-        samples alone and its optimum larger; certificates are against all networks in either case.
+        samples alone and its optimum larger. Certificates are against all networks in either case, so that
+        their gap holds what is lost; their search gap looks for wedges of the dictionary.
     """
 
     name: ClassVar[str] = "wedge"
@@ -198,14 +199,21 @@ class Wedge(ReLUHidden, Architecture):
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> WedgeOracle:
         problem, design = self.problem_of(problem), self.design(problem)
         if arrangement is None:
-            return SearchedWedges(problem, design)
+            return SearchedWedges(problem, design, self.coordinates)
         assert isinstance(arrangement, Wedges)
         if is_sample(self.patterns):
             return ListedWedges(problem, design, arrangement, sampled=True)
-        if not self.coordinates:
-            # the judge's wedges are all of them, whatever networks are made of
-            arrangement = list_wedges(design.X, hyperplanes(design), _most(ALL_WEDGES, ALL_ENTRIES, design))
-        return ListedWedges(problem, design, arrangement, sampled=False)
+        if self.coordinates:
+            return ListedWedges(problem, design, arrangement, sampled=False)
+        # the judge bounds all networks by all wedges, and looks for those that these networks are made of
+        own = ListedWedges(problem, design, arrangement, sampled=True)
+        try:
+            every = list_wedges(design.X, hyperplanes(design), _most(ALL_WEDGES, ALL_ENTRIES, design))
+        except TooManyWedges:
+            if self.patterns == "all":
+                raise
+            return SearchedWedges(problem, design, coordinates=False)
+        return ListedWedges(problem, design, every, sampled=False, own=own)
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
         return self.unit_outputs(problem, U)
@@ -219,10 +227,6 @@ class Wedge(ReLUHidden, Architecture):
         """Column generation: price wedges, add the best, solve the Lasso, until none prices out."""
         assert isinstance(oracle, WedgeOracle)
         problem, design = self.problem_of(problem), self.design(problem)
-        seller = oracle
-        if arrangement is not None and not self.coordinates:
-            assert isinstance(arrangement, Wedges)
-            seller = ListedWedges(problem, design, arrangement, sampled=True)
         U = self._starts(design, effort.start)
         best = self._network(problem, design, U[:0], np.zeros(0))
         value, Z = problem.null_value(), problem.residual(np.zeros_like(problem.y))
@@ -236,7 +240,7 @@ class Wedge(ReLUHidden, Architecture):
                 now = self.objective(problem, network)
                 if now <= value:
                     best, value = network, now
-            found = seller.propose(Z, U[np.argsort(-np.abs(z), kind="stable")[:32]], ADDED)
+            found = oracle.propose(Z, U[np.argsort(-np.abs(z), kind="stable")[:32]], ADDED)
             gap = search_gap(problem, value, Z, max(found.best, problem.beta))
             effort.history.append(Progress(value, gap, best.width, len(U), best, Z))
             yield effort.history[-1]
