@@ -545,6 +545,13 @@ def test_explanations_by_hand():
     shifted = Network.two_layer(np.array([[1.0], [1.0]]), np.array([0.5]), np.ones(1))
     kink = explain(shifted, X)[0]
     assert kink.samples == () and kink.bias and not kink.determined and "meets no sample" in str(kink)
+    assert str(first) == "runs through samples 2 and the origin, weight 2.83"
+    # all three places that determine it are said where some neuron has a bias
+    mixed = Network.two_layer(np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([0.0, 0.5]), np.ones(2))
+    axis, other = explain(mixed, X + 1.0)
+    assert axis.determined and not axis.bias and other.bias
+    assert str(axis) == "runs through the origin and does not see features 0, weight 1"
+    assert "origin" not in str(other)
     with pytest.raises(ValueError, match="2 features"):
         explain(net, np.ones((3, 3)))
     gated = train(make(X, np.ones(3)), GatedReLU(None, 5)).network
