@@ -75,7 +75,7 @@ def test_where_patterns_grow_the_refusal_says_what_works(name, patterns):
 @pytest.mark.parametrize("name", SAMPLED)
 def test_what_is_refused_is_told_all_choices(name, wrong):
     X, y = data()
-    with pytest.raises(ValueError, match=r"'auto', 'all', a number.*\('wedge', number\)"):
+    with pytest.raises(ValueError, match=r"'auto', 'all', an integer.*\('wedge', number\)"):
         ConvexNetRegressor(architecture=name, patterns=wrong, alpha=0.05).fit(X, y)
 
 

@@ -440,7 +440,7 @@ def test_what_is_wrong_is_told():
     rng = np.random.default_rng(0)
     with pytest.raises(TooManyWedges, match="pass patterns='auto'"):
         Wedge(patterns="all").arrange(problem, rng)
-    with pytest.raises(ValueError, match="'auto', 'all', a number of at least 1"):
+    with pytest.raises(ValueError, match="'auto', 'all', an integer of at least 1"):
         Wedge(patterns="some").arrange(problem, rng)
     with pytest.raises(ValueError, match="'l2' or 'l1'"):
         get_architecture("wedge", None, "auto", penalty="l2", options={"penalty": "l3"}).design(problem)

@@ -58,7 +58,7 @@ def check_patterns(patterns: Any, arrays: bool = False) -> None:
         right = wedge_number(patterns, GATES) is not None
     if not right:
         raise ValueError(
-            f"patterns={patterns!r} is unknown: pass 'auto', 'all', a number of at least 1, "
+            f"patterns={patterns!r} is unknown: pass 'auto', 'all', an integer of at least 1, "
             f"{'an array of gates, ' if arrays else ''}'wedge' or ('wedge', number)"
         )
 
