@@ -31,7 +31,7 @@ class Kink:
     features : tuple of int
         Columns whose weight is zero.
     bias : bool
-        Whether the bias is not zero.
+        Whether the bias is not zero; a kink without a bias runs through the origin.
     determined : bool
         Whether these samples and zeros leave one hyperplane: the neuron is then their wedge product, up to
         its size.
@@ -48,8 +48,11 @@ class Kink:
 
     def __str__(self) -> str:
         parts = []
-        if self.samples:
-            parts.append(f"runs through samples {', '.join(map(str, self.samples))}")
+        # a bias of zero is one of the places that determine a kink, as a weight of zero is
+        places = [f"samples {', '.join(map(str, self.samples))}"] if self.samples else []
+        places += [] if self.bias else ["the origin"]
+        if places:
+            parts.append(f"runs through {' and '.join(places)}")
         if self.features:
             parts.append(f"does not see features {', '.join(map(str, self.features))}")
         where = " and ".join(parts) or "meets no sample"
@@ -84,7 +87,7 @@ def explain(network: Network | Any, X: Any, *, tol: float = 1e-6) -> list[Kink]:
     >>> X = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]])
     >>> net = Network.two_layer(np.array([[1.0], [-1.0]]), np.zeros(1), np.array([2.0]))
     >>> print(explain(net, X)[0])
-    runs through samples 2, weight 2.83
+    runs through samples 2 and the origin, weight 2.83
     """
     network = getattr(network, "network_", network)
     X = to_numpy(X)

@@ -16,10 +16,11 @@ is kept with every direction, so that whoever bounds something by them can add i
 ``ZERO`` count as dependent, and with s between that and ``CLEAR`` the list is not *clear* any more.
 
 *Sampled* wedges are gates for every architecture that samples patterns (``patterns="wedge"`` or
-``("wedge", number)``): the hyperplane through d - 1 random samples, on a random side, moved to where all of
-them are on. It runs through the data, which a Gaussian gate need not. With many features samples are first
-hashed to few columns (``("wedge", number, columns)``), a sparse Johnson-Lindenstrauss transform S with one
-sign a feature; the hyperplane of ``XS`` through ``columns - 1`` samples is one of X, with normal ``S v``.
+``("wedge", number)``; where patterns always grow, as with several outputs of ReLU networks, none are
+sampled): the hyperplane through d - 1 random samples, on a random side, moved to where all of them are on.
+It runs through the data, which a Gaussian gate need not. With many features samples are first hashed to few
+columns (``("wedge", number, columns)``), a sparse Johnson-Lindenstrauss transform S with one sign a
+feature; the hyperplane of ``XS`` through ``columns - 1`` samples is one of X, with normal ``S v``.
 
 They are no general improvement. Objective per sample of ``gated_relu`` with a penalised bias on
 standardised data, squared error on targets ±1, mean of three draws:

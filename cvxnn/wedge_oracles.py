@@ -113,10 +113,10 @@ def features(X: np.ndarray, U: np.ndarray) -> np.ndarray:
 class WedgeOracle(Oracle):
     """An oracle for neurons on wedges that proposes some."""
 
-    def __init__(self, problem: Problem, design: Design) -> None:
+    def __init__(self, problem: Problem, design: Design, coordinates: bool = True) -> None:
         super().__init__(problem)
         self.design, self.X = design, design.X
-        self.rows = hyperplanes(design)
+        self.rows = hyperplanes(design, coordinates)
 
     def propose(self, Z: np.ndarray, starts: np.ndarray, most: int) -> Candidates:
         """Return at most so many neurons with a high price, no two of them much alike; `starts` (k, r) are
@@ -127,16 +127,30 @@ class WedgeOracle(Oracle):
 class ListedWedges(WedgeOracle):
     """Pricing over listed wedges: ``global`` for the l1 norm, ``bounded`` for the l2 norm.
 
-    A list that is a sample has scope ``patterns``.
+    A list that is a sample has scope ``patterns``. Where networks are made of fewer wedges than these,
+    `own` prices those: bounds hold against all networks, and what is found is what there is to use.
     """
 
-    def __init__(self, problem: Problem, design: Design, wedges: Wedges, sampled: bool) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        design: Design,
+        wedges: Wedges,
+        sampled: bool,
+        own: ListedWedges | None = None,
+    ) -> None:
         super().__init__(problem, design)
+        self.own = own
         assert wedges.error is not None
         self.U, kept = unit(design, wedges.gates)
         self.error = wedges.error[kept] * np.linalg.norm(self.U, axis=1)
         self.sampled, self.clear, self.resolution = sampled, wedges.complete, wedges.resolution
         self._last: tuple[np.ndarray, np.ndarray] | None = None
+
+    def at(self, beta: float) -> ListedWedges:
+        other = super().at(beta)
+        other.own = None if self.own is None else self.own.at(beta)
+        return other
 
     def values(self, Z: np.ndarray) -> np.ndarray:
         """Return ``Z'(Xu)_+`` for the listed neurons u and the opposite ones, shape (2, k)."""
@@ -153,7 +167,7 @@ class ListedWedges(WedgeOracle):
 
     def price(self, Z: np.ndarray) -> Price:
         values = np.max(np.abs(self.values(Z)), axis=0)
-        found = float(np.max(values, initial=0.0))
+        found = float(np.max(values, initial=0.0)) if self.own is None else self.own.price(Z).found
         if self.sampled:
             return Price(found * (1.0 + ROUNDING), "patterns", found)
         sizes = float(np.abs(Z) @ np.linalg.norm(self.X, axis=1))
@@ -161,7 +175,8 @@ class ListedWedges(WedgeOracle):
         slack = self.resolution * sizes
         norm = isinstance(self.design, NormDesign)
         if norm and self.clear:
-            return Price(self._above(values + margin) + slack, "global", found)
+            bound = self._above(values + margin) + slack
+            return Price(max(bound, found), "global", found)
         bound = oracle_bound(self.X, Z, free=self.design.free)
         if isinstance(self.design, NormDesign):
             bound = min(bound, vertex_price(self.X, vertices(self.design), Z))
@@ -184,6 +199,8 @@ class ListedWedges(WedgeOracle):
         return [plain] if cells is None else [plain, cells]
 
     def propose(self, Z: np.ndarray, starts: np.ndarray, most: int) -> Candidates:
+        if self.own is not None:
+            return self.own.propose(Z, starts, most)
         values = self.values(Z)
         size = np.abs(values).ravel()
         floor = self.problem.beta * (1.0 + 1e-10)
@@ -213,10 +230,13 @@ def spread_out(X: np.ndarray, found: Candidates, most: int) -> Candidates:
 
 
 class SearchedWedges(WedgeOracle):
-    """Search for wedges by exchanges, and the proofs of the norm's search oracle (scope ``bounded``)."""
+    """Search for wedges by exchanges, and the proofs of the norm's search oracle (scope ``bounded``).
 
-    def __init__(self, problem: Problem, design: Design) -> None:
-        super().__init__(problem, design)
+    Without `coordinates` it looks for wedges of samples only; what it proves holds against all networks.
+    """
+
+    def __init__(self, problem: Problem, design: Design, coordinates: bool = True) -> None:
+        super().__init__(problem, design, coordinates)
         normed = isinstance(design, NormDesign)
         self.bounds = NormSearchOracle(problem, design) if normed else SearchOracle(problem, design)
 

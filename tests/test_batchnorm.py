@@ -354,7 +354,7 @@ def test_what_cannot_be_done_says_what_to_pass():
     X, y = data(12, 2)
     with pytest.raises(ValueError, match="'before'"):
         BatchNorm(where="between")
-    with pytest.raises(ValueError, match="pass at least 1"):
+    with pytest.raises(ValueError, match="an integer of at least 1"):
         BatchNorm(patterns=0, where="after")
     wide = problem_of(*data(30, 12), 0.1)
     with pytest.raises(ValueError, match="fewer of them, or fewer features"):

@@ -266,7 +266,7 @@ MANY = "x,y\n" + "".join(f"{k},c{k}\n" for k in range(101))
         (GOOD, ("--loss", "log_loss"), "is for classes"),
         (GOOD, ("--loss", "hinges"), "unknown loss 'hinges': pass one of"),
         (GOOD, ("--architecture", "transformer"), "unknown architecture 'transformer': pass one of"),
-        (GOOD, ("--patterns", "some"), "pass 'auto', 'all' or a number"),
+        (GOOD, ("--patterns", "some"), "pass 'auto', 'all', an integer"),
         (GOOD, ("--out", "."), "is a folder: pass a file name"),
         (GOOD, ("--out", "absent/m.safetensors"), "does not exist: create it"),
         (GOOD, ("--out", "/proc/m.safetensors"), "pass another --out"),

@@ -615,7 +615,7 @@ def test_round_trip_and_command_line(tmp_path):
         (DeepReLU("free"), "'penalized' or None"),
         (DeepReLU(depth=2), "architecture='relu'"),
         (DeepReLU(None, 5, depth=4), "pass 'auto', or depth=3"),
-        (DeepReLU(None, "some"), "'auto', 'all' or a number"),
+        (DeepReLU(None, "some"), "'auto', 'all', an integer"),
         (DeepReLU(None, "all"), "pass 'auto'"),
         (PathReLU("free"), "'penalized' or None"),
         (PathReLU(width=0), "at least 1"),

@@ -8,7 +8,9 @@ from scipy.optimize import minimize
 from typer.testing import CliRunner
 
 from cvxnn import ConvexNetClassifier, ConvexNetRegressor, Network, certify
+from cvxnn.architectures import spectrahedral
 from cvxnn.architectures.polynomial import Polynomial, VectorPolynomial
+from cvxnn.architectures.polynomial_cnn import PolynomialCNN
 from cvxnn.cli import app
 from cvxnn.losses import LOSSES, get_loss
 from cvxnn.network import Affine
@@ -196,6 +198,37 @@ def test_the_program_against_cvxpy():
     trained = train(problem, family, tol=1e-9)
     assert trained.certificate.objective * 20 == pytest.approx(value, rel=1e-6)
     assert network.width <= 8
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "log_loss"])
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (1.0, 100.0), (1.0, 1000.0), (1e4, 0.0)])
+def test_auto_is_exact_far_from_the_origin(loss, scale, shift):
+    """Columns end with gaps of up to 99 % there, and go on to the semidefinite program."""
+    rng = np.random.default_rng(0)
+    X, z = rng.standard_normal((8, 2)), rng.standard_normal(8)
+    y = z if loss == "squared_error" else np.where(z > 0, 1.0, -1.0)
+    problem = Problem.from_alpha(scale * X + shift, y, None, get_loss(loss), 0.01, True)
+    fit = train(problem, Polynomial())
+    assert fit.certificate.scope == "global" and fit.certificate.gap <= 1e-5
+
+
+def test_filters_far_from_the_origin_too():
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((12, 6)) + 300.0
+    problem = Problem.from_alpha(X, rng.standard_normal(12), None, SQUARED, 0.01, True)
+    fit = train(problem, PolynomialCNN(kernel=3, input_shape=(6,)))
+    assert fit.certificate.gap <= 1e-5
+
+
+def test_only_small_programs_come_to_the_rescue(monkeypatch):
+    rng = np.random.default_rng(0)
+    problem = problem_of(rng, 12, 3)
+    units = Polynomial().units(problem)
+    assert Polynomial()._rescued(problem, units)
+    assert not Polynomial(method="columns")._rescued(problem, units)
+    assert not VectorPolynomial()._rescued(problem, units)
+    monkeypatch.setattr(spectrahedral, "RESCUED", 16)
+    assert not Polynomial()._rescued(problem, units)
 
 
 def test_no_network_is_below_the_bound():

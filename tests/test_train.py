@@ -177,8 +177,8 @@ def test_architectures_by_name():
     [
         (ReLU("yes"), "hidden_bias='yes' is unknown"),
         (ReLU(None, "some"), "patterns='some' is unknown"),
-        (ReLU(None, 0), "patterns=0 must be .* an integer: pass at least 1"),
-        (GatedReLU(None, 0), "patterns=0 must be .* an integer: pass at least 1"),
+        (ReLU(None, 0), "patterns=0 is unknown: pass .* an integer of at least 1"),
+        (GatedReLU(None, 0), "patterns=0 is unknown: pass .* an integer of at least 1"),
         (GatedReLU("free"), "no free hidden bias"),
         (GatedReLU(None, np.ones((2, 9))), "gates must have shape"),
         (GatedReLU(None, "some"), "patterns='some' is unknown"),

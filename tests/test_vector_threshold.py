@@ -206,7 +206,7 @@ def test_the_command_line(tmp_path):
 
 def test_what_is_refused():
     problem = problem_of("squared_error", n=30, d=12)
-    with pytest.raises(ValueError, match="'auto', 'all' or a number"):
+    with pytest.raises(ValueError, match="'auto', 'all', an integer"):
         train(problem, VectorThreshold(patterns="some"))
     assert Threshold("free").for_outputs(2) == VectorThreshold("free")
     X, Y = np.zeros((4, 1)), np.ones((4, 2))

@@ -394,12 +394,53 @@ def test_command_line(tmp_path, monkeypatch):
     assert run.exit_code == 0 and "same activation patterns" in run.output, run.output
 
 
+@pytest.mark.parametrize("penalty", ["l2", "l1"])
+@pytest.mark.parametrize("bias", [None, "penalized", "free"])
+def test_without_coordinates_training_ends_and_bounds_hold_for_all_networks(penalty, bias):
+    """The search gap is about wedges that networks may use, the bound about all of them."""
+    rng = np.random.default_rng(1)
+    problem = make(rng.normal(size=(10, 2)), rng.normal(size=10), 0.02, True)
+    fewer, every = (
+        train(problem, Wedge(bias, penalty=penalty, coordinates=which), tol=1e-7).certificate
+        for which in (False, True)
+    )
+    assert fewer.search_gap <= 1e-7
+    assert every.objective <= fewer.objective * (1 + 1e-7)
+    assert fewer.lower_bound <= every.objective * (1 + 1e-9)
+    best = train(problem, ReLU(bias, "all", penalty), tol=1e-7).certificate
+    assert fewer.lower_bound <= best.objective * (1 + 1e-9)
+    assert fewer.scope == ("global" if penalty == "l1" else "bounded")
+
+
+@pytest.mark.parametrize("penalty", ["l2", "l1"])
+def test_searched_wedges_are_of_samples_without_coordinates(penalty, monkeypatch):
+    monkeypatch.setattr(wedge, "AUTO_WEDGES", 0)
+    monkeypatch.setattr(wedge, "AUTO_ENTRIES", 0)
+    rng = np.random.default_rng(0)
+    problem = make(rng.normal(size=(40, 3)), rng.normal(size=40), 0.05)
+    fit = train(problem, Wedge(None, penalty=penalty, coordinates=False))
+    kinks = explain(fit.network, problem.X)
+    assert kinks and all(len(kink.samples) == 2 for kink in kinks)
+    listed = train(problem, Wedge(None, "all", penalty, coordinates=False)).certificate
+    assert fit.certificate.objective == pytest.approx(listed.objective, rel=1e-4)
+    assert fit.certificate.search_gap <= 1e-5
+
+
+def test_more_wedges_than_the_judge_can_list(monkeypatch):
+    """Those of samples are few, those of all networks are not: bounds are then those of a search."""
+    rng = np.random.default_rng(0)
+    problem = make(rng.normal(size=(6, 5)), rng.normal(size=6), 0.05)
+    monkeypatch.setattr(wedge, "ALL_WEDGES", 64)
+    fit = train(problem, Wedge(None, penalty="l1", coordinates=False))
+    assert fit.certificate.scope == "bounded" and fit.certificate.search_gap <= 1e-5
+
+
 def test_what_is_wrong_is_told():
     problem = make(np.random.default_rng(0).normal(size=(200, 6)), np.ones(200))
     rng = np.random.default_rng(0)
     with pytest.raises(TooManyWedges, match="pass patterns='auto'"):
         Wedge(patterns="all").arrange(problem, rng)
-    with pytest.raises(ValueError, match="'auto', 'all' or a number"):
+    with pytest.raises(ValueError, match="'auto', 'all', an integer of at least 1"):
         Wedge(patterns="some").arrange(problem, rng)
     with pytest.raises(ValueError, match="'l2' or 'l1'"):
         get_architecture("wedge", None, "auto", penalty="l2", options={"penalty": "l3"}).design(problem)
@@ -504,6 +545,13 @@ def test_explanations_by_hand():
     shifted = Network.two_layer(np.array([[1.0], [1.0]]), np.array([0.5]), np.ones(1))
     kink = explain(shifted, X)[0]
     assert kink.samples == () and kink.bias and not kink.determined and "meets no sample" in str(kink)
+    assert str(first) == "runs through samples 2 and the origin, weight 2.83"
+    # all three places that determine it are said where some neuron has a bias
+    mixed = Network.two_layer(np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([0.0, 0.5]), np.ones(2))
+    axis, other = explain(mixed, X + 1.0)
+    assert axis.determined and not axis.bias and other.bias
+    assert str(axis) == "runs through the origin and does not see features 0, weight 1"
+    assert "origin" not in str(other)
     with pytest.raises(ValueError, match="2 features"):
         explain(net, np.ones((3, 3)))
     gated = train(make(X, np.ones(3)), GatedReLU(None, 5)).network

@@ -63,10 +63,12 @@ from .base import Architecture, Effort, Progress, Training, VectorArchitecture
 from .relu import ReLU
 from .two_layer import (
     balanced_cost,
-    check_count,
     check_hidden_bias,
+    check_patterns,
     design_matrix,
     free_constants,
+    is_sample,
+    sampled,
     with_constants,
 )
 from .vector_relu import VectorReLU
@@ -91,10 +93,11 @@ class BatchNorm(Whitened, Architecture):
         The shift of a normalised neuron: penalised with its scale, not penalised (which also frees the
         output's constant), or none. After the ReLU nothing is shifted, and this says whether neurons have a
         bias, which like their weights is not penalised; "free" also frees the output's constant.
-    patterns : {"auto", "all"} or int, default="auto"
+    patterns : {"auto", "all", "wedge"}, int or tuple, default="auto"
         As in :class:`cvxnn.architectures.relu.ReLU`, on the whitened data; after the ReLU "auto" lists all
-        patterns where these are few and grows them otherwise, "all" insists on listing, and a number
-        trains on that many sampled patterns, with scope ``patterns`` (up to rank 8, a bias counted).
+        patterns where these are few and grows them otherwise, "all" insists on listing, and a number,
+        "wedge" or ("wedge", number) trains on sampled patterns, with scope ``patterns`` (up to rank 8, a
+        bias counted).
     where : {"before", "after"}, default="before"
         Whether neurons are normalised before the ReLU or after it.
     """
@@ -102,15 +105,14 @@ class BatchNorm(Whitened, Architecture):
     name: ClassVar[str] = "batchnorm"
 
     hidden_bias: str | None = "penalized"
-    patterns: str | int = "auto"
+    patterns: str | int | tuple = "auto"
     where: str = "before"
 
     def __post_init__(self) -> None:
         check_hidden_bias(self.hidden_bias)
         if self.where not in ("before", "after"):
             raise ValueError(f"where={self.where!r} is unknown: pass 'before' (the ReLU) or 'after'")
-        if self.where == "after" and self.patterns not in ("auto", "all"):
-            check_count(self.patterns)
+        check_patterns(self.patterns)
 
     def plain(self) -> ReLU:
         return ReLU(self.hidden_bias, self.patterns)
@@ -138,9 +140,9 @@ class BatchNorm(Whitened, Architecture):
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
         if self.where == "before":
             return super().arrange(problem, random_state)
-        if isinstance(self.patterns, str):
+        if not is_sample(self.patterns):
             return None
-        return Arrangement.sample(white(self._seen(problem)[0])[0], self.patterns, random_state)
+        return sampled(white(self._seen(problem)[0])[0], self.patterns, random_state)
 
     def lift(self, problem: Problem, arrangement: Arrangement) -> Program:
         self._only_before("lift")
@@ -169,7 +171,8 @@ class BatchNorm(Whitened, Architecture):
                 return SearchedCones(problem, data)
         found = super().oracle_within(problem, arrangement, max_time)
         assert isinstance(found, WhitenedOracle)
-        if isinstance(self.patterns, str) and self.hidden_bias == "penalized" and found.whitening.complete:
+        listed = not is_sample(self.patterns)
+        if listed and self.hidden_bias == "penalized" and found.whitening.complete:
             there = found.whitening.problem(found.problem)
             found.inner = OrthantOracle(there, self.plain().design(there))
         return found
@@ -380,7 +383,7 @@ class VectorBatchNorm(Whitened, VectorArchitecture):
     name: ClassVar[str] = "batchnorm"
 
     hidden_bias: str | None = "penalized"
-    patterns: str | int = "auto"
+    patterns: str | int | tuple = "auto"
     coupling: str = "joint"
 
     def plain(self) -> VectorReLU:

@@ -103,7 +103,7 @@ class CNN(SumPooled, Rectified):
     hidden_bias : {"penalized", "free", None}, default="penalized"
         A bias per filter that is penalised with its weights, one that is not (which also frees the output's
         constant), or none.
-    patterns : {"auto", "all"} or int, default="auto"
+    patterns : {"auto", "all", "wedge"}, int or tuple, default="auto"
         Of all patches together: listed where there are few and grown otherwise; "all" insists on listing; a
         number trains on that many sampled patterns, with scope ``patterns``. With a weight for every window
         patterns grow: "auto" only.
@@ -120,7 +120,7 @@ class CNN(SumPooled, Rectified):
     padding: int | tuple[int, int] | str = 0
     pooling: str = "mean"
     hidden_bias: str | None = "penalized"
-    patterns: str | int = "auto"
+    patterns: str | int | tuple = "auto"
     pool: PoolSize = WHOLE
 
     @property
@@ -220,7 +220,7 @@ class VectorCNN(SumPooled, VectorRectified):
     padding: int | tuple[int, int] | str = 0
     pooling: str = "mean"
     hidden_bias: str | None = "penalized"
-    patterns: str | int = "auto"
+    patterns: str | int | tuple = "auto"
     pool: PoolSize = WHOLE
     coupling: str = "joint"
 
@@ -237,7 +237,8 @@ class VectorCNN(SumPooled, VectorRectified):
             if not isinstance(self.patterns, str) or self.patterns != "auto":
                 raise ValueError(
                     f"patterns={self.patterns!r}: with a weight for every window patterns grow, pass "
-                    "patterns='auto', or pool='all'"
+                    "patterns='auto', pool='all' with one output, or architecture='cnn_gated', which "
+                    "samples them"
                 )
         return super()._check()
 

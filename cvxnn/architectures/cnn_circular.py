@@ -116,7 +116,7 @@ class CNNCircular(Circular, GrownByPrograms):
     ----------
     input_shape : (length,), (h, w) or None, default=None
         What a flat row is, of one channel; None is a signal.
-    patterns : {"auto", "all"} or int, default="auto"
+    patterns : {"auto", "all", "wedge"}, int or tuple, default="auto"
         As of ReLU networks.
     """
 
@@ -125,7 +125,7 @@ class CNNCircular(Circular, GrownByPrograms):
     hidden_bias: ClassVar[str | None] = None  # type: ignore[misc]
 
     input_shape: tuple[int, ...] | None = None
-    patterns: str | int = "auto"
+    patterns: str | int | tuple = "auto"
 
     def _most_listed(self, problem: Problem, X: np.ndarray) -> int:
         return AUTO_CELLS
@@ -176,7 +176,7 @@ class VectorCNNCircular(Circular, VectorRectified):
     coupling: ClassVar[str] = "joint"  # type: ignore[misc]
 
     input_shape: tuple[int, ...] | None = None
-    patterns: str | int = "auto"
+    patterns: str | int | tuple = "auto"
 
     def _network(self, problem: Problem, design: Design, rows: VectorRows) -> Network:
         """Balance the layers, and give the outputs their best constants."""

@@ -25,7 +25,7 @@ from ..program import Problem
 from .base import Architecture, VectorArchitecture
 from .convolutional import WHOLE, PoolSize, Size
 from .convolutional_head import Headed
-from .two_layer import check_count
+from .two_layer import check_patterns, sampled
 
 #: Gates that "auto" draws, and gates beyond which ``patterns="all"`` refuses.
 AUTO_GATES, ALL_GATES = 50, 5000
@@ -37,7 +37,7 @@ class GatedHead(Headed):
     scope: ClassVar[Scope] = "patterns"
     layer = GatedConv
 
-    patterns: str | int | np.ndarray
+    patterns: str | int | tuple | np.ndarray
 
     @classmethod
     def reads(cls, network: Network) -> bool:
@@ -48,18 +48,14 @@ class GatedHead(Headed):
         """Return the gates and their patterns on the stacked patches."""
         self._checked(problem)
         X = self.stacked(problem)
+        check_patterns(self.patterns, arrays=True)
         if isinstance(self.patterns, np.ndarray):
             if self.patterns.ndim != 2 or self.patterns.shape[1] != X.shape[1]:
                 raise ValueError(f"gates must have shape (gates, {X.shape[1]}), got {self.patterns.shape}")
             return Arrangement.from_gates(X, self.patterns)
         if isinstance(self.patterns, str) and self.patterns == "all":
             return Arrangement.enumerate(X, limit=ALL_GATES)
-        if isinstance(self.patterns, str) and self.patterns != "auto":
-            raise ValueError(
-                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all', a number or an array"
-            )
-        number = AUTO_GATES if isinstance(self.patterns, str) else check_count(self.patterns)
-        return Arrangement.sample(X, number, random_state=int(random_state.integers(2**31 - 1)))
+        return sampled(X, self.patterns, random_state, AUTO_GATES)
 
     def first_layer(self, problem: Problem, gates: np.ndarray, U: np.ndarray) -> GatedConv:
         gate, conv = self.conv_layer(problem, gates), self.conv_layer(problem, U)
@@ -88,9 +84,10 @@ class CNNGated(GatedHead, Architecture):
     pooling : {"mean", "sum"}, default="mean"
     hidden_bias : {"penalized", None}, default="penalized"
         Whether filters and gates see a column of ones.
-    patterns : {"auto", "all"}, int or ndarray of shape (gates, patch), default="auto"
+    patterns : {"auto", "all", "wedge"}, int, tuple or ndarray of shape (gates, patch), default="auto"
         How many Gaussian gates to draw ("auto": 50, duplicates removed); "all" takes one gate in every
-        cell of the stacked patches; an array gives the gates themselves.
+        cell of the stacked patches; an array gives the gates themselves. "wedge" or ("wedge", number) draws
+        them through random patches, see :mod:`cvxnn.geometric`.
     """
 
     name: ClassVar[str] = "cnn_gated"
@@ -102,7 +99,7 @@ class CNNGated(GatedHead, Architecture):
     pool: PoolSize = WHOLE
     pooling: str = "mean"
     hidden_bias: str | None = "penalized"
-    patterns: str | int | np.ndarray = "auto"
+    patterns: str | int | tuple | np.ndarray = "auto"
 
     def for_outputs(self, outputs: int) -> Architecture:
         if outputs == 1:
@@ -129,4 +126,4 @@ class VectorCNNGated(GatedHead, VectorArchitecture):
     pool: PoolSize = WHOLE
     pooling: str = "mean"
     hidden_bias: str | None = "penalized"
-    patterns: str | int | np.ndarray = "auto"
+    patterns: str | int | tuple | np.ndarray = "auto"

@@ -63,7 +63,7 @@ from ..vector_oracles import TooManyFaces, VectorOracle
 from ..vector_pricing import VectorNeurons
 from .base import Architecture, Effort, Training
 from .convolutional import Convolutional, Size, is_pooled
-from .two_layer import balanced_cost, check_count
+from .two_layer import balanced_cost, check_patterns, sampled
 from .vector_rectified import Plan, VectorRectified
 
 #: Cells that "auto" lists, gates that it draws where there are more, and cells that "all" lists.
@@ -136,10 +136,11 @@ class CNNMax(MaxPooled, Architecture):
         As of :class:`cvxnn.architectures.cnn.CNN`.
     hidden_bias : {"penalized", None}, default="penalized"
         A bias per filter that is penalised with its weights, or none.
-    patterns : {"auto", "all"} or int, default="auto"
+    patterns : {"auto", "all", "wedge"}, int or tuple, default="auto"
         "auto" lists all cells where there are at most 500, and grows them otherwise (those of 200 Gaussian
         gates where the loss has kinks); "all" insists on listing; a number of gates has scope
-        ``patterns``.
+        ``patterns``, and "wedge" or ("wedge", number) draws them through random patches and differences
+        of patches, see :mod:`cvxnn.geometric`.
     """
 
     name: ClassVar[str] = "cnn_max"
@@ -149,7 +150,7 @@ class CNNMax(MaxPooled, Architecture):
     stride: int | tuple[int, int] = 1
     padding: int | tuple[int, int] | str = 0
     hidden_bias: str | None = "penalized"
-    patterns: str | int = "auto"
+    patterns: str | int | tuple = "auto"
 
     def design(self, problem: Problem) -> Design:
         """Return patches and their differences, one sample after the other."""
@@ -161,13 +162,10 @@ class CNNMax(MaxPooled, Architecture):
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
         """Return cells of patches and differences, or None where they grow."""
+        check_patterns(self.patterns)
         X = self.design(problem).X
         if self.patterns == "all":
             return Arrangement.enumerate(X, limit=ALL_CELLS)
-        if isinstance(self.patterns, str) and self.patterns != "auto":
-            raise ValueError(
-                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all' or a number of patterns"
-            )
         if self.patterns == "auto" and count_bound(len(X), X.shape[1]) <= 20 * AUTO_CELLS:
             try:
                 return Arrangement.enumerate(X, limit=AUTO_CELLS)
@@ -175,8 +173,7 @@ class CNNMax(MaxPooled, Architecture):
                 pass  # then they grow, or gates are drawn
         if self.patterns == "auto" and problem.loss.smooth:
             return None
-        number = AUTO_GATES if self.patterns == "auto" else check_count(self.patterns)
-        return Arrangement.sample(X, number, random_state=int(random_state.integers(2**31 - 1)))
+        return sampled(X, self.patterns, random_state, AUTO_GATES)
 
     def _positions(self, problem: Problem) -> int:
         return self.windows_of(problem.X.shape[1]).positions
@@ -275,7 +272,7 @@ class VectorCNNMax(MaxPooled, VectorRectified):
     stride: int | tuple[int, int] = 1
     padding: int | tuple[int, int] | str = 0
     hidden_bias: str | None = "penalized"
-    patterns: str | int = "auto"
+    patterns: str | int | tuple = "auto"
 
     @property
     def leak(self) -> float:

@@ -47,10 +47,20 @@ from ..path_pricing import ListedPaths, Path, PathOracle, signs_of
 from ..penalties import GroupL2
 from ..program import Master, Problem, Program, Solution
 from .base import Architecture, Effort, Progress, Training
-from .two_layer import check_count, check_hidden_bias, design_matrix, with_constants
+from .two_layer import (
+    check_hidden_bias,
+    check_patterns,
+    count_of,
+    design_matrix,
+    is_sample,
+    wedges_of,
+    with_constants,
+)
 
 #: Branches that "auto" lists, and that "all" lists at most.
 AUTO, ALL = 1500, 6000
+#: Branches that ``patterns="wedge"`` draws.
+BRANCHES = 50
 #: Branches a round adds, and in the pool at which those at zero leave.
 ADDED, MOST = 16, 150
 #: Rounds without progress that end training.
@@ -67,9 +77,10 @@ class PathReLU(Architecture):
     ----------
     hidden_bias : {"penalized", None}, default="penalized"
         Whether first-layer neurons have a bias, which counts with their weights.
-    patterns : {"auto", "all"} or int, default="auto"
+    patterns : {"auto", "all", "wedge"}, int or tuple, default="auto"
         "auto" lists all branches of a few samples and grows them otherwise; "all" insists on listing; a
-        number takes so many random branches, with scope ``patterns``.
+        number takes so many random branches, with scope ``patterns``, and "wedge" (50 branches) or
+        ("wedge", number) branches whose first-layer kinks run through samples, see :mod:`cvxnn.geometric`.
     width : int, default=2
         Neurons of a branch at most.
     """
@@ -79,7 +90,7 @@ class PathReLU(Architecture):
     continuous: ClassVar[bool] = False
 
     hidden_bias: str | None = "penalized"
-    patterns: str | int = "auto"
+    patterns: str | int | tuple = "auto"
     width: int = 2
 
     def _check(self) -> None:
@@ -100,10 +111,9 @@ class PathReLU(Architecture):
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
         X = self._design(problem).X
-        if not isinstance(self.patterns, str):
-            return self._sampled(X, check_count(self.patterns), random_state)
-        if self.patterns not in ("auto", "all"):
-            raise ValueError(f"patterns={self.patterns!r} is unknown: pass 'auto', 'all' or a number")
+        check_patterns(self.patterns)
+        if is_sample(self.patterns):
+            return self._sampled(X, count_of(self.patterns, BRANCHES), random_state)
         nest = self._listed(X, ALL if self.patterns == "all" else AUTO)
         if nest is None and self.patterns == "all":
             raise ValueError(
@@ -142,7 +152,8 @@ class PathReLU(Architecture):
 
     def _sampled(self, X: np.ndarray, count: int, rng: np.random.Generator) -> Nest:
         """Patterns of random branches, each side of them."""
-        U, t = rng.standard_normal((count, self.width, X.shape[1])), signs_of(count, self.width)
+        gates = wedges_of(X, self.patterns, count * self.width, rng)
+        U, t = gates.reshape(count, self.width, X.shape[1]), signs_of(count, self.width)
         return self._nest(X, U, t, np.where(np.arange(count) // self.width % 2 == 0, 1.0, -1.0))
 
     def _nest(self, X: np.ndarray, U: np.ndarray, t: np.ndarray, sides: np.ndarray) -> Nest:

@@ -50,7 +50,15 @@ from ..operators import Masked
 from ..penalties import GroupL2
 from ..program import Master, Problem, Program, Solution
 from .base import Architecture, Effort, Progress, Training
-from .two_layer import check_count, check_hidden_bias, design_matrix, with_constants
+from .two_layer import (
+    check_hidden_bias,
+    check_patterns,
+    count_of,
+    design_matrix,
+    is_sample,
+    wedges_of,
+    with_constants,
+)
 
 #: `patterns="all"` refuses beyond this many blocks.
 ALL_BLOCKS = 4000
@@ -89,9 +97,11 @@ class DeepReLU(Architecture):
     ----------
     hidden_bias : {"penalized", None}, default="penalized"
         Whether first-layer neurons have a bias, penalised with their weights. Deeper layers have none.
-    patterns : {"auto", "all"} or int, default="auto"
+    patterns : {"auto", "all", "wedge"}, int or tuple, default="auto"
         "auto" grows branches until none improves; "all" lists all patterns of a few samples; a number takes
-        the patterns of so many random branches, with scope ``patterns``. The last two are for depth 3.
+        the patterns of so many random branches, with scope ``patterns``, and "wedge" (12 branches) or
+        ("wedge", number) those of branches whose first-layer kinks run through samples, see
+        :mod:`cvxnn.geometric`. All but "auto" are for depth 3.
     depth : int, default=3
         Number of layers of weights, at least 3.
     """
@@ -99,7 +109,7 @@ class DeepReLU(Architecture):
     name: ClassVar[str] = "deep_relu"
 
     hidden_bias: str | None = "penalized"
-    patterns: str | int = "auto"
+    patterns: str | int | tuple = "auto"
     depth: int = 3
 
     def _check(self) -> None:
@@ -131,13 +141,14 @@ class DeepReLU(Architecture):
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
         X = self._design(problem).X
-        if isinstance(self.patterns, str):
-            if self.patterns not in ("auto", "all"):
-                raise ValueError(f"patterns={self.patterns!r} is unknown: pass 'auto', 'all' or a number")
+        check_patterns(self.patterns)
+        if not is_sample(self.patterns):
             return self._all(X) if self.patterns == "all" else None
         pool, rng = Pool(), random_state
-        for branch in range(check_count(self.patterns)):
-            W, v = rng.standard_normal((X.shape[1], NEURONS)), rng.standard_normal((NEURONS, 1))
+        for branch in range(count_of(self.patterns, BRANCHES)):
+            # of wedges the kinks of first-layer neurons run through samples
+            W = wedges_of(X, self.patterns, NEURONS, rng).T
+            v = rng.standard_normal((NEURONS, 1))
             # either sign of the weights, as the outputs of a hidden layer are never negative
             v += 0.5 if branch % 4 < 2 else 0.0
             pool.add_weights([W, v, np.array([[1.0 if branch % 2 else -1.0]])], X)

@@ -23,12 +23,12 @@ from ..norm_pricing import NormDesign
 from ..program import Problem
 from ..walks import rectify
 from .two_layer import (
-    check_count,
     check_hidden_bias,
+    check_patterns,
     check_skip,
     design_matrix,
     free_constants,
-    sampled_gates,
+    sampled,
     with_constants,
 )
 
@@ -172,21 +172,14 @@ class GatedHidden(HiddenPenalty):
 
     def _chosen(self, problem: Problem, random_state: np.random.Generator) -> Arrangement:
         X = self._design(problem)
+        check_patterns(self.patterns, arrays=True)
         if isinstance(self.patterns, np.ndarray):
             if self.patterns.ndim != 2 or self.patterns.shape[1] != X.shape[1]:
                 raise ValueError(f"gates must have shape (gates, {X.shape[1]}), got {self.patterns.shape}")
             return Arrangement.from_gates(X, self.patterns)
         if isinstance(self.patterns, str) and self.patterns == "all":
             return Arrangement.enumerate(X, limit=ALL_GATES)
-        gates = sampled_gates(X, self.patterns, random_state, self.auto_gates)
-        if gates is not None:
-            return Arrangement.from_gates(X, gates)
-        if isinstance(self.patterns, str) and self.patterns != "auto":
-            raise ValueError(
-                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all', 'wedge', a number or an array"
-            )
-        number = self.auto_gates if self.patterns == "auto" else check_count(self.patterns)
-        return Arrangement.sample(X, number, random_state=int(random_state.integers(2**31 - 1)))
+        return sampled(X, self.patterns, random_state, self.auto_gates)
 
     def plain(self, problem: Problem, gates: np.ndarray, U: np.ndarray, V: np.ndarray) -> Network:
         """Return the network of neurons ``U`` behind ``gates`` with outputs ``V``, with its best constant.

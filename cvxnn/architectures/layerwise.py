@@ -52,6 +52,7 @@ from ..program import Problem, Program, Solution
 from ..registry import members
 from .base import Architecture, Effort, Progress, Stage, Training, VectorArchitecture
 from .hidden import GatedHidden, positive
+from .two_layer import is_sample
 
 
 def _stacks(kind: type[Architecture]) -> bool:
@@ -287,7 +288,7 @@ class Stages:
         top = parts[1]
         units, copy = family.hidden_units(top), None
         # the patterns of a copy may not be among sampled ones, which the certificate is about
-        known = isinstance(family, GatedHidden) or isinstance(getattr(family, "patterns", "auto"), str)
+        known = isinstance(family, GatedHidden) or not is_sample(getattr(family, "patterns", "auto"))
         if self.skip:
             copy = copied_by_skip(top, top.width) if known else None
             units = with_skip(units)
@@ -307,7 +308,7 @@ class Stages:
         first stage, beside those that a copy of the predictor needs."""
         if not isinstance(first, GatedHidden) or before is None:
             return self
-        if not isinstance(first.patterns, str | numbers.Integral):
+        if isinstance(first.patterns, np.ndarray):
             raise ValueError("gates in an array fit the first stage only: pass a number of patterns")
         gates = first.arrange(self.inner(problem), random_state).gates
         kept = np.zeros((1, gates.shape[1]))
@@ -342,7 +343,7 @@ class Layerwise(Stages, Architecture):
     name: ClassVar[str] = "layerwise"
 
     hidden_bias: str | None = "penalized"
-    patterns: str | int | np.ndarray = "auto"
+    patterns: str | int | tuple | np.ndarray = "auto"
     stages: int = 2
     stage: str | Architecture = "relu"
     skip: bool = False
@@ -366,7 +367,7 @@ class VectorLayerwise(Stages, VectorArchitecture):
     name: ClassVar[str] = "layerwise"
 
     hidden_bias: str | None = "penalized"
-    patterns: str | int | np.ndarray = "auto"
+    patterns: str | int | tuple | np.ndarray = "auto"
     coupling: str = "joint"
     stages: int = 2
     stage: str | Architecture = "relu"

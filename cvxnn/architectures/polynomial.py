@@ -59,7 +59,9 @@ class Polynomial(Spectrahedral):
         ``a, b, c`` of ``a t^2 + b t + c``; the default resembles a ReLU on [-5, 5].
     method : {"auto", "columns", "semidefinite"}, default="auto"
         How to train: column generation with the exact oracle; or the semidefinite program first,
-        practical up to about 40 features. "auto" takes that for losses with kinks on up to 15 columns.
+        practical up to about 40 features. "auto" takes that for losses with kinks on up to 15 columns, and
+        goes on to it where columns stop above the tolerance, as they do on data far from the origin or of
+        very different scales, on up to 41 columns of one output (20 million numbers in its operator).
     """
 
     name: ClassVar[str] = "polynomial"
@@ -145,7 +147,7 @@ class VectorPolynomial(Polynomial, VectorArchitecture):
     coefficients : (float, float, float), default=(0.09, 0.5, 0.47)
         As with one output.
     method : {"auto", "columns"}, default="auto"
-        Always column generation.
+        Always column generation; standardise features that are far from the origin.
     """
 
     several: ClassVar[bool] = True

@@ -42,7 +42,7 @@ from ..smoothing_newton import affordable
 from ..spline import fit_spline, kinks_of
 from .base import Architecture, Effort, Progress, Training
 from .hidden import ReLUHidden
-from .two_layer import balanced_cost, check_count, is_sample, sampled_gates, with_constants
+from .two_layer import balanced_cost, check_patterns, is_sample, sampled, with_constants
 
 #: `patterns="auto"` enumerates up to this many patterns, and up to this many bits of patterns.
 AUTO_PATTERNS, AUTO_BITS = 3000, 2_000_000
@@ -78,12 +78,7 @@ class Rectified(ReLUHidden, Architecture):
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement | None:
         X = self.design(problem).X
-        if (gates := sampled_gates(X, self.patterns, random_state)) is not None:
-            return Arrangement.from_gates(X, gates)
-        if isinstance(self.patterns, str) and self.patterns not in ("auto", "all"):
-            raise ValueError(
-                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all' or a number, or 'wedge'"
-            )
+        check_patterns(self.patterns)
         if self.patterns == "all":
             return Arrangement.enumerate(X, limit=ALL_PATTERNS)
         if self.patterns == "auto":
@@ -95,8 +90,7 @@ class Rectified(ReLUHidden, Architecture):
                 return Arrangement.enumerate(X, limit=limit)
             except TooManyPatterns:
                 return None
-        count, seed = check_count(self.patterns), int(random_state.integers(2**31 - 1))
-        return Arrangement.sample(X, count, random_state=seed)
+        return sampled(X, self.patterns, random_state)
 
     def _most_listed(self, problem: Problem, X: np.ndarray) -> int:
         """How many patterns "auto" lists; a line needs no list, see :class:`PlaneOracle`."""

@@ -13,6 +13,10 @@ end at the same optimum:
   and negative ones apart, by an interior-point method (:mod:`cvxnn.spectrahedra`), and neurons from its
   solution (:mod:`cvxnn.neural_decomposition`).
 
+Descent is poor where samples are far from the origin or of very different sizes: neurons then see nearly
+the same of all of them, and rounds end long before the gap is closed. The semidefinite program knows no
+such trouble, and where it is small ``method="auto"`` goes on to it from there.
+
 References: Bartan and Pilanci, "Neural spectrahedra and semidefinite lifts", Math. Prog. 2025; Frank-Wolfe
 with sliding: Denoyelle, Duval, Peyre and Soubies, Inverse Problems 2020.
 """
@@ -39,8 +43,12 @@ from .base import Architecture, Effort, Progress, Training
 TRIED, INSERTED = 48, 400
 #: `method="auto"` takes the semidefinite program for losses with kinks up to this order of its matrices.
 AUTO_ORDER = 16
-#: Rounds in a row that gain less than a hundredth of the gap, after which rounding is what is left.
-IDLE = 4
+#: Where columns stop above the tolerance "auto" goes on to the semidefinite program, if the squared orders
+#: of its matrices (of one sign) and the numbers of its operator are at most so many.
+RESCUED, RESCUED_NUMBERS = 42**2, 20_000_000
+#: Rounds in a row that gain less than a hundredth of the gap, after which rounding is what is left; and
+#: where there is the semidefinite program to go on to.
+IDLE, IDLE_RESCUED = 4, 2
 #: How far a norm may be from one.
 UNIT = 1e-9
 #: Error of the envelope of a loss with kinks, as a share of the objective.
@@ -182,21 +190,36 @@ class Spectrahedral(Architecture):
         assert isinstance(oracle, QuadraticOracle)
         units = oracle.units
         neurons, Z = Neurons.empty(units.f), problem.residual(np.zeros_like(problem.y))
+        solved = False
         if effort.start is not None and effort.start.width:
             neurons = self.neurons_in(effort.start, problem.X.shape[1])
             Z = problem.residual(units.predict(neurons))
         elif self._semidefinite(problem, units):
             solution = yield Master(self.lift(problem, None), 0.1 * effort.tol)
             assert solution is not None
-            neurons, Z = self._decoded(units, solution), np.asarray(solution.Z)
+            neurons, Z, solved = self._decoded(units, solution), np.asarray(solution.Z), True
+        rescued = not solved and self._rescued(problem, units)
         run = _Run(self, problem, units, effort, neurons, Z)
-        return (yield from run.rounds())
+        network = yield from run.rounds(IDLE_RESCUED if rescued else IDLE)
+        if not (rescued and run.stuck):
+            return network
+        solution = yield Master(self.lift(problem, None), 0.1 * effort.tol)
+        assert solution is not None
+        run.neurons, run.Z = self._decoded(units, solution), np.asarray(solution.Z)
+        return (yield from run.rounds(IDLE))
 
     def _semidefinite(self, problem: Problem, units: QuadraticUnits) -> bool:
         if self.method != "auto":
             return self.method == "semidefinite"
         small = units.f + 1 <= AUTO_ORDER and units.windows == 1
         return small and not problem.loss.smooth and not self.several
+
+    def _rescued(self, problem: Problem, units: QuadraticUnits) -> bool:
+        """Whether "auto" goes on to the semidefinite program where columns stop."""
+        order = units.f + 1
+        small = units.windows * order**2 <= RESCUED
+        numbers = units.n * units.windows * order * (order + 1)
+        return self.method == "auto" and not self.several and small and numbers <= RESCUED_NUMBERS
 
 
 class _Run:
@@ -215,6 +238,8 @@ class _Run:
         self.neurons, self.Z, self.gap, self.share = neurons, Z, 1.0, SMOOTHING
         self.network = family.nothing(problem)
         self.least = problem.null_value()
+        #: Whether rounds have ended above the tolerance, and not because they were as many as allowed.
+        self.stuck = False
 
     def see(self, neurons: Neurons, slack: float = 0.0) -> None:
         """Keep the network of neurons if it is the best so far, or within a relative slack of it."""
@@ -226,8 +251,8 @@ class _Run:
         width = self.network.width
         return Progress(self.least, self.gap, width, width, self.network, Z)
 
-    def rounds(self) -> Training:
-        """Price, insert, descend, until nothing is worth more than beta."""
+    def rounds(self, patience: int) -> Training:
+        """Price, insert, descend, until nothing is worth more than beta, or so many rounds gain nothing."""
         problem, effort, units = self.problem, self.effort, self.units
         if len(self.neurons):
             self.see(self.neurons)
@@ -241,7 +266,8 @@ class _Run:
             effort.history.append(self.line(self.Z))
             yield effort.history[-1]
             idle = idle + 1 if self.gap > 0.99 * before else 0
-            if self.gap <= effort.tol or idle >= IDLE or k == effort.max_iter:
+            self.stuck = self.gap > effort.tol and k < effort.max_iter
+            if not self.stuck or idle >= patience:
                 break
             if target is not problem and k:
                 target = self._centred(target, quoted, before)

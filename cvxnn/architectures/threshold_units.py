@@ -27,13 +27,15 @@ from ..program import Problem
 from .base import Architecture, Effort
 from .hidden import positive
 from .two_layer import (
-    check_count,
+    GATES,
     check_hidden_bias,
+    check_patterns,
     check_skip,
+    count_of,
     design_matrix,
     free_constants,
     is_sample,
-    sampled_gates,
+    wedges_of,
     with_constants,
 )
 
@@ -94,18 +96,11 @@ class ThresholdUnits(Architecture):
         ValueError
             If `patterns` is neither.
         """
-        if is_sample(self.patterns):
-            return False
-        if self.patterns not in ("auto", "all"):
-            raise ValueError(
-                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all' or a number, or 'wedge'"
-            )
-        return True
+        check_patterns(self.patterns)
+        return not is_sample(self.patterns)
 
     def _sampled(self, X: np.ndarray, random_state: np.random.Generator) -> Arrangement:
-        drawn = sampled_gates(X, self.patterns, random_state)
-        if drawn is None:
-            drawn = random_state.standard_normal((check_count(self.patterns), X.shape[1]))
+        drawn = wedges_of(X, self.patterns, count_of(self.patterns, GATES), random_state)
         found = HalfSpaces.of(drawn @ X.T >= 0, drawn)
         return Arrangement(pack(found.masks), len(X), found.gates)
 

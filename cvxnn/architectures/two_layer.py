@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrangement import Arrangement
 from ..geometric import GATES, wedge_gates, wedge_number
 from ..network import Affine, Network
 from ..program import Problem
@@ -31,47 +32,87 @@ def check_hidden_bias(hidden_bias: Any) -> None:
         )
 
 
-def check_count(patterns: Any) -> int:
-    """Return a number of patterns to sample.
+def is_sample(patterns: Any) -> bool:
+    """Whether `patterns` asks for a sample: a number of patterns, given gates, or wedges."""
+    return not isinstance(patterns, str) or patterns == "wedge"
 
-    Raises
-    ------
-    ValueError
-        If it is not an integer of at least 1.
+
+def check_patterns(patterns: Any, arrays: bool = False) -> None:
+    """Raise ValueError unless `patterns` is one of the choices of a family that samples patterns.
+
+    Parameters
+    ----------
+    patterns : object
+        ``"auto"``, ``"all"``, a number of at least 1, ``"wedge"``, ``("wedge", number)`` or ``("wedge",
+        number, columns of the sketch)``.
+    arrays : bool
+        Whether an array of gates is one too.
     """
-    if not isinstance(patterns, numbers.Integral) or isinstance(patterns, bool) or patterns < 1:
+    if isinstance(patterns, np.ndarray):
+        right = arrays
+    elif isinstance(patterns, str):
+        right = patterns in ("auto", "all", "wedge")
+    elif isinstance(patterns, numbers.Integral):
+        right = not isinstance(patterns, bool) and int(patterns) >= 1
+    else:
+        right = wedge_number(patterns, GATES) is not None
+    if not right:
         raise ValueError(
-            f"patterns={patterns!r} must be 'auto', 'all' or an integer: pass at least 1 (or, for gates "
-            "through samples, ('wedge', number))"
+            f"patterns={patterns!r} is unknown: pass 'auto', 'all', an integer of at least 1, "
+            f"{'an array of gates, ' if arrays else ''}'wedge' or ('wedge', number)"
         )
-    return int(patterns)
 
 
-def sampled_gates(
-    X: np.ndarray, patterns: Any, random_state: np.random.Generator, default: int = GATES
-) -> np.ndarray | None:
-    """Return gates through random samples where `patterns` asks for them, see :mod:`cvxnn.geometric`.
+def count_of(patterns: Any, default: int) -> int:
+    """Return how many patterns a sample has, `default` where it does not say."""
+    wanted = wedge_number(patterns, default)
+    if wanted is not None:
+        return wanted[0]
+    return default if isinstance(patterns, str) else int(patterns)
+
+
+def wedges_of(X: np.ndarray, patterns: Any, number: int, random_state: np.random.Generator) -> np.ndarray:
+    """Draw gates through random samples, or Gaussian ones where `patterns` does not ask for wedges.
 
     Parameters
     ----------
     X : ndarray of shape (n, d)
     patterns : object
-        ``"wedge"``, ``("wedge", number)`` or ``("wedge", number, columns of the sketch)``.
+        One of the choices of :func:`check_patterns`.
+    number : int
+        Of gates, whatever number `patterns` has.
     random_state : numpy.random.Generator
-    default : int
-        The number of gates where none is given.
 
     Returns
     -------
-    ndarray of shape (number, d), or None if `patterns` is something else
+    ndarray of shape (number, d)
     """
-    wanted = wedge_number(patterns, default)
-    return None if wanted is None else wedge_gates(X, wanted[0], random_state, wanted[1])
+    wanted = wedge_number(patterns, number)
+    if wanted is None:
+        return random_state.standard_normal((number, X.shape[1]))
+    return wedge_gates(X, number, random_state, wanted[1])
 
 
-def is_sample(patterns: Any) -> bool:
-    """Whether `patterns` asks for a sample: a number of patterns, given gates, or wedges."""
-    return not isinstance(patterns, str) or patterns == "wedge"
+def sampled(
+    X: np.ndarray, patterns: Any, random_state: np.random.Generator, default: int = GATES
+) -> Arrangement:
+    """Draw the patterns that every family with sampled patterns draws: of Gaussian gates, or of gates
+    through random samples, see :mod:`cvxnn.geometric`.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+        What gates see.
+    patterns : object
+        One of the choices of :func:`check_patterns`, "auto" for `default` Gaussian gates.
+    random_state : numpy.random.Generator
+    default : int
+        The number of gates where none is given.
+    """
+    number = count_of(patterns, default)
+    if wedge_number(patterns, number) is None:
+        return Arrangement.sample(X, number, random_state=random_state)
+    return Arrangement.from_gates(X, wedges_of(X, patterns, number, random_state))
 
 
 def check_skip(skip: object) -> None:

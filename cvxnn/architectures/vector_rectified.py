@@ -125,7 +125,8 @@ class VectorRectified(ReLUHidden, InBatches):
         if not isinstance(self.patterns, str) or self.patterns != "auto":
             raise ValueError(
                 f"patterns={self.patterns!r} is for one output: with several outputs patterns grow, "
-                "pass patterns='auto'"
+                "pass patterns='auto', or sample some by architecture='gated_relu', 'cnn_gated' or "
+                "'threshold'"
             )
         return Coupling(self.coupling)
 

@@ -40,7 +40,7 @@ import numpy as np
 from ..arrangement import Arrangement
 from ..certificate import Oracle, search_gap
 from ..design import Design
-from ..geometric import TooManyWedges, Wedges, list_wedges, sample_wedges
+from ..geometric import GATES, TooManyWedges, Wedges, list_wedges, sample_wedges
 from ..growth import Rows, merge
 from ..network import Affine, Network
 from ..operators import Dense
@@ -56,7 +56,7 @@ from ..wedge_oracles import (
 )
 from .base import Architecture, Effort, Progress, Training
 from .hidden import ReLUHidden
-from .two_layer import balanced_cost, check_count, with_constants
+from .two_layer import balanced_cost, check_patterns, count_of, is_sample, with_constants
 
 #: `patterns="auto"` lists wedges up to so many, and up to so many entries of their features; "all" refuses
 #: beyond the larger numbers.
@@ -79,14 +79,16 @@ class Wedge(ReLUHidden, Architecture):
     hidden_bias : {"penalized", "free", None}, default="penalized"
         A bias per neuron that is penalised with its weights, one that is not (which also frees
         the output's constant), or none.
-    patterns : {"auto", "all"} or int, default="auto"
+    patterns : {"auto", "all", "wedge"}, int or tuple, default="auto"
         "auto" lists all wedges where that is cheap and searches for them otherwise; "all" insists on
-        listing; a number trains on that many sampled wedges, with scope ``patterns``.
+        listing; a number, which ("wedge", number) is too, trains on that many sampled wedges ("wedge":
+        500), with scope ``patterns``.
     penalty : {"l2", "l1"}, default="l2"
         The norm of hidden weights in the network's penalty; "l1" makes the program exact.
     coordinates : bool, default=True
         Whether coordinate directions take part in wedges. Without them the dictionary is that of the
-        samples alone and its optimum larger; certificates are against all networks in either case.
+        samples alone and its optimum larger. Certificates are against all networks in either case, so that
+        their gap holds what is lost; their search gap looks for wedges of the dictionary.
     """
 
     name: ClassVar[str] = "wedge"
@@ -94,7 +96,7 @@ class Wedge(ReLUHidden, Architecture):
     hidden_units = Architecture.hidden_units
 
     hidden_bias: str | None = "penalized"
-    patterns: str | int = "auto"
+    patterns: str | int | tuple = "auto"
     penalty: str = "l2"
     coordinates: bool = True
 
@@ -126,12 +128,13 @@ class Wedge(ReLUHidden, Architecture):
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Wedges | None:
         design = self.design(problem)
         rows = hyperplanes(design, self.coordinates)
-        if not isinstance(self.patterns, str):
-            return sample_wedges(design.X, rows, check_count(self.patterns), random_state)
-        if self.patterns not in ("auto", "all"):
+        check_patterns(self.patterns)
+        if isinstance(self.patterns, tuple | list) and len(self.patterns) > 2:
             raise ValueError(
-                f"patterns={self.patterns!r} is unknown: pass 'auto', 'all' or a number of wedges"
+                f"patterns={self.patterns!r}: wedges are of all columns and none of a sketch, pass a number"
             )
+        if is_sample(self.patterns):
+            return sample_wedges(design.X, rows, count_of(self.patterns, GATES), random_state)
         if self.patterns == "all":
             return list_wedges(design.X, rows, _most(ALL_WEDGES, ALL_ENTRIES, design))
         try:
@@ -196,14 +199,21 @@ class Wedge(ReLUHidden, Architecture):
     def oracle(self, problem: Problem, arrangement: Arrangement | None) -> WedgeOracle:
         problem, design = self.problem_of(problem), self.design(problem)
         if arrangement is None:
-            return SearchedWedges(problem, design)
+            return SearchedWedges(problem, design, self.coordinates)
         assert isinstance(arrangement, Wedges)
-        if not isinstance(self.patterns, str):
+        if is_sample(self.patterns):
             return ListedWedges(problem, design, arrangement, sampled=True)
-        if not self.coordinates:
-            # the judge's wedges are all of them, whatever networks are made of
-            arrangement = list_wedges(design.X, hyperplanes(design), _most(ALL_WEDGES, ALL_ENTRIES, design))
-        return ListedWedges(problem, design, arrangement, sampled=False)
+        if self.coordinates:
+            return ListedWedges(problem, design, arrangement, sampled=False)
+        # the judge bounds all networks by all wedges, and looks for those that these networks are made of
+        own = ListedWedges(problem, design, arrangement, sampled=True)
+        try:
+            every = list_wedges(design.X, hyperplanes(design), _most(ALL_WEDGES, ALL_ENTRIES, design))
+        except TooManyWedges:
+            if self.patterns == "all":
+                raise
+            return SearchedWedges(problem, design, coordinates=False)
+        return ListedWedges(problem, design, every, sampled=False, own=own)
 
     def unit_neurons(self, problem: Problem, arrangement: Arrangement | None, U: np.ndarray) -> np.ndarray:
         return self.unit_outputs(problem, U)
@@ -217,10 +227,6 @@ class Wedge(ReLUHidden, Architecture):
         """Column generation: price wedges, add the best, solve the Lasso, until none prices out."""
         assert isinstance(oracle, WedgeOracle)
         problem, design = self.problem_of(problem), self.design(problem)
-        seller = oracle
-        if arrangement is not None and not self.coordinates:
-            assert isinstance(arrangement, Wedges)
-            seller = ListedWedges(problem, design, arrangement, sampled=True)
         U = self._starts(design, effort.start)
         best = self._network(problem, design, U[:0], np.zeros(0))
         value, Z = problem.null_value(), problem.residual(np.zeros_like(problem.y))
@@ -234,7 +240,7 @@ class Wedge(ReLUHidden, Architecture):
                 now = self.objective(problem, network)
                 if now <= value:
                     best, value = network, now
-            found = seller.propose(Z, U[np.argsort(-np.abs(z), kind="stable")[:32]], ADDED)
+            found = oracle.propose(Z, U[np.argsort(-np.abs(z), kind="stable")[:32]], ADDED)
             gap = search_gap(problem, value, Z, max(found.best, problem.beta))
             effort.history.append(Progress(value, gap, best.width, len(U), best, Z))
             yield effort.history[-1]

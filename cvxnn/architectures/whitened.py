@@ -35,7 +35,7 @@ class Whitened:
     folded: ClassVar[bool] = True
 
     hidden_bias: str | None
-    patterns: str | int
+    patterns: str | int | tuple
 
     def plain(self) -> Any:
         """The family of plain networks that this is on whitened data."""
