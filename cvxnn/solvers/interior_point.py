@@ -364,7 +364,7 @@ def _factor(matrix: np.ndarray, G: np.ndarray, roots: np.ndarray) -> tuple[np.nd
     try:
         return cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
     except LinAlgError:
-        return np.linalg.qr(np.concatenate([G, np.diag(roots)]), mode="r"), False
+        return np.asarray(np.linalg.qr(np.concatenate([G, np.diag(roots)]), mode="r")), False
 
 
 def _roots(data: _Data, ratio: np.ndarray, blocks: np.ndarray) -> np.ndarray:
