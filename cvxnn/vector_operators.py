@@ -83,3 +83,26 @@ class Columns(Operator):
     def dense(self) -> np.ndarray:
         """The matrix of one output, (n, groups)."""
         return self.matrix
+
+
+def curvature(M: np.ndarray, C: np.ndarray) -> np.ndarray:
+    """Return ``sum_i M_ij M_il C_i``, second derivatives in weights of columns with output vectors.
+
+    Parameters
+    ----------
+    M : ndarray of shape (n, columns)
+    C : ndarray of shape (n, m, m)
+        Second derivatives of the loss of each sample.
+
+    Returns
+    -------
+    ndarray of shape (columns, m, columns, m)
+    """
+    k, m = M.shape[1], C.shape[1]
+    K = np.zeros((k, m, k, m))
+    for r in range(m):
+        for q in range(r, m):
+            if np.any(C[:, r, q]):
+                K[:, r, :, q] = (M.T * C[:, r, q]) @ M
+                K[:, q, :, r] = K[:, r, :, q]
+    return K

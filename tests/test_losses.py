@@ -291,3 +291,11 @@ def test_the_best_constants_of_saturated_predictions():
         c = loss.intercept(f, y, s)
         assert loss.value(f + c, y, s) <= loss.value(f, y, s) * (1.0 + 1e-9)
         assert np.max(np.abs(c)) <= 10.0 * np.max(np.abs(f))
+
+
+def test_a_count_that_is_met_costs_nothing():
+    """Terms of the Poisson loss cancel: what rounding leaves was an objective without a bound."""
+    poisson = get_loss("poisson")
+    for y in (3.0, 7.0, 1e6):
+        f, one = np.array([np.log(y)]), np.ones(1)
+        assert poisson.value(f, y * one, one) == 0.0

@@ -106,6 +106,22 @@ def test_interior_point_on_all_cells(loss, seed):
     assert solution.primal == pytest.approx(reference.primal, rel=1e-5 if free else 1e-6)
 
 
+@pytest.mark.parametrize(("scale", "alpha"), [(1.0, 1e-5), (1e-4, 1e-9)])
+def test_kinks_at_tiny_decay_where_patterns_have_both_signs(scale, alpha):
+    """Columns that only the norms tell apart, by less than the rounding of their products."""
+    X = np.array(
+        [5394.02516993, 15995.25279227, 5851.11550422, -194.50286236, 13383.28991276, 15294.81925418]
+    )
+    y = np.array([0.31627976, -3.36128121, -0.72825495, -1.76750312, -0.42814493, -0.96326909])
+    loss = get_loss("absolute_error")
+    problem = Problem.from_alpha(X[:, None] * scale, y, None, loss, alpha, False)
+    architecture = ReLU(None, "all")
+    program = architecture.lift(problem, architecture.arrange(problem, np.random.default_rng(0)))
+    solution = run(SOLVERS["interior_point"](), program, tol=1e-6, max_iter=100)
+    assert solution.status is Status.optimal
+    assert solution.primal / 6.0 == pytest.approx(0.6307304, rel=1e-6)
+
+
 @pytest.mark.parametrize("name", ["interior_point", "fista", "working_set"])
 def test_duplicated_groups_and_zero_rows(name):
     program = random_program(SQUARED, np.random.default_rng(3), cones=False, intercept=False)

@@ -31,8 +31,10 @@ class Poisson(Loss):
     @np.errstate(over="ignore")  # a prediction may be absurd while a search tries it
     def value(self, f: Array, y: Array, s: Array) -> float:
         xp = array_namespace(f)
-        # not below zero, where large counts leave a rounding of terms that cancel
-        each = (xp.exp(f) - y) - (y * f - _xlogx(y))
+        # By u = f - log y, y (exp(u) - 1 - u): terms do not cancel where a prediction meets its count.
+        some = y > 0.0
+        u = f - xp.log(xp.where(some, y, xp.ones_like(y)))
+        each = xp.where(some, y * (xp.expm1(u) - u), xp.exp(f))
         return float(xp.sum(s * xp.where(each < 0.0, xp.zeros_like(each), each)))
 
     @np.errstate(over="ignore")

@@ -309,7 +309,7 @@ class _System:
         if self.by_samples:
             matrix = dsyrk(1.0, G.T, lower=True)
             matrix[np.diag_indices(n)] += 1.0 / curvature
-            self.factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+            self.factor = _factor(matrix, G, 1.0 / np.sqrt(curvature))
             if intercept:
                 self.ones = cho_solve(self.factor, np.ones(n), check_finite=False)
             return
@@ -319,7 +319,7 @@ class _System:
             G = np.concatenate([G, np.sqrt(curvature)[None]])
         matrix = dsyrk(1.0, G.T, trans=True, lower=True)
         matrix[np.arange(size), np.arange(size)] += 1.0
-        self.factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+        self.factor = _factor(matrix, G.T, np.where(np.arange(len(G)) < size, 1.0, 0.0))
 
     def _inverse_blocks(self, v: np.ndarray) -> np.ndarray:
         half = np.matmul(v[:, None, :], self.inverse)
@@ -353,6 +353,18 @@ class _System:
             dc = (total - float(np.sum(q))) / float(np.sum(self.ones))
             q = q + dc * self.ones
         return self._inverse_blocks(rhs - data.pull(q)), dc, q
+
+
+def _factor(matrix: np.ndarray, G: np.ndarray, roots: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Factor ``G'G + diag(roots)^2``, whose lower triangle is `matrix`, overwritten.
+
+    Where patterns are taken with both signs and beta is tiny the diagonal is all that tells columns of G
+    apart, and rounding of their products is larger: then a QR factorisation, which squares nothing.
+    """
+    try:
+        return cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+    except LinAlgError:
+        return np.asarray(np.linalg.qr(np.concatenate([G, np.diag(roots)]), mode="r")), False
 
 
 def _roots(data: _Data, ratio: np.ndarray, blocks: np.ndarray) -> np.ndarray:

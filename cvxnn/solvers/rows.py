@@ -34,7 +34,7 @@ from ..constraints import Free
 from ..losses.base import VectorLoss
 from ..penalties import GroupL2
 from ..program import Program
-from ..vector_operators import Columns
+from ..vector_operators import Columns, curvature
 from .base import Candidate, Solver
 
 #: Columns that are let in at least, and as many as this share of those that are in.
@@ -168,7 +168,8 @@ class _Work:
         U = V / size[:, None]
         g = M.T @ slope
         g[:a] += p.beta * U
-        K = self._curvature(M)
+        assert isinstance(p.loss, VectorLoss)
+        K = curvature(M, p.loss.hessians(self.f, p.target, p.weights))
         rows = np.arange(a)
         K[rows, :, rows, :] += (p.beta / size)[:, None, None] * (np.eye(m) - U[:, :, None] * U[:, None, :])
         flat = K.reshape(len(g) * m, -1)
@@ -181,20 +182,6 @@ class _Work:
             return 0.0, 0.0
         promise = -float(np.sum(g * move))
         return promise, self._search(at, M, move, promise) if promise > 0.0 else 0.0
-
-    def _curvature(self, M: np.ndarray) -> np.ndarray:
-        """``sum_i M_ij M_il C_i`` of the second derivatives C_i of the loss, (columns, m, columns, m)."""
-        p = self.program
-        assert isinstance(p.loss, VectorLoss)
-        C = p.loss.hessians(self.f, p.target, p.weights)
-        k, m = M.shape[1], C.shape[1]
-        K = np.zeros((k, m, k, m))
-        for r in range(m):
-            for q in range(r, m):
-                if np.any(C[:, r, q]):
-                    K[:, r, :, q] = (M.T * C[:, r, q]) @ M
-                    K[:, q, :, r] = K[:, r, :, q]
-        return K
 
     def _search(self, at: np.ndarray, M: np.ndarray, move: np.ndarray, promise: float) -> float:
         """Armijo's rule: the length of the step taken, zero if none; rows that turn round stop at zero."""
