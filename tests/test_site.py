@@ -42,7 +42,8 @@ PAGES = page_sources.sources()
 
 
 def small_program(solver: Solver) -> Program:
-    """A program that the solver takes: a group Lasso on masks or with output vectors, or a Lasso."""
+    """A program that the solver takes: a group Lasso on masks or with output vectors, a Lasso, or a linear
+    network of two outputs."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((6, 2))
     problem = Problem.from_alpha(X, X[:, 0], None, LOSSES["squared_error"](), 0.1, False)
@@ -51,7 +52,10 @@ def small_program(solver: Solver) -> Program:
     rest = (problem.y, problem.weights, problem.beta, GroupL2())
     lasso = Program(Dense(problem.X), problem.loss, *rest, intercept=False)
     columns = Program(Columns(np.sign(X), 2), get_loss("squared_error", 2), X, *rest[1:], intercept=False)
-    return next(program for program in (masked, lasso, columns) if solver.supports(program)[0])
+    both = Problem.from_alpha(X, X, None, get_loss("squared_error", 2), 0.1, False)
+    linear = VECTOR_ARCHITECTURES["linear"]()
+    matrix = linear.lift(both, linear.arrange(both, rng))
+    return next(program for program in (masked, lasso, columns, matrix) if solver.supports(program)[0])
 
 
 @pytest.mark.parametrize(
