@@ -66,7 +66,8 @@ def certify(
         of the data as one batch, and judged among batch-normalised networks;
         a fitted ``MLPRegressor`` or ``MLPClassifier`` with one hidden layer, of activation "relu" or
         "identity"; or a fitted estimator of this package. Weights alone are a network of the given
-        architecture.
+        architecture. A :class:`cvxnn.LayerwiseConvClassifier`, whose own certificates are about the squared
+        norm that it trains with, is judged as the weight decay of its last stage ("layerwise_cnn").
     X : array-like of shape (n, d)
     y : array-like of shape (n,), or (n, outputs) for a regression with several targets
         Targets; labels for a loss of classes, of two for one output and else of as many as outputs.
@@ -211,6 +212,9 @@ def _family_of(reading: Reading, architecture: str | Architecture) -> str | Arch
     # families of stages read the networks of all others, on top of frozen layers
     known = sorted(ARCHITECTURES.items(), key=lambda item: item[1].staged)
     read = [name for name, family in known if family.reads(reading.network)]
+    said = reading.family.name if isinstance(reading.family, Architecture) else reading.family
+    if reading.family is not None and said in read:
+        return reading.family
     named = read[0] if read else "relu"
     staged = [name for name in read if ARCHITECTURES[name].staged]
     whole = [name for name in read if name not in staged]
@@ -220,8 +224,7 @@ def _family_of(reading: Reading, architecture: str | Architecture) -> str | Arch
             f"{reading.network!r} has several hidden layers: pass architecture='{staged[0]}' to judge its "
             "last two layers, the others taken as they are"
         )
-    said = reading.family.name if isinstance(reading.family, Architecture) else reading.family
-    return reading.family if named in ("relu", said) and reading.family is not None else named
+    return reading.family if named == "relu" and reading.family is not None else named
 
 
 def _chooses_bias(name: str) -> bool:

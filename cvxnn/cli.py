@@ -15,6 +15,7 @@ header: weights, encoding of the columns, settings and certificate; never code, 
 
 from __future__ import annotations
 
+import ast
 import csv
 import io
 import json
@@ -101,7 +102,10 @@ Data = Annotated[Path, typer.Argument(metavar="DATA", help="CSV (with a header) 
 TargetName = Annotated[str, typer.Option("--target", metavar="COLUMN", help="Column to predict.")]
 Options = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=VALUE", help="Of the architecture, such as slope=0.2; repeat for several."),
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="Of the architecture, such as slope=0.2 or kernel=3,1; repeat for several.",
+    ),
 ]
 MaxTime = Annotated[
     float | None, typer.Option(min=0.0, metavar="SECONDS", help="Stop training after this.")
@@ -371,17 +375,24 @@ def _pose(
 
 
 def _options(given: list[str] | None) -> dict[str, Any]:
-    """Options of an architecture: values are JSON where they can be, else text."""
+    """Options of an architecture: values are numbers, switches, lists of them or text."""
     options: dict[str, Any] = {}
     for text in given or []:
         name, equals, value = text.partition("=")
         if not (name and equals):
             raise ValueError(f"--option {text!r} is not NAME=VALUE: pass slope=0.2, say")
-        try:
-            options[name] = json.loads(value)
-        except json.JSONDecodeError:
-            options[name] = value
+        options[name] = _value(value)
     return options
+
+
+def _value(text: str) -> Any:
+    """What a text says in JSON or in Python, ``2,1`` and ``(2, 1)`` too; else the text itself."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError):
+            pass
+    return text
 
 
 def _loss_name(loss: str | None, coding: Target) -> str:

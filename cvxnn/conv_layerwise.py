@@ -32,7 +32,7 @@ from .certificate import Certificate
 from .conv_maps import means_of_blocks, passed_on, space_to_depth, standardised, weights_like
 from .conv_stage import PooledPatches, judge_stage, solve, stage_network
 from .exporters import Exportable, Predictor
-from .frozen_layers import depth, features
+from .frozen_layers import features
 from .network import Affine, Conv, GatedConv, Layer, Network
 from .parameters import check_alpha, check_switch, seed_of
 from .patches import Windows, image_shape, pair
@@ -264,7 +264,7 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
             made = [features(there, images) for images in parts]
             return made[0] if len(made) == 1 else array_namespace(made[0]).concat(made)
 
-        behind = depth(tuple(layer for layer in frozen if isinstance(layer, GatedConv)))
+        behind = sum(isinstance(layer, GatedConv) for layer in frozen)
         verdict = judge_stage(pooled, exact, Y, Z, beta, behind)
         network, certificate = stage_network(frozen, pooled, Z, verdict.constant), verdict.certificate
         self.stages_.append(Stage(network, certificate))

@@ -46,11 +46,13 @@ def means_of_blocks(shape: tuple[int, int, int]) -> Pool:
 
 
 def _blocks(shape: tuple[int, int, int]) -> Windows:
-    if shape[0] % 2 or shape[1] % 2:
+    block = (2, 1 if shape[1] == 1 else 2)  # a signal has one axis
+    if shape[0] % 2 or shape[1] % block[1]:
         raise ValueError(
-            f"maps of {shape[0]} x {shape[1]} have no 2 x 2 blocks: leave the stage out of down"
+            f"maps of {shape[0]} x {shape[1]} have no {block[0]} x {block[1]} blocks: leave the stage out "
+            "of down"
         )
-    return Windows(shape, (2, 2), (2, 2))
+    return Windows(shape, block, block)
 
 
 def passed_on(

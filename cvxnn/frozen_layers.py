@@ -33,7 +33,7 @@ import numpy as np
 
 from .certificate import Oracle, Price, Proof
 from .layers import Absolute, Affine, Gated, Layer, ReLU
-from .network import Network
+from .network import Conv, Network, Pool
 from .program import Problem
 
 Layers = tuple[Layer, ...]
@@ -47,8 +47,12 @@ def features(layers: Layers, X: np.ndarray) -> np.ndarray:
 
 
 def depth(layers: Layers) -> int:
-    """Return the number of hidden layers among layers; affine ones count where there are no others."""
-    return sum(not isinstance(layer, Affine) for layer in layers) or len(layers)
+    """Return the number of hidden layers among layers: those with a kink, or all where none has one.
+
+    Pooling and convolutions without a ReLU, which move pixels into channels, say, are no hidden layers.
+    """
+    linear = (Affine, Conv, Pool)
+    return sum(not isinstance(layer, linear) for layer in layers) or len(layers)
 
 
 def split(network: Network, reads: Callable[[Network], bool]) -> tuple[Layers, Network] | None:

@@ -125,10 +125,10 @@ class Network(Exportable):
 
     @property
     def width(self) -> int:
-        """The number of hidden neurons; of a convolution, its filters."""
-        first = self.layers[0]
-        if isinstance(first, Conv | GatedConv):
-            return int(first.weight.shape[1])
+        """The number of hidden neurons of the last layer of them; of a convolution, its filters."""
+        hidden = [layer for layer in self.layers[:-1] if hasattr(layer, "weight")]
+        if hidden and isinstance(hidden[-1], Conv | GatedConv):
+            return int(hidden[-1].weight.shape[1])
         return int(self.layers[-1].weight.shape[0])  # type: ignore[union-attr]
 
     @property

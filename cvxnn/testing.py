@@ -159,17 +159,20 @@ def _check_run(solver: Solver, program: Program, tol: float, label: str) -> None
     require(same, "frozen program", f"the solver changed the program: {label}")
 
 
-def check_architecture(architecture: Architecture, features: int = 2, thorough: bool = True) -> None:
+def check_architecture(
+    architecture: Architecture, features: int = 2, thorough: bool = True, outputs: int = 1
+) -> None:
     """Check the laws of training and of certificates on small problems with both kinds of target.
 
     Parameters
     ----------
     architecture : Architecture
-        Of one output.
     features : int
         Number of features of the problems, for families that need more than two.
     thorough : bool
         Whether each kind of target is tried with an intercept and without; else one has it.
+    outputs : int
+        Number of outputs of the family's networks.
 
     Raises
     ------
@@ -179,8 +182,8 @@ def check_architecture(architecture: Architecture, features: int = 2, thorough: 
     for seed, name in enumerate(("squared_error", "log_loss")):
         for intercept in (False, True) if thorough else (seed == 1,):
             rng = np.random.default_rng(seed)
-            X, loss = rng.normal(size=(8, features)), get_loss(name)
-            y, s = targets(loss, 8, rng), rng.integers(1, 4, 8).astype(float)
+            X, loss = rng.normal(size=(8, features)), get_loss(name, outputs)
+            y, s = targets(loss, 8, rng, outputs), rng.integers(1, 4, 8).astype(float)
             problem = Problem.from_alpha(X, y, s, loss, 0.03, intercept)
             arrangement = architecture.arrange(problem, np.random.default_rng(0))
             if arrangement is not None:
@@ -194,10 +197,11 @@ def check_architecture(architecture: Architecture, features: int = 2, thorough: 
 def _check_lift(architecture: Architecture, problem: Problem, arrangement: Arrangement) -> None:
     """Decode an optimal point and a shrunk one, where errors of first order show."""
     program = architecture.lift(problem, arrangement)
-    check_operator(program.operator)
+    check_operator(program.operator, 1 if problem.y.ndim == 1 else problem.y.shape[1])
     solution = run(choose_solver(program), program, tol=1e-10, max_iter=20_000)
-    size = np.linalg.norm(to_numpy(solution.W), axis=1)
-    W = np.where((size > 1e-6 * np.sum(size))[:, None], 0.7 * to_numpy(solution.W), 0.0)
+    W = to_numpy(solution.W)
+    size = np.linalg.norm(W.reshape(len(W), -1), axis=1)
+    W = np.where((size > 1e-6 * np.sum(size)).reshape(-1, *[1] * (W.ndim - 1)), 0.7 * W, 0.0)
     f, y, s = to_numpy(program.predict(W)), problem.y, problem.weights
     c = problem.loss.intercept(f, y, s) if program.intercept else 0.0
     shrunk = replace(solution, W=W, offset=c, primal=program.primal(W, c), bound=0.0)
@@ -216,9 +220,9 @@ def duals(problem: Problem, rng: np.random.Generator, count: int = 6) -> Iterato
     yield problem.residual(np.zeros_like(problem.y))
     for k in range(count):
         if k % 2:
-            yield problem.residual(rng.normal(size=len(problem.y)))
+            yield problem.residual(rng.normal(size=problem.y.shape))
         else:
-            Z = rng.normal(size=len(problem.y))
+            Z = rng.normal(size=problem.y.shape)
             yield problem.loss.balance(Z) if problem.intercept else Z
 
 
@@ -228,7 +232,7 @@ def _check_oracle(
     oracle = architecture.oracle(problem, arrangement)
     U = rng.normal(size=(N_NEURONS, problem.X.shape[1] + 1))
     H = architecture.unit_neurons(problem, arrangement, U)
-    require(H.shape == (N_NEURONS, len(problem.y)), "unit neurons", f"shape {H.shape}")
+    require(H.shape == (N_NEURONS, *problem.y.shape), "unit neurons", f"shape {H.shape}")
     for Z in duals(oracle.problem, rng):
         price = oracle.price(Z)
         require(price.scope in ("global", "bounded", "patterns"), "scope", f"{price.scope!r} is no scope")
@@ -243,7 +247,7 @@ def _check_oracle(
             "oracle without its bound",
             f"the best neuron seen is worth {seen:.10g}, the best found with a bound {price.found:.10g}",
         )
-        worth = H @ Z
+        worth = H.reshape(N_NEURONS, -1) @ Z.ravel()
         best = float(np.max(np.abs(worth) if architecture.signed else worth, initial=0.0))
         require(
             price.scope == "patterns" or best <= price.value * (1 + 1e-12),
@@ -286,18 +290,21 @@ def _check_certificate(
 
 
 def _rival(problem: Problem, H: np.ndarray, signed: bool, steps: int = 300) -> float:
-    """The objective of a good network on given unit neurons ``H`` (k, n): a lasso by proximal steps."""
+    """The objective of a good network on given unit neurons ``H`` (k, n[, outputs]): a lasso by proximal
+    steps."""
     loss, y, s = problem.loss, problem.y, problem.weights
+    H = H.reshape(len(H), -1)
+    root = np.repeat(np.sqrt(s), H.shape[1] // len(s))
     curvature = loss.curvature if np.isfinite(loss.curvature) else 1e3
-    step = 1.0 / (float(np.linalg.norm(H * np.sqrt(s), 2)) ** 2 * curvature)
+    step = 1.0 / (float(np.linalg.norm(H * root, 2)) ** 2 * curvature)
     a = np.zeros(len(H))
     best = float("inf")
     for _ in range(steps):
-        f = a @ H
+        f = (a @ H).reshape(y.shape)
         if problem.intercept:
             f = f + loss.intercept(f, y, s)
         best = min(best, problem.value(f, float(np.sum(np.abs(a)))))
-        a = a - step * (H @ loss.gradient(f, y, s))
+        a = a - step * (H @ loss.gradient(f, y, s).ravel())
         a = np.sign(a) * np.maximum((np.abs(a) if signed else a) - step * problem.beta, 0.0)
     return best
 
@@ -315,8 +322,12 @@ def _check_invariance(
     nothing = rng.normal(size=(2, X.shape[1]))
     variants = {
         "sample order": (X[order], y[order], s[order]),
-        "repeated rows versus weights": (np.repeat(X, copies, axis=0), np.repeat(y, copies), None),
-        "rows of weight zero": (np.vstack([X, nothing]), np.append(y, y[:2]), np.append(s, [0.0, 0.0])),
+        "repeated rows versus weights": (np.repeat(X, copies, axis=0), np.repeat(y, copies, axis=0), None),
+        "rows of weight zero": (
+            np.vstack([X, nothing]),
+            np.concatenate([y, y[:2]]),
+            np.append(s, [0.0, 0.0]),
+        ),
     }
     changed, seen = certificate, None
     for law, (A, b, w) in variants.items():

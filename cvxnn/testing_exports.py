@@ -29,6 +29,7 @@ from .architectures.deep_path import PathReLU
 from .architectures.deep_relu import DeepReLU
 from .architectures.gated import GatedReLU
 from .architectures.layerwise import Layerwise
+from .architectures.layerwise_cnn import LayerwiseCNN
 from .architectures.leaky_relu import LeakyReLU
 from .architectures.polynomial_cnn import PolynomialCNN
 from .architectures.relu import ReLU
@@ -47,6 +48,7 @@ MARGIN = 1e-4
 SEVERAL: dict[str, Architecture] = {
     "cnn": CNN(kernel=2, input_shape=(3, 4), padding=1, pooling="sum"),
     "cnn_gated": CNNGated(kernel=(2, 3), input_shape=(3, 4), patterns=6),
+    "layerwise_cnn": LayerwiseCNN(kernel=2, input_shape=(3, 4), patterns=4, down=1),
     "cnn_linear": CNNLinear(kernel=2, input_shape=(3, 2, 2)),
     "polynomial_cnn": PolynomialCNN(kernel=2, input_shape=(3, 4), pooling="mean", pool=(2, 1)),
 }

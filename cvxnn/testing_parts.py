@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from .arrays import to_numpy
-from .losses import Loss
+from .losses import Loss, code_classes
 from .operators import Operator
 from .penalties import Penalty
 
@@ -32,8 +32,12 @@ def close(a: object, b: object, tol: float) -> bool:
     return bool(np.max(np.abs(x - y), initial=0.0) <= tol * size)
 
 
-def targets(loss: Loss, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Random targets that suit a loss, with both classes for a classification loss, shape (n,)."""
+def targets(loss: Loss, n: int, rng: np.random.Generator, outputs: int = 1) -> np.ndarray:
+    """Random targets that suit a loss, with every class for a classification loss, shape (n[, outputs])."""
+    if outputs > 1:
+        if loss.classification:
+            return code_classes(rng.permutation(np.arange(n) % outputs), loss, outputs)
+        return np.column_stack([targets(loss, n, rng) for _ in range(outputs)])
     if loss.nonnegative:
         return rng.poisson(2.0, n).astype(np.float64)
     if not loss.classification:
@@ -271,8 +275,14 @@ def _check_moreau(penalty: Penalty, W: np.ndarray, V: np.ndarray, step: float) -
             )
 
 
-def check_operator(operator: Operator) -> None:
+def check_operator(operator: Operator, outputs: int = 1) -> None:
     """Check that an operator is linear, equals its dense matrix, and that its adjoint is adjoint.
+
+    Parameters
+    ----------
+    operator : Operator
+    outputs : int
+        Number of outputs of its predictions; with several the dense matrix is that of every one.
 
     Raises
     ------
@@ -281,20 +291,24 @@ def check_operator(operator: Operator) -> None:
     """
     rng = np.random.default_rng(0)
     n, groups, d = operator.shape
-    dense = operator.dense()
-    require(dense.shape == (n, groups * d), "dense", f"shape {dense.shape}, not {(n, groups * d)}")
+    predictions = (n,) if outputs == 1 else (n, outputs)
+    shape = (groups, d) if outputs == 1 else to_numpy(operator.adjoint(np.zeros(predictions))).shape
+    dense, columns = operator.dense(), int(np.prod(shape)) // outputs
+    require(dense.shape == (n, columns), "dense", f"shape {dense.shape}, not {(n, columns)}")
     for _ in range(3):
-        W, V, Z = rng.normal(size=(groups, d)), rng.normal(size=(groups, d)), rng.normal(size=n)
+        W, V, Z = rng.normal(size=shape), rng.normal(size=shape), rng.normal(size=predictions)
         f, G = to_numpy(operator.apply(W)), to_numpy(operator.adjoint(Z))
-        require(f.shape == (n,), "apply", f"shape {f.shape}, not {(n,)}")
-        require(G.shape == (groups, d), "adjoint", f"shape {G.shape}, not {(groups, d)}")
-        size = float(np.abs(Z) @ np.abs(dense) @ np.abs(W).ravel())
+        require(f.shape == predictions, "apply", f"shape {f.shape}, not {predictions}")
+        require(G.shape == shape, "adjoint", f"shape {G.shape}, not {shape}")
+        flat = W.reshape(columns, -1)
+        size = float(np.sum(np.abs(Z).reshape(n, -1) * (np.abs(dense) @ np.abs(flat))))
         require(
-            abs(float(Z @ f) - float(np.sum(G * W))) <= 1e-13 * size,
+            abs(float(np.sum(Z * f)) - float(np.sum(G * W))) <= 1e-13 * size,
             "adjoint",
-            f"<Z, A(W)> = {Z @ f:.12g}, <A*(Z), W> = {np.sum(G * W):.12g}",
+            f"<Z, A(W)> = {np.sum(Z * f):.12g}, <A*(Z), W> = {np.sum(G * W):.12g}",
         )
-        require(close(f, dense @ W.ravel(), 1e-12), "dense", "A(W) is not the dense matrix times W")
+        whole = (dense @ flat).reshape(predictions)
+        require(close(f, whole, 1e-12), "dense", "A(W) is not the dense matrix times W")
         both = to_numpy(operator.apply(W - 2.0 * V))
         require(close(both, f - 2.0 * to_numpy(operator.apply(V)), 1e-11), "linearity", "A is not linear")
     norm = float(np.linalg.norm(dense, 2)) if dense.size else 0.0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cvxnn import penalties
-from cvxnn.architectures import ARCHITECTURES
+from cvxnn.architectures import ARCHITECTURES, VECTOR_ARCHITECTURES
 from cvxnn.architectures.absolute import Absolute
 from cvxnn.architectures.base import Progress
 from cvxnn.architectures.batchnorm import BatchNorm
@@ -23,6 +23,7 @@ from cvxnn.architectures.deep_path import PathReLU
 from cvxnn.architectures.deep_relu import DeepReLU
 from cvxnn.architectures.gated import GatedReLU
 from cvxnn.architectures.layerwise import Layerwise
+from cvxnn.architectures.layerwise_cnn import LayerwiseCNN
 from cvxnn.architectures.leaky_relu import LeakyReLU
 from cvxnn.architectures.linear import Linear
 from cvxnn.architectures.polynomial import Polynomial
@@ -109,6 +110,8 @@ VARIANTS = [
     CNNMax(kernel=1, hidden_bias=None),
     CNNMax(kernel=1, patterns=6),
     CNNCircular(patterns=12),
+    LayerwiseCNN(kernel=1, padding=0, patterns=6),
+    LayerwiseCNN(kernel=1, padding=0, hidden_bias=None, patterns="all", stage="cnn"),
     DeepLinear("free", depth=4),
     DeepReLU(None, 12),
     PathReLU(None, 12),
@@ -123,6 +126,13 @@ WIDER = [
     (PolynomialCNN(2, (3, 3), pooling="sum", pool=(2, 1), hidden_bias=None), 9),
     (PolynomialCNN(2, (2, 3), pooling="none", hidden_bias=None, method="semidefinite"), 6),
 ]
+#: Families of several outputs whose defaults take long, with fewer gates.
+FEWER = {
+    "cnn_gated": CNNGated(patterns=3),
+    "gated_relu": GatedReLU(patterns=4),
+    "layerwise": Layerwise(stage="linear"),
+    "layerwise_cnn": LayerwiseCNN(patterns=2),
+}
 #: Features of the problems for families that are for one input only.
 FEATURES = {"narrow_relu": 1}
 
@@ -160,6 +170,13 @@ def test_architecture_variants(architecture):
 @pytest.mark.parametrize(("architecture", "features"), WIDER, ids=repr)
 def test_wider_architecture_variants(architecture, features):
     check_architecture(architecture, features=features, thorough=False)
+
+
+@pytest.mark.parametrize("name", VECTOR_ARCHITECTURES)
+def test_architectures_of_several_outputs(name):
+    assert VECTOR_ARCHITECTURES[name].name == name
+    family = FEWER[name].for_outputs(2) if name in FEWER else VECTOR_ARCHITECTURES[name]()
+    check_architecture(family, thorough=False, outputs=2)
 
 
 def test_penalties():

@@ -23,7 +23,7 @@ from ..certificate import Scope
 from ..network import GatedConv, Network
 from ..program import Problem
 from .base import Architecture, VectorArchitecture
-from .convolutional import WHOLE, PoolSize, Size
+from .convolutional import WHOLE, PoolSize, Size, is_linear_above
 from .convolutional_head import Headed
 from .two_layer import check_patterns, sampled
 
@@ -42,7 +42,7 @@ class GatedHead(Headed):
     @classmethod
     def reads(cls, network: Network) -> bool:
         """Whether the layers of a network are those of this family."""
-        return isinstance(network.layers[0], GatedConv)
+        return is_linear_above(network, GatedConv)
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement:
         """Return the gates and their patterns on the stacked patches."""

@@ -23,10 +23,10 @@ import numpy as np
 
 from ..arrangement import Arrangement, pack
 from ..certificate import Scope
-from ..network import Conv, Network, Pool
+from ..network import Conv, Network
 from ..program import Problem
 from .base import Architecture, VectorArchitecture
-from .convolutional import FLAT, PoolSize, Size
+from .convolutional import FLAT, PoolSize, Size, is_linear_above
 from .convolutional_head import Headed
 
 
@@ -40,8 +40,7 @@ class LinearHead(Headed):
     @classmethod
     def reads(cls, network: Network) -> bool:
         """Whether the layers of a network are those of this family."""
-        first, *middle = network.layers[:-1]
-        return isinstance(first, Conv) and all(isinstance(layer, Pool) for layer in middle[:1])
+        return is_linear_above(network, Conv)
 
     def arrange(self, problem: Problem, random_state: np.random.Generator) -> Arrangement:
         """Return the one pattern there is: every patch passes."""

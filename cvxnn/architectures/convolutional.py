@@ -159,6 +159,13 @@ def is_pooled(network: Network, kinds: tuple[str, ...]) -> bool:
     return whole and pool.name in kinds and isinstance(last, Affine)
 
 
+def is_linear_above(network: Network, hidden: type[Conv | GatedConv]) -> bool:
+    """Whether a network is a convolution of a kind, a linear pooling or none, and an output layer."""
+    first, *middle, last = network.layers
+    pools = all(isinstance(layer, Pool) and layer.name in ("sum", "mean") for layer in middle)
+    return isinstance(first, hidden) and len(middle) <= 1 and pools and isinstance(last, Affine)
+
+
 class WindowPooled(Convolutional):
     """Positions added up or averaged in windows side by side, whose results the output layer sees."""
 

@@ -55,12 +55,6 @@ from .hidden import GatedHidden, positive
 from .two_layer import is_sample
 
 
-def _stacks(kind: type[Architecture]) -> bool:
-    """Whether the hidden units of a family's networks may be the features of another stage."""
-    own = kind.hidden_units is not Architecture.hidden_units
-    return own and not (kind.staged or kind.folded)
-
-
 class Stages:
     """What layer-wise networks of one and of several outputs share."""
 
@@ -82,7 +76,7 @@ class Stages:
     @classmethod
     def reads(cls, network: Network) -> bool:
         """Whether a network is a two-layer one of some family on top of hidden layers."""
-        tops = [family.reads for family in cls._families().values() if not family.staged]
+        tops = [family.reads for family in cls._families().values() if cls._stacks(family)]
         # families of deep networks may read the whole as theirs, with nothing below
         return any(found is not None and bool(found[0]) for found in (split(network, r) for r in tops))
 
@@ -91,13 +85,13 @@ class Stages:
         kind = VectorArchitecture if issubclass(cls, VectorArchitecture) else Architecture
         return members(__package__ or "", kind)  # type: ignore[type-abstract]
 
-    def family(self) -> Architecture:
-        """Return the family of the two-layer networks that the stages train.
+    def check_stages(self) -> None:
+        """Refuse a number of stages that is none.
 
         Raises
         ------
         ValueError
-            If there is none of this name, or numbers and switches of this family are none.
+            Then.
         """
         if (
             not isinstance(self.stages, numbers.Integral)
@@ -107,10 +101,26 @@ class Stages:
             raise ValueError(
                 f"stages={self.stages!r} is no number of stages: pass an integer of at least 1"
             )
+
+    @staticmethod
+    def _stacks(kind: type[Architecture]) -> bool:
+        """Whether the hidden units of a family's networks may be the features of another stage."""
+        own = kind.hidden_units is not Architecture.hidden_units
+        return own and not (kind.staged or kind.folded)
+
+    def family(self) -> Architecture:
+        """Return the family of the two-layer networks that the stages train.
+
+        Raises
+        ------
+        ValueError
+            If there is none of this name, or numbers and switches of this family are none.
+        """
+        self.check_stages()
         if not isinstance(self.skip, bool | np.bool_):
             raise ValueError(f"skip={self.skip!r} is no switch: pass True or False")
-        known = {name: kind for name, kind in self._families().items() if _stacks(kind)}
-        if isinstance(self.stage, Architecture) and _stacks(type(self.stage)):
+        known = {name: kind for name, kind in self._families().items() if self._stacks(kind)}
+        if isinstance(self.stage, Architecture) and self._stacks(type(self.stage)):
             return self.stage
         if not isinstance(self.stage, str) or self.stage not in known:
             names = ", ".join(map(repr, known))
@@ -118,7 +128,7 @@ class Stages:
                 f"stage={self.stage!r} is no family of two-layer networks: pass one of {names}"
             )
         kind = known[self.stage]
-        parts = {part.name for part in fields(kind)}
+        parts = {part.name for part in fields(kind)}  # type: ignore[arg-type]
         given = {name: getattr(self, name, None) for name in ("hidden_bias", "patterns", "coupling")}
         return kind(**{name: value for name, value in given.items() if name in parts})
 
@@ -192,7 +202,7 @@ class Stages:
         family = self.family()
         parts = split(network, family.reads)
         if parts is None:
-            others = [kind for kind in self._families().values() if not kind.staged]
+            others = [kind for kind in self._families().values() if self._stacks(kind)]
             named = next((kind for kind in others if split(network, kind.reads) is not None), None)
             if named is None:
                 return self
