@@ -51,7 +51,7 @@ def test_a_stage_is_the_optimum_on_the_maps_before_it():
     problem = small()
     family = LayerwiseCNN(input_shape=(4, 4), patterns=6, stages=2, down=1)
     trained = train(problem, family, tol=1e-9, max_iter=200)
-    first, moved, second, pool, last = trained.network.layers
+    first, moved, second, _, last = trained.network.layers
     assert [type(layer) for layer in trained.network.layers] == [GatedConv, Conv, GatedConv, Pool, Affine]
     assert np.sum(first.weight**2, axis=0) + first.bias**2 == pytest.approx(1.0, rel=1e-9)
     assert moved.windows.kernel == moved.windows.stride == (2, 2) and second.windows.shape[:2] == (2, 2)

@@ -99,7 +99,7 @@ class ConvStages(Stages):
         if not isinstance(self.stage, str) or self.stage not in families:
             choices = " or ".join(map(repr, families))
             raise ValueError(
-                f"stage={self.stage!r} is no family of convolutional networks: pass {choices}, or an object "
+                f"stage={self.stage!r} is no family of convolutional stages: pass {choices}, or an object "
                 "of theirs"
             )
         kind = families[self.stage]
