@@ -18,7 +18,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from array_api_compat import device, is_numpy_array
@@ -107,6 +107,9 @@ class LayerwiseConvClassifier(Exportable, ClassifierMixin, BaseEstimator):
     >>> [stage.certificate.gap < 1e-3 for stage in clf.fit(X[:500], y[:500]).stages_]
     [True, True]
     """
+
+    #: The family in which others judge the last stage; no family has the penalty that trains it.
+    judged_as: ClassVar[str] = "layerwise_cnn"
 
     classes_: np.ndarray
     stages_: list[Stage]

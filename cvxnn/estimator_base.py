@@ -5,7 +5,6 @@ Reference: scikit-learn's developer guide for the conventions.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .architectures import Architecture
 from .architectures.base import Stage
+from .caller import warn
 from .certificate import Certificate
 from .exporters import Exportable, Predictor
 from .families import get_architecture
@@ -132,11 +132,7 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
         if rounds is not None:
             rounds.end(self.network_)
         if trained.status is not Status.optimal:
-            warnings.warn(
-                f"{trained.status.value} The certificate holds: {trained.certificate}",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+            warn(f"{trained.status.value} The certificate holds: {trained.certificate}", ConvergenceWarning)
 
     def _keep(self, trained: Trained) -> None:
         """Make attributes of what training returned."""

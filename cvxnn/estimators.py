@@ -83,7 +83,8 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
     max_iter : int, default=50
         Rounds of growing patterns.
     max_time : float or None, default=None
-        Seconds of training. Results that stop on it depend on the machine.
+        Seconds of training; the search and the bound that judge the network come after it. Results that
+        stop on it depend on the machine.
     random_state : int, RandomState or None, default=0
         Seed of starts and searches. The default gives the same network every time.
     verbose : int, default=0
@@ -247,7 +248,8 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
     max_iter : int, default=50
         Rounds of growing patterns.
     max_time : float or None, default=None
-        Seconds of training. Results that stop on it depend on the machine.
+        Seconds of training; the search and the bound that judge the network come after it. Results that
+        stop on it depend on the machine.
     random_state : int, RandomState or None, default=0
         Seed of starts and searches. The default gives the same network every time.
     verbose : int, default=0

@@ -11,7 +11,6 @@ References: scikit-learn's ``lasso_path``; :mod:`cvxnn.paths`.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +21,7 @@ from sklearn.utils import ClassifierTags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .architectures import Architecture
+from .caller import warn
 from .certificate import Certificate
 from .feature_penalties import WeightPenalty
 from .losses import get_loss
@@ -418,4 +418,4 @@ def _warn(found: Path, tol: float) -> None:
         listed = ", ".join(f"{alpha:.4g}" for alpha in missed)
         said.append(f"The search gap is above tol={tol:g} at alpha {listed}: raise max_iter or tol.")
     if said:
-        warnings.warn(" ".join([*said, "All certificates hold."]), ConvergenceWarning, stacklevel=3)
+        warn(" ".join([*said, "All certificates hold."]), ConvergenceWarning)

@@ -18,7 +18,6 @@ import numpy as np
 from . import network as layers
 from .architectures import Architecture
 from .arrays import to_numpy
-from .conv_layerwise import LayerwiseConvClassifier
 from .families import get_architecture
 from .feature_penalties import WeightPenalty
 from .network import Affine, Network
@@ -88,10 +87,9 @@ def read_network(network: Any, X: Any = None, sample_weight: Any = None) -> Read
 
 
 def _from_estimator(estimator: Any) -> Reading:
-    if isinstance(estimator, LayerwiseConvClassifier):  # trains with a penalty of its own
-        return Reading(
-            estimator.network_, "penalized", True, classes=estimator.classes_, family="layerwise_cnn"
-        )
+    family = getattr(estimator, "judged_as", None)
+    if family is not None:
+        return Reading(estimator.network_, "penalized", True, classes=estimator.classes_, family=family)
     network, coupling = estimator.network_, getattr(estimator, "coupling", "joint")
     penalty = getattr(estimator, "penalty", "l2")
     architecture = get_architecture(

@@ -1,11 +1,16 @@
 """The estimators keep scikit-learn's contract, with no expected failure."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from cvxnn import ConvexNetClassifier, ConvexNetRegressor
+from cvxnn import ConvexNetClassifier, ConvexNetPath, ConvexNetRegressor
 from cvxnn.losses.quantile import Quantile
 
 
@@ -94,3 +99,16 @@ def test_optimal_set_with_class_weights():
     X, y = rng.normal(size=(12, 2)), np.arange(12) % 2
     model = ConvexNetClassifier(0.05, class_weight={0: 2.0}, tol=1e-8).fit(X, y)
     assert model.optimal_set(X, y).network.width > 0
+
+
+def test_warnings_point_at_the_line_that_asked():
+    """Not at a wrapper of scikit-learn's, whatever calls fit."""
+    X, y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2
+    for run in (
+        lambda: ConvexNetRegressor(alpha=1e-4, max_iter=1).fit(X, y),
+        lambda: make_pipeline(StandardScaler(), ConvexNetClassifier(alpha=1e-4, max_iter=1)).fit(X, y),
+        lambda: ConvexNetPath(n_alphas=3, max_iter=1).fit(X, y),
+    ):
+        with pytest.warns(ConvergenceWarning) as caught:
+            run()
+        assert {Path(str(warning.filename)) for warning in caught} == {Path(__file__)}

@@ -17,6 +17,7 @@ FOLDERS = ("losses", "architectures", "solvers", "exporters", "tasks")
 FLOORS = [
     {
         "arrays",
+        "caller",
         "layer_shapes",
         "layers",
         "notebook",

@@ -9,12 +9,12 @@ Reference: scikit-learn's ``MLPClassifier``, whose attributes after ``fit`` are 
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from ..caller import warn
 from ..layers import Affine, ReLU
 from .base import Exporter, Predictor, precision
 
@@ -86,11 +86,10 @@ def _make_classifier(mlp: Any, predictor: Predictor) -> None:
     mlp.out_activation_ = "logistic" if predictor.outputs == 1 else "softmax"
     mlp._label_binarizer = LabelBinarizer().fit(predictor.classes)
     if not predictor.probabilities:
-        warnings.warn(
+        warn(
             "the network was trained with a loss that has no probabilities: predict is the same, and the "
             "MLP's predict_proba means nothing",
             UserWarning,
-            stacklevel=5,
         )
 
 
