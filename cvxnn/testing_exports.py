@@ -48,7 +48,7 @@ MARGIN = 1e-4
 SEVERAL: dict[str, Architecture] = {
     "cnn": CNN(kernel=2, input_shape=(3, 4), padding=1, pooling="sum"),
     "cnn_gated": CNNGated(kernel=(2, 3), input_shape=(3, 4), patterns=6),
-    "layerwise_cnn": LayerwiseCNN(kernel=2, input_shape=(3, 4), patterns=4, down=1),
+    "layerwise_cnn": LayerwiseCNN((2, 1), (3, 4), (1, 0), patterns=4, down=1),
     "cnn_linear": CNNLinear(kernel=2, input_shape=(3, 2, 2)),
     "polynomial_cnn": PolynomialCNN(kernel=2, input_shape=(3, 4), pooling="mean", pool=(2, 1)),
 }

@@ -121,6 +121,7 @@ FAMILIES = {
     "architectures.rectified",
     "architectures.skip",
     "architectures.spectrahedral",
+    "architectures.stages",
     "architectures.threshold_skip",
     "architectures.threshold_units",
     "architectures.two_layer",

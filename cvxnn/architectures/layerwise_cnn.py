@@ -43,7 +43,7 @@ from ..program import Problem
 from ..registry import members
 from .base import Architecture, VectorArchitecture
 from .convolutional import WHOLE, Convolutional, PoolSize, Size
-from .layerwise import Stages
+from .stages import Stages
 
 #: Families whose filters make maps for another stage.
 FAMILIES = ("cnn_gated", "cnn")
@@ -69,16 +69,6 @@ class ConvStages(Stages):
         kind = VectorArchitecture if issubclass(cls, VectorArchitecture) else Architecture
         known = members(__package__ or "", kind)  # type: ignore[type-abstract]
         return {name: known[name] for name in FAMILIES}
-
-    def for_outputs(self, outputs: int) -> Any:
-        """Return this family, or its sister, with networks of a number of outputs."""
-        if isinstance(self, VectorArchitecture) == (outputs > 1):
-            return self
-        kind = VectorLayerwiseCNN if outputs > 1 else LayerwiseCNN
-        parts = {part.name: getattr(self, part.name) for part in fields(kind)}
-        if isinstance(self.stage, Architecture):
-            parts["stage"] = self.stage.for_outputs(outputs)
-        return kind(**parts)
 
     @staticmethod
     def _stacks(kind: type[Architecture]) -> bool:
