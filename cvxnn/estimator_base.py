@@ -29,13 +29,13 @@ from .network import Network
 from .optimal_set import OptimalSet
 from .parameters import (
     check_alpha,
-    check_class_weight,
     check_coupling,
     check_effort,
     check_rank,
     check_switch,
     check_weights,
     seed_of,
+    weigh_classes,
 )
 from .patches import flat_samples
 from .program import Problem, Status
@@ -239,11 +239,7 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
                 "train one for each"
             )
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], reset=False)
-        weights = check_weights(sample_weight, X)
-        class_weight = getattr(self, "class_weight", None)
-        if class_weight is not None:
-            of_class = check_class_weight(class_weight, y, weights)
-            weights = of_class if weights is None else of_class * weights
+        weights = weigh_classes(getattr(self, "class_weight", None), y, check_weights(sample_weight, X))
         classes = getattr(self, "classes_", None)
         if classes is not None and not np.all(np.isin(y, classes)):
             raise ValueError(f"y holds labels other than {classes.tolist()}: pass the training data")

@@ -27,7 +27,6 @@ from .feature_penalties import WeightPenalty, check_penalty
 from .losses import Loss, code_classes, get_loss
 from .low_rank import Reduction
 from .parameters import (
-    check_class_weight,
     check_coupling,
     check_effort,
     check_grid,
@@ -35,6 +34,7 @@ from .parameters import (
     check_switch,
     check_weights,
     seed_of,
+    weigh_classes,
 )
 from .paths import grid
 from .program import Problem
@@ -250,10 +250,7 @@ class Chosen(Routed):
                     f"the classes {missing} are missing in a fold (among samples of positive weight): "
                     "pass more samples of them, a smaller cv, or a stratified one"
                 )
-            class_weight = getattr(self, "class_weight", None)
-            if class_weight is not None:
-                of_class = check_class_weight(class_weight, y, weights)
-                weights = of_class if weights is None else of_class * weights
+            weights = weigh_classes(getattr(self, "class_weight", None), y, weights)
             y = code_classes(np.searchsorted(self.classes_, y), loss, len(self.classes_))
         y = np.asarray(y, dtype=np.float64)
         problem = Problem.from_alpha(X, y, weights, loss, 1.0, bool(self.fit_intercept))
