@@ -11,10 +11,12 @@ from __future__ import annotations
 import inspect
 import numbers
 import time
+import warnings
 from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import check_cv
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_method_params, column_or_1d, validate_data
@@ -130,7 +132,8 @@ class Chosen(Routed):
         Warns
         -----
         ConvergenceWarning
-            If the last training did not reach `tol`; network and certificate are valid.
+            If the last training did not reach `tol`, or if folds ran out of `max_time` before they reached
+            all alphas; alpha is then chosen from the others. Network and certificate are valid.
         """
         began = time.perf_counter()
         given = self._check()
@@ -154,6 +157,7 @@ class Chosen(Routed):
             alphas = np.sort(given)[::-1]
         found = self._score_all(X, y, weights, folds, architecture, alphas, seed, routed.scorer.score)
         reached = min(len(fold.scores) for fold in found)
+        self._warn_of_time(reached, alphas)
         self.alphas_ = alphas[:reached]
         self.scores_ = np.column_stack([fold.scores[:reached] for fold in found])
         self.widths_ = np.column_stack([fold.widths[:reached] for fold in found])
@@ -194,6 +198,19 @@ class Chosen(Routed):
     @property
     def _labels(self) -> bool:
         return issubclass(self._single, ConvexNetClassifier)
+
+    def _warn_of_time(self, reached: int, alphas: np.ndarray) -> None:
+        """Say how many alphas no fold speaks for, and that the best one may be among them."""
+        if reached == len(alphas):
+            return
+        count = "1 was" if len(alphas) - reached == 1 else f"{len(alphas) - reached} were"
+        warnings.warn(
+            f"of {len(alphas)} alphas, {count} left out, those below {alphas[reached - 1]:.4g}: the folds "
+            f"took their share of max_time={self.max_time:g} seconds. alpha_ is the choice among the "
+            "others; pass a larger max_time, or fewer alphas, to compare all",
+            ConvergenceWarning,
+            stacklevel=3 if self._labels else 4,  # the regressor has a fit of its own in between
+        )
 
     def _check(self) -> np.ndarray | None:
         """Check parameters before any work; returns the alphas that were given."""

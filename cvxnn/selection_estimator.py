@@ -49,7 +49,8 @@ class ConvexNetRegressorCV(Chosen, ConvexNetRegressor):
     tol, max_iter
         Likewise; those of the last training.
     max_time : float or None, default=None
-        Seconds for all, half of them for the folds; alphas that a fold does not reach are left out.
+        Seconds for all, half of them for the folds; alphas that a fold does not reach are left out, with a
+        warning.
     random_state
         As for :class:`ConvexNetRegressor`.
     verbose : int, default=0
