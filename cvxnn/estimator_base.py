@@ -229,9 +229,15 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If these are not the data of the fit, or the network has several outputs.
+            If these are not the data of the fit, the network has several outputs, or the fit had a `rank`:
+            its network is optimal for the approximation of X, and better ones are on X.
         """
         check_is_fitted(self)
+        if self.rank is not None:
+            raise ValueError(
+                f"with rank={self.rank!r} the network is optimal for an approximation of X, and not for X: "
+                "fit with rank=None, or on the reduced data themselves (TruncatedSVD(r).fit_transform(X))"
+            )
         outputs = self.network_.layers[-1].weight.shape[1]  # type: ignore[union-attr]
         if outputs > 1:
             raise ValueError(

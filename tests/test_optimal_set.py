@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.decomposition import TruncatedSVD
 from test_golden import plain_objective, records, solve
 
 from cvxnn import ConvexNetClassifier, ConvexNetRegressor
@@ -219,6 +220,22 @@ def test_estimators():
     assert classifier.optimal_set(X, labels).slack <= 1e-8
     with pytest.raises(ValueError, match="labels other than"):
         classifier.optimal_set(X, np.where(y > np.median(y), "b", "c"))
+
+
+def test_a_rank_is_refused():
+    """On X the network of an approximation is not optimal; on the reduced data it is, and has a set."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(12, 4))
+    y = np.abs(X[:, 0]) - X[:, 1]
+    model = ConvexNetRegressor(alpha=0.02, rank=2, tol=1e-8).fit(X, y)
+    with pytest.raises(ValueError, match=r"rank=2 .*fit with rank=None, or on the reduced data"):
+        model.optimal_set(X, y)
+    Z = TruncatedSVD(2).fit_transform(X)
+    reduced = ConvexNetRegressor(alpha=0.02, tol=1e-8).fit(Z, y)
+    found = reduced.optimal_set(Z, y)
+    assert found.slack <= 1e-5
+    # the same predictions, which the strictly convex loss makes unique
+    assert found.network(Z) == pytest.approx(model.predict(X), abs=1e-4)
 
 
 def test_several_outputs_are_refused():
