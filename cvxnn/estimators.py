@@ -101,6 +101,9 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
     stages_ : list of Stage
         With "layerwise": network and certificate of every stage, the last ones being `network_` and
         `certificate_`. A certificate is against networks with the same frozen layers.
+    optimal_set_ : OptimalSet
+        All networks that are as good as `network_` (one output, losses without kinks), found when first
+        asked for.
     n_features_in_ : int
         Number of features seen in fit.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -267,6 +270,9 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
     stages_ : list of Stage
         With "layerwise": network and certificate of every stage, the last ones being `network_` and
         `certificate_`. A certificate is against networks with the same frozen layers.
+    optimal_set_ : OptimalSet
+        All networks that are as good as `network_` (one output, losses without kinks), found when first
+        asked for.
     n_features_in_ : int
         Number of features seen in fit.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)

@@ -169,7 +169,7 @@ class Chosen(Routed):
             single.set_callbacks(*callbacks)  # they hear of the last training
         fitted = single.fit(X, y, sample_weight=weights)
         for name, value in vars(fitted).items():
-            if name.endswith("_") and not name.startswith("_"):
+            if name in ("_trained_on", "_optimal_set") or (name.endswith("_") and not name.startswith("_")):
                 setattr(self, name, value)
         return self
 
