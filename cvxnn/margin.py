@@ -258,4 +258,5 @@ def _multipliers(
     found = clarabel.DefaultSolver(P, q, sparse.vstack(parts, format="csc"), b, cones, settings).solve()
     z = np.maximum(np.nan_to_num(np.array(found.x)[:columns]), 0.0)
     z[n:] = np.minimum(z[n:], z[:n][samples])
-    return z
+    reached = float(np.sum((A @ z - target) ** 2) + (slack @ z) ** 2)
+    return z if reached < target @ target else np.zeros(columns)  # none at all, where a solver fails
