@@ -27,7 +27,7 @@ from .feature_penalties import WeightPenalty
 from .lifted_oracles import with_bound
 from .losses import Loss, code_classes, get_loss
 from .network import Affine, Conv, Gated, GatedConv, Network
-from .parameters import check_alpha, check_coupling, check_switch, check_weights, seed_of
+from .parameters import check_alpha, check_coupling, check_switch, check_weights, seed_of, weigh_classes
 from .patches import flat_samples
 from .program import Problem
 from .reading import Reading, read_network
@@ -45,6 +45,7 @@ def certify(
     hidden_bias: str | None = "auto",
     fit_intercept: bool | str = "auto",
     sample_weight: Any = None,
+    class_weight: dict[Any, float] | str | None = "auto",
     patterns: Any = "auto",
     coupling: str = "auto",
     penalty: WeightPenalty = "auto",
@@ -84,6 +85,10 @@ def certify(
     fit_intercept : bool or "auto", default="auto"
         Whether the output's constant is free; "auto" says so if the network has one.
     sample_weight : array-like of shape (n,), default=None
+    class_weight : {"auto", "balanced", None} or dict, default="auto"
+        Weights of the classes, which multiply those of their samples, as in
+        :class:`cvxnn.ConvexNetClassifier`; for labels only. "auto" takes what the object was trained with,
+        and None where it does not say.
     patterns : default="auto"
         As in :class:`cvxnn.ConvexNetRegressor`: decides the scope of the certificate.
     coupling : {"auto", "joint", "separate"}, default="auto"
@@ -122,8 +127,12 @@ def certify(
     check_alpha(alpha)
     reading = read_network(network, X, sample_weight)
     chosen = get_loss(reading.loss if loss == "auto" else loss, reading.network.n_outputs)
-    X, y = _data(reading, X, y, chosen)
+    X, y, labels = _data(reading, X, y, chosen)
     weights = check_weights(sample_weight, X)
+    of_class = getattr(network, "class_weight", None) if _is_auto(class_weight) else class_weight
+    if of_class is not None:
+        weights = weigh_classes(of_class, labels, weights, chosen.name, reading.classes)
+        reading = read_network(network, X, weights)  # batches are normalised with the weights of the loss
     free = reading.intercept if fit_intercept == "auto" else check_switch("fit_intercept", fit_intercept)
     given = {"hidden_bias": hidden_bias, "coupling": coupling, "penalty": penalty}
     options: dict[str, Any] = {
@@ -163,8 +172,14 @@ def certify(
     )
 
 
-def _data(reading: Reading, X: Any, y: Any, loss: Loss) -> tuple[np.ndarray, np.ndarray]:
-    """Samples as the network takes them, and targets in the shape of its output, or codes of labels."""
+def _is_auto(value: Any) -> bool:
+    """Whether a parameter that may be an array or a dict is the word "auto"."""
+    return isinstance(value, str) and value == "auto"
+
+
+def _data(reading: Reading, X: Any, y: Any, loss: Loss) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Samples as the network takes them, targets in the shape of its output or codes of labels, and labels
+    as they were given."""
     X, y = (v.detach() if hasattr(v, "detach") else v for v in (X, y))
     X, _ = flat_samples(X)
     X, y = check_X_y(X, y, dtype=np.float64, y_numeric=not loss.classification, multi_output=True)
@@ -175,8 +190,8 @@ def _data(reading: Reading, X: Any, y: Any, loss: Loss) -> tuple[np.ndarray, np.
             "pass the data it was trained on"
         )
     if loss.classification or reading.classes is not None:
-        return X, _code(y, loss, network.n_outputs, reading.classes)
-    return X, _numbers(y, network.n_outputs)
+        return X, _code(y, loss, network.n_outputs, reading.classes), y
+    return X, _numbers(y, network.n_outputs), None
 
 
 def _judged(

@@ -29,13 +29,13 @@ from .network import Network
 from .optimal_set import OptimalSet
 from .parameters import (
     check_alpha,
-    check_class_weight,
     check_coupling,
     check_effort,
     check_rank,
     check_switch,
     check_weights,
     seed_of,
+    weigh_classes,
 )
 from .patches import flat_samples
 from .program import Problem, Status
@@ -52,6 +52,9 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
     n_iter_: int
     low_rank_: LowRank
     stages_: list[Stage]
+    #: What `optimal_set_` is found from, and what it found; neither goes into copies and pickles.
+    _trained_on: Problem | None = None
+    _optimal_set: OptimalSet | None = None
 
     def __init__(
         self,
@@ -129,6 +132,7 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
                 callback=rounds or tell,
             )
         self._keep(trained)
+        self._trained_on, self._optimal_set = problem, None
         if rounds is not None:
             rounds.end(self.network_)
         if trained.status is not Status.optimal:
@@ -144,6 +148,21 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
             self.low_rank_ = trained.low_rank
         if trained.stages:
             self.stages_ = trained.stages
+
+    def __dir__(self) -> list[str]:
+        """List what there is, as scikit-learn does, but for `optimal_set_`.
+
+        scikit-learn reads an attribute to see whether it is there, and its HTML view shows all that are
+        listed: this one would be found then, which takes time, or refused, which is an error.
+        """
+        return [name for name in object.__dir__(self) if name != "optimal_set_" and hasattr(self, name)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the training data out of copies and pickles: a model that is passed on has no samples."""
+        kept = dict(super().__getstate__())
+        kept.pop("_trained_on", None)
+        kept.pop("_optimal_set", None)
+        return kept
 
     def _output(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
@@ -206,11 +225,38 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
         explained = local_linear(self.network_, rows)
         return explained if names is None else replace(explained, feature_names=list(map(str, names)))
 
+    @property
+    def optimal_set_(self) -> OptimalSet:
+        """All networks that are as good as the fitted one: :meth:`optimal_set` of the data of the fit.
+
+        It is found when it is first asked for. An estimator keeps a reference to its training data for it,
+        which copies and pickles leave out: call :meth:`optimal_set` of these.
+
+        Raises
+        ------
+        NotFittedError
+            If there is no network yet.
+        AttributeError
+            If this is a copy of a fitted estimator, without training data.
+        ValueError
+            As :meth:`optimal_set`.
+        """
+        check_is_fitted(self)
+        if self._trained_on is None:
+            raise AttributeError(
+                "optimal_set_ needs the training data, which copies and pickles of a fitted "
+                f"{type(self).__name__} leave out: call optimal_set(X, y) with what fit was given"
+            )
+        if self._optimal_set is None:
+            self._check_optimal_set()
+            self._optimal_set = self._all_optimal(self._trained_on)
+        return self._optimal_set
+
     def optimal_set(self, X: Any, y: Any, sample_weight: Any = None) -> OptimalSet:
         """Return all networks that are as good as the fitted one on its training data.
 
-        The training data are not kept by the estimator: pass what `fit` was given. The set is as
-        sharp as the fit: lower `tol` where its slack matters.
+        Pass what `fit` was given, or read `optimal_set_` instead. The set is as sharp as the fit: lower
+        `tol` where its slack matters.
 
         Parameters
         ----------
@@ -225,37 +271,39 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If these are not the data of the fit, or the network has several outputs.
+            If these are not the data of the fit, the network has several outputs, or the fit had a `rank`:
+            its network is optimal for the approximation of X, and better ones are on X.
         """
+        self._check_optimal_set()
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], reset=False)
+        weights = weigh_classes(getattr(self, "class_weight", None), y, check_weights(sample_weight, X))
+        classes = getattr(self, "classes_", None)
+        if classes is not None and not np.all(np.isin(y, classes)):
+            raise ValueError(f"y holds labels other than {classes.tolist()}: pass the training data")
+        y = np.asarray(y, dtype=np.float64) if classes is None else np.where(y == classes[1], 1.0, -1.0)
+        loss, alpha = get_loss(self.loss), self.certificate_.alpha
+        return self._all_optimal(Problem.from_alpha(X, y, weights, loss, alpha, bool(self.fit_intercept)))
+
+    def _check_optimal_set(self) -> None:
+        """Refuse what is known before any data are looked at."""
         check_is_fitted(self)
+        if self.rank is not None:
+            raise ValueError(
+                f"with rank={self.rank!r} the network is optimal for an approximation of X, and not for X: "
+                "fit with rank=None, or on the reduced data themselves (TruncatedSVD(r).fit_transform(X))"
+            )
         outputs = self.network_.layers[-1].weight.shape[1]  # type: ignore[union-attr]
         if outputs > 1:
             raise ValueError(
                 f"the optimal set is known for one output, and the network has {outputs}: "
                 "train one for each"
             )
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], reset=False)
-        weights = check_weights(sample_weight, X)
-        class_weight = getattr(self, "class_weight", None)
-        if class_weight is not None:
-            of_class = check_class_weight(class_weight, y, weights)
-            weights = of_class if weights is None else of_class * weights
-        classes = getattr(self, "classes_", None)
-        if classes is not None and not np.all(np.isin(y, classes)):
-            raise ValueError(f"y holds labels other than {classes.tolist()}: pass the training data")
-        y = np.asarray(y, dtype=np.float64) if classes is None else np.where(y == classes[1], 1.0, -1.0)
+
+    def _all_optimal(self, problem: Problem) -> OptimalSet:
+        """The set of a problem, if it is the one that the network was trained on."""
         architecture = get_architecture(
             self.architecture, self.hidden_bias, self.patterns, penalty=self.penalty
-        )
-        problem = Problem.from_alpha(
-            X,
-            y,
-            weights,
-            get_loss(self.loss),
-            float(self.alpha),
-            bool(self.fit_intercept),
-        )
-        architecture = architecture.on(problem)
+        ).on(problem)
         value = architecture.objective(problem, self.network_)
         objective = self.certificate_.objective
         if abs(value / problem.total_weight - objective) > 1e-9 * abs(objective):

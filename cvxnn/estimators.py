@@ -25,10 +25,7 @@ from .architectures import Architecture
 from .estimator_base import ConvexNet
 from .feature_penalties import WeightPenalty
 from .losses import Loss, code_classes, get_loss
-from .parameters import (
-    check_class_weight,
-    check_weights,
-)
+from .parameters import check_weights, weigh_classes
 from .patches import flat_samples
 from .rounds import with_callbacks
 
@@ -105,6 +102,9 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
     stages_ : list of Stage
         With "layerwise": network and certificate of every stage, the last ones being `network_` and
         `certificate_`. A certificate is against networks with the same frozen layers.
+    optimal_set_ : OptimalSet
+        All networks that are as good as `network_` (one output, losses without kinks), found when first
+        asked for.
     n_features_in_ : int
         Number of features seen in fit.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -272,6 +272,9 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
     stages_ : list of Stage
         With "layerwise": network and certificate of every stage, the last ones being `network_` and
         `certificate_`. A certificate is against networks with the same frozen layers.
+    optimal_set_ : OptimalSet
+        All networks that are as good as `network_` (one output, losses without kinks), found when first
+        asked for.
     n_features_in_ : int
         Number of features seen in fit.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -376,13 +379,7 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
             raise ValueError(
                 f"the classes {missing.tolist()} have weight zero: leave their samples out, or weight them"
             )
-        if self.class_weight is not None:
-            of_class = check_class_weight(self.class_weight, y, weights)
-            weights = of_class if weights is None else of_class * weights
-            if np.any(of_class == 0.0):
-                raise ValueError(
-                    f"class_weight={self.class_weight!r} leaves out a class: pass weights > 0 for all"
-                )
+        weights = weigh_classes(self.class_weight, y, weights)
         classes = len(self.classes_)
         # two classes are one output
         loss = get_loss(self.loss, classes if classes > 2 else 1)

@@ -5,9 +5,30 @@ A homogeneous network of least margin m has, scaled to margin one, the norm R / 
 
     s_j X'D_j (y lambda) = u_j     for every neuron of unit direction u_j and sign s_j,
 
-where a sample on a neuron's kink may count with any share, a subgradient.
+where a sample on a neuron's kink may count with any slope in [0, 1], a subgradient.
 
-Reference: Lyu and Li, "Gradient descent maximizes the margin of homogeneous neural networks", ICLR 2020.
+Training ends near such a point, never on it, and which samples have the least margin or lie on a kink is
+then a matter of tolerances. There are none here. Residuals are those of an approximate KKT point, at the
+multipliers that make them least:
+
+- *stationarity* epsilon, the distance of both sides over all neurons, relative to the weights;
+- *complementarity* delta, what the conditions "lambda_i only at margin one" and "another slope only on a
+  kink" lack, relative to the norm,
+
+  .. math:: \delta = \frac{1}{R} \Big( \sum_i \lambda_i (q_i - 1)
+            + \sum_{ij} m_j \mu_{ij} |x_i'u_j| \Big), \qquad 0 \le \mu_{ij} \le \lambda_i,
+
+with margins q, magnitudes m_j, and :math:`\mu_{ij}` what sample i counts with neuron j otherwise than by
+the side it lies on. A slope in [0, 1] is an eta-subgradient of the ReLU at t, where eta is its distance
+from the own slope times abs(t), so the second sum is how inexact the subgradients are; in the convex form
+it is the slack of the cones. The multipliers minimise ``epsilon^2 + delta^2``, a convex quadratic program.
+Its minimum is at most 1 (no multipliers), is 0 at KKT points only, and goes to 0 on the way to one, because
+there the multipliers of the limit do.
+
+References: Lyu and Li, "Gradient descent maximizes the margin of homogeneous neural networks", ICLR 2020
+(section C, approximate KKT points); Dutta, Deb, Tulshyan and Arora, "Approximate KKT points and a proximity
+measure for termination", J. Global Optim. 2013; Hiriart-Urruty and Lemarechal, "Convex analysis and
+minimization algorithms II", 1993, chapter XI (eta-subgradients).
 """
 
 from __future__ import annotations
@@ -15,7 +36,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
+from scipy import sparse
+from scipy.optimize import linprog
 
 from .architectures.relu import ReLU
 from .certificate import Scope, relative_gap
@@ -23,12 +45,11 @@ from .network import Affine, Network
 from .program import Problem
 from .units import unit_neurons
 
-__all__ = ["MarginCertificate", "judge_margin", "scaled"]
+__all__ = ["MarginCertificate", "check_separable", "judge_margin", "scaled"]
 
-#: Samples whose margin is within this share of the least are support vectors of a trained network.
-SUPPORT = 1e-3
-#: Weight of equations that hold exactly, beside conditions that are fitted.
-TIE = 1e3
+#: Multipliers are looked for among this many samples of least margin, and slopes among this many pairs of a
+#: sample and a neuron, nearest to a kink: beyond them complementarity is what they would cost.
+SAMPLES, PAIRS = 500, 2000
 
 
 @dataclass(frozen=True)
@@ -50,10 +71,10 @@ class MarginCertificate:
     margin : float
         ``min_i y_i f(x_i)`` of the network as it was given, before scaling.
     stationarity : float
-        The smallest residual of the KKT condition "every neuron is the gradient of its multipliers",
-        relative to the weights: 0 at a KKT point.
+        How far neurons are from the gradients of their multipliers, relative to the weights: between 0 (at
+        a KKT point) and 1.
     complementarity : float
-        ``sum_i lambda_i (y_i f_i - 1) / sum_i lambda_i`` at the multipliers of `stationarity`.
+        What samples above margin one, and slopes beside kinks, take part in that, relative to `norm`.
     width : int
     """
 
@@ -71,8 +92,42 @@ class MarginCertificate:
         neurons = "1 neuron" if self.width == 1 else f"{self.width} neurons"
         return (
             f"norm {self.norm:.8g} at margin 1, no separating network can be below {self.lower_bound:.8g} "
-            f"(gap {100 * self.gap:.3g} %, scope {self.scope}); KKT residual {self.stationarity:.1e}; "
-            f"{neurons}"
+            f"(gap {100 * self.gap:.3g} %, scope {self.scope}); KKT residuals {self.stationarity:.1e} "
+            f"(stationarity) and {self.complementarity:.1e} (complementarity); {neurons}"
+        )
+
+
+def check_separable(X: np.ndarray, sign: np.ndarray, hidden_bias: str | None, intercept: bool) -> None:
+    """Raise ValueError if no network of the family separates the data.
+
+    With hidden biases only equal samples with different labels are in the way. Without, a network is
+    linear along every ray from the origin (plus the output's constant), which a linear program checks.
+    """
+    if len(np.unique(sign)) < 2:
+        raise ValueError("y has one class only: pass samples of both classes")
+    _, place = np.unique(X, axis=0, return_inverse=True)
+    place = np.ravel(place)
+    size = np.bincount(place)
+    if np.any(np.abs(np.bincount(place, sign)) != size):
+        raise ValueError("equal samples have different labels: no network separates the data; remove them")
+    if hidden_bias is not None:
+        return
+    norms = np.linalg.norm(X, axis=1)
+    unit = np.round(X / np.where(norms > 0, norms, 1.0)[:, None], 12) + 0.0
+    _, ray = np.unique(unit, axis=0, return_inverse=True)
+    ray = np.ravel(ray)
+    n, rays = len(sign), int(np.max(ray)) + 1
+    A = sparse.coo_matrix((-sign * norms, (np.arange(n), ray)), (n, rays + 1)).tolil()
+    if intercept:
+        A[:, rays] = -sign[:, None]
+    free = [(None, None)] * (rays + 1)
+    if (
+        linprog(np.zeros(rays + 1), A_ub=A.tocsr(), b_ub=-np.ones(n), bounds=free, method="highs").status
+        != 0
+    ):
+        raise ValueError(
+            "samples on one ray from the origin have labels that no network without hidden biases can tell "
+            "apart: pass hidden_bias='penalized', or fit_intercept=True"
         )
 
 
@@ -120,12 +175,7 @@ def judge_margin(
 def _kkt(
     network: Network, problem: Problem, X: np.ndarray, sign: np.ndarray, free: int, hidden_bias: str | None
 ) -> tuple[float, float]:
-    """Residuals of the KKT conditions at the best multipliers of the samples of least margin.
-
-    For a unit neuron u of sign s with its pattern D the condition is ``s X'D (y lambda) = u``, weighed by
-    the neuron's magnitude; a sample on the neuron's kink may count with any share (a subgradient).
-    Nonnegative least squares finds the multipliers.
-    """
+    """Stationarity and complementarity at the best multipliers of a network at margin one."""
     units, magnitudes = unit_neurons(network, free)
     if not len(magnitudes):
         return 0.0, 0.0
@@ -133,44 +183,80 @@ def _kkt(
     assert isinstance(first, Affine) and isinstance(last, Affine)
     full = X if hidden_bias is None else np.column_stack([X, np.ones(len(X))])
     U = first.weight.T if hidden_bias is None else np.column_stack([first.weight.T, first.bias])
-    goal = U.copy()
-    if free:
-        goal[:, -1] = 0.0
     margins = sign * network(X)
-    support = np.flatnonzero(margins <= (1.0 + SUPPORT) * np.min(margins))
-    T = full @ U.T
-    kink = np.abs(T) <= 1e-6 * np.linalg.norm(full, axis=1)[:, None] * np.linalg.norm(U, axis=1)
-    root = np.sqrt(magnitudes / np.sum(magnitudes))
-    rows = []
-    for j in range(len(U)):
-        on = (T[support, j] > 0) & ~kink[support, j]
-        rows.append(root[j] * last.weight[j, 0] * ((sign[support] * on)[:, None] * full[support]).T)
-    pairs = [(i, j) for j in range(len(U)) for i in np.flatnonzero(kink[support, j])]
-    r = full.shape[1]
-    extra = np.zeros((len(U) * r, len(pairs)))
-    for column, (i, j) in enumerate(pairs):
-        extra[j * r : (j + 1) * r, column] = (
-            root[j] * last.weight[j, 0] * sign[support[i]] * full[support[i]]
-        )
-    system = _with_shares(np.vstack(rows), extra, [int(i) for i, _ in pairs], len(support))
-    target = np.concatenate([(root[:, None] * goal).ravel(), np.zeros(len(pairs))])
-    if problem.intercept:
-        balance = np.append(TIE * sign[support], np.zeros(2 * len(pairs)))
-        system, target = np.vstack([system, balance]), np.append(target, 0.0)
-    x, residual = nnls(system, target, maxiter=100 * system.shape[1])
-    lam = x[: len(support)]
-    total = float(np.sum(lam))
-    slack = float(lam @ (margins[support] - 1.0)) / total if total > 0 else 0.0
-    return float(residual), slack
+    near = np.argsort(margins, kind="stable")[:SAMPLES]
+    full, sign, over = full[near], sign[near], np.maximum(margins[near] - 1.0, 0.0)
+    T, norm = full @ U.T, float(np.sum(magnitudes))
+    root = np.sqrt(magnitudes / norm) * last.weight[:, 0]
+    samples, neurons = _nearest(T, full, U)
+    # multipliers are in units of the norm, which is their sum at a KKT point
+    A = _gradients(T, norm * sign[:, None] * full, root, samples, neurons)
+    goal = U.copy()
+    goal[:, U.shape[1] - free :] = 0.0
+    target = (np.abs(root)[:, None] * goal).ravel()
+    slack = np.append(over, magnitudes[neurons] * np.abs(T[samples, neurons]))
+    balance = sign if problem.intercept else None
+    z = _multipliers(A, target, slack, samples, len(sign), balance)
+    epsilon = float(np.linalg.norm(A @ z - target))
+    if balance is not None:
+        epsilon = float(np.hypot(epsilon, balance @ z[: len(sign)]))
+    return epsilon, float(slack @ z)
 
 
-def _with_shares(A: np.ndarray, extra: np.ndarray, of: list[int], samples: int) -> np.ndarray:
-    """The conditions with unknowns for what samples give to the kinks they are on.
+def _nearest(T: np.ndarray, full: np.ndarray, U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs of a sample and a neuron that are nearest to a kink, by angle."""
+    lengths = np.linalg.norm(full, axis=1)[:, None] * np.linalg.norm(U, axis=1)
+    away = np.abs(T) / np.where(lengths > 0, lengths, 1.0)
+    order = np.argsort(away, axis=None, kind="stable")[:PAIRS]
+    return np.unravel_index(order, T.shape)  # type: ignore[return-value]
 
-    A multiplier is the sum of its share at a kink and what it does not give there, all of them nonnegative:
-    heavy rows below the conditions say so, for every pair of a kink with its sample `of`.
+
+def _gradients(
+    T: np.ndarray, rows: np.ndarray, root: np.ndarray, samples: np.ndarray, neurons: np.ndarray
+) -> sparse.csc_matrix:
+    """What samples give to all neurons: on the sides they lie on, and pairs when they change sides."""
+    own = np.vstack([root[j] * (rows * (T[:, j] > 0)[:, None]).T for j in range(len(root))])
+    turned = np.where(T[samples, neurons] > 0, -1.0, 1.0) * root[neurons]
+    r, pairs = rows.shape[1], len(samples)
+    place = (neurons[:, None] * r + np.arange(r)).ravel(), np.repeat(np.arange(pairs), r)
+    other = sparse.csc_matrix(((turned[:, None] * rows[samples]).ravel(), place), (len(own), pairs))
+    return sparse.hstack([sparse.csc_matrix(own), other], format="csc")
+
+
+def _multipliers(
+    A: sparse.csc_matrix,
+    target: np.ndarray,
+    slack: np.ndarray,
+    samples: np.ndarray,
+    n: int,
+    balance: np.ndarray | None,
+) -> np.ndarray:
+    """Minimise ``||A z - target||^2 + (slack'z)^2`` over multipliers and what they give to other slopes.
+
+    Unknowns are n multipliers, then a share for each pair, at most the multiplier of its sample; any that a
+    solver returns are admissible once they are clipped, so that a residual is never too small.
     """
-    pairs = len(of)
-    ties, row = np.zeros((pairs, samples + 2 * pairs)), np.arange(pairs)
-    ties[row, of], ties[row, samples + row], ties[row, samples + pairs + row] = 1.0, -1.0, -1.0
-    return np.vstack([np.hstack([A, extra, np.zeros((len(A), pairs))]), TIE * ties])
+    import clarabel
+
+    (rows, columns), pairs = A.shape, len(samples)
+    share = sparse.csc_matrix((np.ones(pairs), (np.arange(pairs), samples)), (pairs, n))
+    within = sparse.hstack([-share, sparse.eye(pairs)])
+    fit = sparse.vstack([A, sparse.csc_matrix(slack)])
+    parts = [sparse.hstack([fit, -sparse.eye(rows + 1)])]
+    if balance is not None:
+        parts.append(sparse.csc_matrix(np.append(balance, np.zeros(pairs + rows + 1))))
+    parts.append(sparse.hstack([-sparse.eye(columns), sparse.csc_matrix((columns, rows + 1))]))
+    parts.append(sparse.hstack([within, sparse.csc_matrix((pairs, rows + 1))]))
+    equal = rows + 1 + (balance is not None)
+    b = np.concatenate([target, np.zeros(equal - rows + columns + pairs)])
+    P = sparse.diags(np.append(np.zeros(columns), np.ones(rows + 1)), format="csc")
+    cones = [clarabel.ZeroConeT(equal), clarabel.NonnegativeConeT(columns + pairs)]
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-12
+    q = np.zeros(columns + rows + 1)
+    found = clarabel.DefaultSolver(P, q, sparse.vstack(parts, format="csc"), b, cones, settings).solve()
+    z = np.maximum(np.nan_to_num(np.array(found.x)[:columns]), 0.0)
+    z[n:] = np.minimum(z[n:], z[:n][samples])
+    reached = float(np.sum((A @ z - target) ** 2) + (slack @ z) ** 2)
+    return z if reached < target @ target else np.zeros(columns)  # none at all, where a solver fails

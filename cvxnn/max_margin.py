@@ -35,11 +35,12 @@ from .blocks import Blocks
 from .certificate import Scope, relative_gap
 from .growth import Rows, merge
 from .losses import get_loss
-from .margin import MarginCertificate, judge_margin, scaled
+from .margin import MarginCertificate, check_separable, judge_margin, scaled
 from .network import Affine, Network
 from .network import ReLU as ReLUNeurons
 from .oracles import NeuronOracle
 from .program import Problem
+from .reading import read_network
 from .units import outputs_of, unit_neurons, with_magnitudes
 
 __all__ = ["MarginCertificate", "MaxMargin", "certify_margin", "max_margin"]
@@ -179,13 +180,16 @@ def certify_margin(
 
     Parameters
     ----------
-    network : Network, or a fitted estimator of this package
-        ReLU, with one output.
+    network : Network, tuple, torch.nn.Sequential or scikit-learn MLP
+        As for :func:`cvxnn.certify`: a network of one hidden layer of ReLUs and one output, also of a
+        fitted estimator of this package.
     X : array-like of shape (n, d)
     y : array-like of shape (n,)
-        Labels of two classes; the larger one is positive.
+        Labels of two classes; the larger one is positive, or the second of the classes that the object
+        knows.
     hidden_bias : {"auto", "penalized", "free", None}, default="auto"
-        "auto": "penalized" for networks with hidden biases, else None.
+        "auto": "penalized" for networks with hidden biases, which gradient flow counts among the weights,
+        else None.
     patterns, max_iter, random_state
         Of the max-margin problem that is solved for the bound.
 
@@ -196,15 +200,25 @@ def certify_margin(
     Raises
     ------
     ValueError
-        If the network does not separate the data.
+        If the network does not separate the data, or is of another kind.
+    TypeError
+        If the object cannot be read as a network.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> net = (np.eye(2), None, np.array([1.0, -1.0]), None)
+    >>> found = certify_margin(net, np.eye(2), np.array([1, -1]))
+    >>> round(found.norm, 6), round(found.stationarity, 6), round(found.complementarity, 6)
+    (2.0, 0.0, 0.0)
     """
-    network = getattr(network, "network_", network)
+    X, y = (v.detach() if hasattr(v, "detach") else v for v in (X, y))
+    network, classes = _read(network, X)
     X, y = check_X_y(X, y, dtype=np.float64)
     sign = _signs(y)
-    first, last = (network.layers[0], network.layers[-1]) if isinstance(network, Network) else (None, None)
-    plain = isinstance(first, Affine) and isinstance(last, Affine) and last.weight.shape[1] == 1
-    if not plain or not isinstance(network.layers[1], ReLUNeurons):
-        raise ValueError("certify_margin judges ReLU networks with one output: pass a cvxnn Network")
+    if classes is not None and not np.all(np.isin(y, classes)):
+        raise ValueError(f"y holds labels other than the network's classes {classes.tolist()}")
+    first = network.layers[0]
     assert isinstance(first, Affine)
     if X.shape[1] != network.n_features:
         raise ValueError(f"the network takes {network.n_features} features, X has {X.shape[1]}")
@@ -233,38 +247,17 @@ def certify_margin(
     return MarginCertificate(**{**found.__dict__, "margin": margin})
 
 
-def check_separable(X: np.ndarray, sign: np.ndarray, hidden_bias: str | None, intercept: bool) -> None:
-    """Raise ValueError if no network of the family separates the data.
-
-    With hidden biases only equal samples with different labels are in the way. Without, a network is
-    linear along every ray from the origin (plus the output's constant), which a linear program checks.
-    """
-    if len(np.unique(sign)) < 2:
-        raise ValueError("y has one class only: pass samples of both classes")
-    _, place = np.unique(X, axis=0, return_inverse=True)
-    place = np.ravel(place)
-    size = np.bincount(place)
-    if np.any(np.abs(np.bincount(place, sign)) != size):
-        raise ValueError("equal samples have different labels: no network separates the data; remove them")
-    if hidden_bias is not None:
-        return
-    norms = np.linalg.norm(X, axis=1)
-    unit = np.round(X / np.where(norms > 0, norms, 1.0)[:, None], 12) + 0.0
-    _, ray = np.unique(unit, axis=0, return_inverse=True)
-    ray = np.ravel(ray)
-    n, rays = len(sign), int(np.max(ray)) + 1
-    A = sparse.coo_matrix((-sign * norms, (np.arange(n), ray)), (n, rays + 1)).tolil()
-    if intercept:
-        A[:, rays] = -sign[:, None]
-    free = [(None, None)] * (rays + 1)
-    if (
-        linprog(np.zeros(rays + 1), A_ub=A.tocsr(), b_ub=-np.ones(n), bounds=free, method="highs").status
-        != 0
-    ):
+def _read(network: Any, X: Any) -> tuple[Network, np.ndarray | None]:
+    """A network with one hidden layer of ReLUs in plain weights, and the classes that its object knows."""
+    reading = read_network(network, X)
+    layers = reading.network.layers
+    plain = len(layers) == 3 and isinstance(layers[0], Affine) and isinstance(layers[1], ReLUNeurons)
+    if not plain or reading.network.n_outputs != 1 or reading.family is not None:
         raise ValueError(
-            "samples on one ray from the origin have labels that no network without hidden biases can tell "
-            "apart: pass hidden_bias='penalized', or fit_intercept=True"
+            "certify_margin judges networks of one hidden layer of ReLUs and one output, not normalised: "
+            "pass Sequential(Linear, ReLU, Linear), an MLP of two classes, or weights (W1, b1, W2, b2)"
         )
+    return reading.network, reading.classes
 
 
 def _signs(y: np.ndarray) -> np.ndarray:

@@ -77,7 +77,7 @@ class Uniqueness:
 class OptimalSet:
     """All networks that are as good as a trained one, as a polytope of magnitudes.
 
-    Made by :meth:`of`, or by the method ``optimal_set`` of an estimator.
+    Made by :meth:`of`, or by the attribute ``optimal_set_`` of an estimator.
 
     Parameters
     ----------

@@ -96,7 +96,9 @@ def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
     return weights
 
 
-def check_class_weight(class_weight: Any, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray:
+def check_class_weight(
+    class_weight: Any, y: np.ndarray, sample_weight: np.ndarray | None, known: np.ndarray | None = None
+) -> np.ndarray:
     """Return the weight of each sample's class, shape (n,), as scikit-learn defines it.
 
     Parameters
@@ -107,6 +109,8 @@ def check_class_weight(class_weight: Any, y: np.ndarray, sample_weight: np.ndarr
     y : ndarray of shape (n,)
         Labels, of at least one sample of positive weight for each class.
     sample_weight : ndarray of shape (n,), or None
+    known : ndarray of shape (classes,), or None
+        The labels that there are, where `y` may lack some.
 
     Raises
     ------
@@ -124,13 +128,58 @@ def check_class_weight(class_weight: Any, y: np.ndarray, sample_weight: np.ndarr
         raise ValueError(f"class_weight={class_weight!r} is unknown: pass a dict, 'balanced' or None")
     classes, codes = np.unique(y, return_inverse=True)
     if isinstance(class_weight, dict):
-        unknown = [label for label in class_weight if label not in classes.tolist()]
+        labels = (classes if known is None else known).tolist()
+        unknown = [label for label in class_weight if label not in labels]
         if unknown:
-            raise ValueError(
-                f"class_weight has labels {unknown} that y has not: pass some of {classes.tolist()}"
-            )
+            raise ValueError(f"class_weight has labels {unknown} that y has not: pass some of {labels}")
         class_weight = {label: class_weight.get(label, 1.0) for label in classes.tolist()}
     return compute_class_weight(class_weight, classes=classes, y=y, sample_weight=sample_weight)[codes]
+
+
+def weigh_classes(
+    class_weight: Any,
+    labels: np.ndarray | None,
+    sample_weight: np.ndarray | None,
+    loss: str = "",
+    known: np.ndarray | None = None,
+) -> np.ndarray | None:
+    """Return sample weights times those of their classes, shape (n,), or None where all weigh the same.
+
+    Every entrance that takes `class_weight` asks here, so that it means the same everywhere.
+
+    Parameters
+    ----------
+    class_weight, known
+        As for :func:`check_class_weight`.
+    labels : ndarray of shape (n,), or None
+        None where targets are numbers, which have no classes to weigh.
+    sample_weight : ndarray of shape (n,), or None
+    loss : str
+        Its name, for messages.
+
+    Raises
+    ------
+    ValueError
+        If there are no classes, a class would not count at all, or `class_weight` is something else.
+    """
+    if class_weight is None:
+        return sample_weight
+    if labels is None:
+        raise ValueError(
+            f"class_weight={class_weight!r} is for classes, and with loss={loss!r} targets are numbers: "
+            "pass sample_weight instead, or a loss of classes such as 'log_loss'"
+        )
+    if sample_weight is not None:
+        seen = np.unique(labels[sample_weight > 0])
+        silent = np.setdiff1d(labels, seen)
+        if len(silent):
+            raise ValueError(
+                f"the classes {silent.tolist()} have weight zero: leave their samples out, or weight them"
+            )
+    of_class = check_class_weight(class_weight, labels, sample_weight, known)
+    if np.any(of_class == 0.0):
+        raise ValueError(f"class_weight={class_weight!r} leaves out a class: pass weights > 0 for all")
+    return of_class if sample_weight is None else of_class * sample_weight
 
 
 def check_grid(alphas: Any, n_alphas: Any, eps: Any, n_bounds: Any) -> np.ndarray | None:

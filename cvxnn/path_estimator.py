@@ -48,6 +48,7 @@ def path(
     coupling: str = "joint",
     penalty: WeightPenalty = "l2",
     sample_weight: Any = None,
+    class_weight: dict[Any, float] | str | None = None,
     tol: float = 1e-5,
     max_iter: int = 50,
     max_time: float | None = None,
@@ -81,6 +82,9 @@ def path(
     penalty : {"l2", "l1"}, Groups or Elastic, default="l2"
         Of hidden weights, as for :class:`ConvexNetRegressor`.
     sample_weight : array-like of shape (n,), default=None
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, which multiply those of their samples, as for
+        :class:`ConvexNetClassifier`; for a loss of classes.
     tol, max_iter : float, int
         Search gap and rounds for each alpha.
     max_time : float or None, default=None
@@ -128,7 +132,8 @@ def path(
         random_state=random_state,
         verbose=verbose,
     )
-    found = model._follow(problem_of(X, y, loss, sample_weight, fit_intercept)[0], callback)
+    problem, _ = problem_of(X, y, loss, sample_weight, fit_intercept, class_weight)
+    found = model._follow(problem, callback)
     _warn(found, tol)
     return found
 
@@ -145,6 +150,7 @@ def alpha_max(
     coupling: str = "joint",
     penalty: WeightPenalty = "l2",
     sample_weight: Any = None,
+    class_weight: dict[Any, float] | str | None = None,
     random_state: int = 0,
 ) -> tuple[float, float]:
     """Return the strength from which on the best network is a constant.
@@ -153,7 +159,7 @@ def alpha_max(
     ----------
     X, y, loss, architecture, hidden_bias, patterns, fit_intercept, coupling, penalty
         As for :func:`path`.
-    sample_weight, random_state
+    sample_weight, class_weight, random_state
         Likewise.
 
     Returns
@@ -173,7 +179,7 @@ def alpha_max(
     >>> round(3 * found, 9)
     5.0
     """
-    problem, _ = problem_of(X, y, loss, sample_weight, fit_intercept)
+    problem, _ = problem_of(X, y, loss, sample_weight, fit_intercept, class_weight)
     family = family_of(problem, architecture, hidden_bias, patterns, coupling, penalty)
     seed = seed_of(random_state)
     ground = Ground.prepare(problem, family, np.random.default_rng(seed))
@@ -201,6 +207,9 @@ class ConvexNetPath(BaseEstimator):
         Of several outputs, as for :class:`ConvexNetRegressor`.
     penalty : {"l2", "l1"}, Groups or Elastic, default="l2"
         Of hidden weights, as for :class:`ConvexNetRegressor`.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, which multiply those of their samples, as for
+        :class:`ConvexNetClassifier`; for a loss of classes.
     tol : float, default=1e-5
         Search gap to reach at each alpha.
     max_iter : int, default=50
@@ -254,6 +263,7 @@ class ConvexNetPath(BaseEstimator):
         fit_intercept: bool = True,
         coupling: str = "joint",
         penalty: WeightPenalty = "l2",
+        class_weight: dict[Any, float] | str | None = None,
         tol: float = 1e-5,
         max_iter: int = 50,
         max_time: float | None = None,
@@ -271,6 +281,7 @@ class ConvexNetPath(BaseEstimator):
         self.fit_intercept = fit_intercept
         self.coupling = coupling
         self.penalty = penalty
+        self.class_weight = class_weight
         self.tol = tol
         self.max_iter = max_iter
         self.max_time = max_time
@@ -316,7 +327,7 @@ class ConvexNetPath(BaseEstimator):
         X, y = validate_data(
             self, X, y, dtype=[np.float64, np.float32], y_numeric=numeric, multi_output=numeric
         )
-        problem, classes = checked_problem(X, y, loss, sample_weight, self.fit_intercept)
+        problem, classes = checked_problem(X, y, loss, sample_weight, self.fit_intercept, self.class_weight)
         if classes is not None:
             self.classes_ = classes
         self.path_ = self._follow(problem)

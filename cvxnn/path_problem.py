@@ -19,22 +19,27 @@ from .architectures import Architecture
 from .families import get_architecture
 from .feature_penalties import WeightPenalty
 from .losses import Loss, code_classes, get_loss
-from .parameters import check_coupling, check_switch, check_weights
+from .parameters import check_coupling, check_switch, check_weights, weigh_classes
 from .program import Problem
 
 
 def problem_of(
-    X: Any, y: Any, loss: str, sample_weight: Any, fit_intercept: bool
+    X: Any, y: Any, loss: str, sample_weight: Any, fit_intercept: bool, class_weight: Any = None
 ) -> tuple[Problem, np.ndarray | None]:
     """Return the problem of arrays as users pass them, at alpha 1, and the classes of a classification."""
     chosen = get_loss(loss)
     numeric = not chosen.classification
     X, y = check_X_y(X, y, dtype=[np.float64, np.float32], y_numeric=numeric, multi_output=numeric)
-    return checked_problem(X, y, chosen, sample_weight, fit_intercept)
+    return checked_problem(X, y, chosen, sample_weight, fit_intercept, class_weight)
 
 
 def checked_problem(
-    X: np.ndarray, y: np.ndarray, loss: Loss, sample_weight: Any, fit_intercept: bool
+    X: np.ndarray,
+    y: np.ndarray,
+    loss: Loss,
+    sample_weight: Any,
+    fit_intercept: bool,
+    class_weight: Any = None,
 ) -> tuple[Problem, np.ndarray | None]:
     """Return the same for arrays that have been checked, as :func:`problem_of` and estimators do."""
     check_switch("fit_intercept", fit_intercept)
@@ -49,11 +54,13 @@ def checked_problem(
                 f"loss={loss.name!r} needs at least two, all with weight; for numbers pass "
                 "loss='squared_error'"
             )
+        weights = weigh_classes(class_weight, y, weights)
         loss = get_loss(loss, len(classes) if len(classes) > 2 else 1)
         y = code_classes(np.searchsorted(classes, y), loss, len(classes))
-    elif y.ndim == 2:
-        y = y[:, 0] if y.shape[1] == 1 else y
-        loss = get_loss(loss, 1 if y.ndim == 1 else y.shape[1])
+    else:
+        weights = weigh_classes(class_weight, None, weights, loss.name)
+        y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+        loss = loss if y.ndim == 1 else get_loss(loss, y.shape[1])
     y = np.asarray(y, dtype=np.float64)
     return Problem.from_alpha(X, y, weights, loss, 1.0, bool(fit_intercept)), classes
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 import inspect
 import numbers
 import time
+import warnings
 from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import check_cv
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_method_params, column_or_1d, validate_data
@@ -27,7 +29,6 @@ from .feature_penalties import WeightPenalty, check_penalty
 from .losses import Loss, code_classes, get_loss
 from .low_rank import Reduction
 from .parameters import (
-    check_class_weight,
     check_coupling,
     check_effort,
     check_grid,
@@ -35,6 +36,7 @@ from .parameters import (
     check_switch,
     check_weights,
     seed_of,
+    weigh_classes,
 )
 from .paths import grid
 from .program import Problem
@@ -130,7 +132,8 @@ class Chosen(Routed):
         Warns
         -----
         ConvergenceWarning
-            If the last training did not reach `tol`; network and certificate are valid.
+            If the last training did not reach `tol`, or if folds ran out of `max_time` before they reached
+            all alphas; alpha is then chosen from the others. Network and certificate are valid.
         """
         began = time.perf_counter()
         given = self._check()
@@ -154,6 +157,7 @@ class Chosen(Routed):
             alphas = np.sort(given)[::-1]
         found = self._score_all(X, y, weights, folds, architecture, alphas, seed, routed.scorer.score)
         reached = min(len(fold.scores) for fold in found)
+        self._warn_of_time(reached, alphas)
         self.alphas_ = alphas[:reached]
         self.scores_ = np.column_stack([fold.scores[:reached] for fold in found])
         self.widths_ = np.column_stack([fold.widths[:reached] for fold in found])
@@ -165,7 +169,7 @@ class Chosen(Routed):
             single.set_callbacks(*callbacks)  # they hear of the last training
         fitted = single.fit(X, y, sample_weight=weights)
         for name, value in vars(fitted).items():
-            if name.endswith("_") and not name.startswith("_"):
+            if name in ("_trained_on", "_optimal_set") or (name.endswith("_") and not name.startswith("_")):
                 setattr(self, name, value)
         return self
 
@@ -194,6 +198,19 @@ class Chosen(Routed):
     @property
     def _labels(self) -> bool:
         return issubclass(self._single, ConvexNetClassifier)
+
+    def _warn_of_time(self, reached: int, alphas: np.ndarray) -> None:
+        """Say how many alphas no fold speaks for, and that the best one may be among them."""
+        if reached == len(alphas):
+            return
+        count = "1 was" if len(alphas) - reached == 1 else f"{len(alphas) - reached} were"
+        warnings.warn(
+            f"of {len(alphas)} alphas, {count} left out, those below {alphas[reached - 1]:.4g}: the folds "
+            f"took their share of max_time={self.max_time:g} seconds. alpha_ is the choice among the "
+            "others; pass a larger max_time, or fewer alphas, to compare all",
+            ConvergenceWarning,
+            stacklevel=3 if self._labels else 4,  # the regressor has a fit of its own in between
+        )
 
     def _check(self) -> np.ndarray | None:
         """Check parameters before any work; returns the alphas that were given."""
@@ -250,10 +267,7 @@ class Chosen(Routed):
                     f"the classes {missing} are missing in a fold (among samples of positive weight): "
                     "pass more samples of them, a smaller cv, or a stratified one"
                 )
-            class_weight = getattr(self, "class_weight", None)
-            if class_weight is not None:
-                of_class = check_class_weight(class_weight, y, weights)
-                weights = of_class if weights is None else of_class * weights
+            weights = weigh_classes(getattr(self, "class_weight", None), y, weights)
             y = code_classes(np.searchsorted(self.classes_, y), loss, len(self.classes_))
         y = np.asarray(y, dtype=np.float64)
         problem = Problem.from_alpha(X, y, weights, loss, 1.0, bool(self.fit_intercept))

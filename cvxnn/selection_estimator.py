@@ -49,7 +49,8 @@ class ConvexNetRegressorCV(Chosen, ConvexNetRegressor):
     tol, max_iter
         Likewise; those of the last training.
     max_time : float or None, default=None
-        Seconds for all, half of them for the folds; alphas that a fold does not reach are left out.
+        Seconds for all, half of them for the folds; alphas that a fold does not reach are left out, with a
+        warning.
     random_state
         As for :class:`ConvexNetRegressor`.
     verbose : int, default=0
@@ -71,6 +72,8 @@ class ConvexNetRegressorCV(Chosen, ConvexNetRegressor):
         Trained on all data at `alpha_`.
     certificate_ : Certificate
         Of that network.
+    optimal_set_ : OptimalSet
+        All networks that are as good on all data at `alpha_`; see :class:`ConvexNetRegressor`.
     history_ : list of Moment
     n_iter_ : int
     n_features_in_ : int
@@ -134,7 +137,7 @@ class ConvexNetClassifierCV(Chosen, ConvexNetClassifier):
 
     Attributes
     ----------
-    alpha_, alphas_, scores_, widths_, network_, certificate_, history_, n_iter_
+    alpha_, alphas_, scores_, widths_, network_, certificate_, optimal_set_, history_, n_iter_
         As for :class:`ConvexNetRegressorCV`.
     classes_ : ndarray of shape (classes,)
         The classes; of two, positive outputs mean the second.

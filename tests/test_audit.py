@@ -130,6 +130,43 @@ def test_our_own_estimators_pass_their_own_test(bias):
     assert certificate.gap <= 1e-4
 
 
+@pytest.mark.parametrize(("loss", "weight"), [("log_loss", "balanced"), ("squared_error", {"yes": 3.0})])
+def test_class_weights(loss, weight):
+    """A network trained with weights of classes is judged under the same objective, asked for or not."""
+    model = ConvexNetClassifier(0.02, loss=loss, class_weight=weight, tol=1e-8).fit(X, LABELS)
+    own = certify(model, X, LABELS, alpha=0.02)
+    assert own.objective == pytest.approx(model.certificate_.objective, rel=1e-9) and own.gap <= 1e-5
+    without = certify(model, X, LABELS, alpha=0.02, class_weight=None)
+    assert abs(without.objective / own.objective - 1.0) > 1e-3
+    # a class may be absent from other data
+    fewer = LABELS == "no"
+    if loss == "squared_error":
+        assert certify(model, X[fewer], LABELS[fewer], alpha=0.02).objective > 0.0
+    if loss == "log_loss":
+        asked = certify(model.network_, X, LABELS, alpha=0.02, loss=loss, class_weight=weight)
+        assert asked.objective == pytest.approx(own.objective, rel=1e-9)
+        share = np.mean(LABELS == "yes")
+        s = np.where(LABELS == "yes", 0.5 / share, 0.5 / (1.0 - share))
+        same = certify(model.network_, X, LABELS, alpha=0.02, loss=loss, sample_weight=s)
+        assert same.objective == pytest.approx(own.objective, rel=1e-9)
+        assert same.lower_bound == pytest.approx(own.lower_bound, rel=1e-5)
+
+
+def test_class_weights_of_a_batch():
+    """Batch statistics of a network in training mode are those of the weighted batch."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3), torch.nn.ReLU(), torch.nn.Linear(3, 1)
+    ).double()
+    options = {"alpha": 0.05, "loss": "log_loss"}
+    weighed = certify(net, X, LABELS, class_weight={"yes": 3.0}, **options)
+    s = np.where(LABELS == "yes", 3.0, 1.0)
+    same = certify(net, X, LABELS, sample_weight=s, **options)
+    assert weighed.objective == pytest.approx(same.objective, rel=1e-9)
+    assert weighed.lower_bound == pytest.approx(same.lower_bound, rel=1e-6)
+
+
 def test_gated_networks_are_judged_against_their_gates():
     model = ConvexNetRegressor(0.02, architecture="gated_relu", patterns=20).fit(X, Y)
     certificate = certify(model.network_, X, Y, alpha=0.02, hidden_bias="penalized")
@@ -161,6 +198,7 @@ def test_a_network_on_other_data_is_just_a_network():
         ((W1, B1, W2, B2), {"hidden_bias": None}, ValueError, "has hidden biases"),
         ((W1, B1, W2, B2), {"loss": "mse"}, ValueError, "unknown loss 'mse'"),
         ((W1, B1, W2, B2), {"loss": "log_loss"}, ValueError, "classes"),
+        ((W1, B1, W2, B2), {"class_weight": "balanced"}, ValueError, "pass sample_weight instead"),
         ((W1, B1, W2, B2), {"alpha": 0.0}, ValueError, "alpha=0.0 must be > 0"),
         ((W1, B1, W2, B2), {"architecture": "mlp"}, ValueError, "unknown architecture 'mlp'"),
         ((W1, B1, W2, B2), {"architecture": "gated_relu"}, ValueError, "do not determine a gated_relu"),

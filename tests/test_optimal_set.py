@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
+from sklearn.decomposition import TruncatedSVD
 from test_golden import plain_objective, records, solve
 
-from cvxnn import ConvexNetClassifier, ConvexNetRegressor
+from cvxnn import ConvexNetClassifier, ConvexNetRegressor, ConvexNetRegressorCV
 from cvxnn.architectures.gated import GatedReLU
 from cvxnn.architectures.relu import ReLU
 from cvxnn.losses import get_loss
@@ -219,6 +222,56 @@ def test_estimators():
     assert classifier.optimal_set(X, labels).slack <= 1e-8
     with pytest.raises(ValueError, match="labels other than"):
         classifier.optimal_set(X, np.where(y > np.median(y), "b", "c"))
+
+
+@pytest.mark.parametrize("kind", [ConvexNetRegressor, ConvexNetClassifier, ConvexNetRegressorCV])
+def test_the_attribute(kind):
+    """It is what the method returns for the data of the fit, and not found before it is asked for."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(12, 2))
+    y = np.abs(X[:, 0]) - 0.5 * X[:, 1]
+    weights = rng.uniform(0.5, 1.5, size=12)
+    target = np.where(y > np.median(y), "b", "a") if kind is ConvexNetClassifier else y
+    model = kind(
+        tol=1e-6, **({"alphas": [0.05], "cv": 2} if kind is ConvexNetRegressorCV else {"alpha": 0.05})
+    )
+    assert not hasattr(model, "optimal_set_")
+    model.fit(X, target, weights)
+    model._repr_html_()  # reads all fitted attributes that are listed
+    assert vars(model)["_optimal_set"] is None
+    found, asked = model.optimal_set_, model.optimal_set(X, target, weights)
+    assert found is model.optimal_set_ and found.dimension == asked.dimension
+    np.testing.assert_allclose(found.prices, asked.prices, rtol=1e-12)
+    np.testing.assert_allclose(found.network(X), asked.network(X), rtol=1e-9)
+    # another fit has another set
+    model.fit(X[:8], target[:8])
+    assert model.optimal_set_.problem.X.shape == (8, 2)
+    # a copy has the network, and nothing of the data
+    content = pickle.dumps(model)
+    assert X[0].tobytes() not in content
+    again = pickle.loads(content)
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    with pytest.raises(AttributeError, match=r"call optimal_set\(X, y\)"):
+        _ = again.optimal_set_
+    assert again.optimal_set(X[:8], target[:8]).dimension == model.optimal_set_.dimension
+
+
+def test_a_rank_is_refused():
+    """On X the network of an approximation is not optimal; on the reduced data it is, and has a set."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(12, 4))
+    y = np.abs(X[:, 0]) - X[:, 1]
+    model = ConvexNetRegressor(alpha=0.02, rank=2, tol=1e-8).fit(X, y)
+    with pytest.raises(ValueError, match=r"rank=2 .*fit with rank=None, or on the reduced data"):
+        model.optimal_set(X, y)
+    with pytest.raises(ValueError, match="rank=2"):
+        _ = model.optimal_set_
+    Z = TruncatedSVD(2).fit_transform(X)
+    reduced = ConvexNetRegressor(alpha=0.02, tol=1e-8).fit(Z, y)
+    found = reduced.optimal_set(Z, y)
+    assert found.slack <= 1e-5
+    # the same predictions, which the strictly convex loss makes unique
+    assert found.network(Z) == pytest.approx(model.predict(X), abs=1e-4)
 
 
 def test_several_outputs_are_refused():

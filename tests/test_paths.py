@@ -276,6 +276,8 @@ def test_one_warning_lists_what_did_not_converge():
         ({"loss": "log_loss"}, "for numbers pass loss='squared_error'|Unknown label"),
         ({"loss": "hinge?"}, "unknown loss"),
         ({"architecture": "mlp"}, "unknown architecture"),
+        ({"class_weight": "balanced"}, "sample_weight instead, or a loss of classes such as 'log_loss'"),
+        ({"class_weight": {0: 2.0}, "loss": "huber"}, "with loss='huber' targets are numbers"),
     ],
 )  # fmt: skip
 def test_messages(options, message):
@@ -310,6 +312,33 @@ def test_two_classes():
     assert np.mean(model.predict(X, alpha=model.alphas_[-1]) == labels) >= 0.9
     single = ConvexNetClassifier(alpha=model.alphas_[-1]).fit(X, labels)
     assert model.certificates_[-1].objective == pytest.approx(single.certificate_.objective, rel=1e-4)
+
+
+@pytest.mark.parametrize(("loss", "weight"), [("log_loss", "balanced"), ("squared_hinge", {"yes": 3.0})])
+def test_class_weights(loss, weight):
+    """They are sample weights: for every entrance, and as the estimator of one alpha has them."""
+    X, y = data(classes=True)
+    y[np.flatnonzero(y > 0)[:3]] = -1.0
+    labels, s = np.where(y > 0, "yes", "no"), np.linspace(1.0, 2.0, 10)
+    single = ConvexNetClassifier(0.1, loss=loss, class_weight=weight, tol=1e-8).fit(X, labels, s)
+    options = {"loss": loss, "sample_weight": s, "class_weight": weight}
+    point = path(X, labels, [0.1], tol=1e-8, **options).points[0]
+    assert point.certificate.objective == pytest.approx(single.certificate_.objective, rel=1e-6)
+    model = ConvexNetPath([0.1], loss=loss, class_weight=weight, tol=1e-8).fit(X, labels, s)
+    assert model.certificates_[0].objective == pytest.approx(single.certificate_.objective, rel=1e-6)
+    of_class = {"yes": 3.0, "no": 1.0}
+    if weight == "balanced":
+        of_class = {label: np.sum(s) / (2.0 * np.sum(s[labels == label])) for label in of_class}
+    both = s * np.array([of_class[label] for label in labels])
+    plain = path(X, labels, [0.1], loss=loss, sample_weight=both, tol=1e-8).points[0].certificate
+    assert point.certificate.objective == pytest.approx(plain.objective, rel=1e-6)
+    known = alpha_max(X, labels, loss=loss, sample_weight=both)
+    assert alpha_max(X, labels, **options) == pytest.approx(known, rel=1e-5)
+    # not what the same labels cost without weights of classes
+    alone = path(X, labels, [0.1], loss=loss, sample_weight=s, tol=1e-8).points[0].certificate
+    assert abs(alone.objective / plain.objective - 1.0) > 1e-3
+    with pytest.raises(ValueError, match="leaves out a class"):
+        path(X, labels, [0.1], loss=loss, class_weight={"yes": 0.0})
 
 
 def test_verbose(capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import warnings
 
 import joblib
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import sklearn
 from sklearn.base import clone
 from sklearn.datasets import load_iris
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import make_scorer, mean_squared_error
 from sklearn.model_selection import GroupKFold, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -256,8 +257,29 @@ def test_low_rank_inside_folds():
         np.testing.assert_allclose(model.mse_path_[k], again, rtol=0.02)
 
 
+@pytest.mark.parametrize("kind", [ConvexNetRegressorCV, ConvexNetClassifierCV])
+def test_alphas_that_were_not_reached_are_told(kind):
+    target, alphas = labels if kind is ConvexNetClassifierCV else y, [0.2, 0.05, 0.02]
+    model = kind(alphas=alphas, cv=2, max_time=0.0)
+    message = "3 alphas, 2 were left out, those below 0.2.*larger max_time, or fewer alphas"
+    with pytest.warns(ConvergenceWarning, match=message) as told:
+        model.fit(X, target)
+    assert any("left out" in str(each.message) and each.filename == __file__ for each in told)
+    assert model.alphas_.tolist() == [0.2] and model.alpha_ == 0.2
+    assert model.scores_.shape == model.widths_.shape == (1, 2) and np.all(np.isfinite(model.scores_))
+    assert (
+        model.certificate_.lower_bound <= model.certificate_.objective and model.certificate_.alpha == 0.2
+    )
+    assert model.predict(X).shape == target.shape
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        ample = kind(alphas=alphas, **{**GATED, "cv": 2}, max_time=600.0, tol=1e-3).fit(X, target)
+    assert ample.alphas_.tolist() == alphas
+
+
 def test_time_and_interrupts(monkeypatch):
-    model = ConvexNetRegressorCV(alphas=[0.2, 0.02], cv=2, max_time=0.0).fit(X, y)
+    with pytest.warns(ConvergenceWarning, match="of 2 alphas, 1 was left out"):
+        model = ConvexNetRegressorCV(alphas=[0.2, 0.02], cv=2, max_time=0.0).fit(X, y)
     assert len(model.alphas_) == len(model.scores_) == 1 and model.alpha_ == 0.2
     assert model.certificate_.lower_bound <= model.certificate_.objective
 

@@ -18,7 +18,7 @@ from ..estimator_base import ConvexNet
 from ..families import get_architecture
 from ..losses import code_classes, get_loss
 from ..models import Model
-from ..parameters import check_class_weight, check_weights, seed_of
+from ..parameters import check_weights, seed_of, weigh_classes
 from ..patches import flat_samples
 from ..penalty_options import penalty_of
 from ..program import Problem
@@ -190,11 +190,8 @@ def _targets(y: Any, labels: np.ndarray | None, outputs: int) -> np.ndarray:
 
 def _weights(model: Any, y: Any, Z: np.ndarray, sample_weight: Any) -> np.ndarray | None:
     """The weights of the training: those of samples times those of their classes."""
-    weights = check_weights(sample_weight, Z)
-    if getattr(model, "class_weight", None) is None:
-        return weights
-    of_class = check_class_weight(model.class_weight, column_or_1d(y), weights)
-    return of_class if weights is None else of_class * weights
+    weights, class_weight = check_weights(sample_weight, Z), getattr(model, "class_weight", None)
+    return weights if class_weight is None else weigh_classes(class_weight, column_or_1d(y), weights)
 
 
 def _posed(model: Any, data: Sheet, labels: np.ndarray | None, weights: np.ndarray | None) -> Problem:
