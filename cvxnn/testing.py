@@ -195,7 +195,7 @@ def _check_lift(architecture: Architecture, problem: Problem, arrangement: Arran
     """Decode an optimal point and a shrunk one, where errors of first order show."""
     program = architecture.lift(problem, arrangement)
     check_operator(program.operator)
-    solution = run(choose_solver(program), program, tol=1e-10, max_iter=20_000)
+    solution = run(choose_solver(program), program, tol=1e-10, max_iter=4000)
     size = np.linalg.norm(to_numpy(solution.W), axis=1)
     W = np.where((size > 1e-6 * np.sum(size))[:, None], 0.7 * to_numpy(solution.W), 0.0)
     f, y, s = to_numpy(program.predict(W)), problem.y, problem.weights
