@@ -123,6 +123,8 @@ WIDER = [
     (PolynomialCNN(2, (3, 3), pooling="sum", pool=(2, 1), hidden_bias=None), 9),
     (PolynomialCNN(2, (2, 3), pooling="none", hidden_bias=None, method="semidefinite"), 6),
 ]
+#: Steps that are enough for every solver, so that a wrong one is not wrong for want of more.
+STEPS = 2000
 #: Features of the problems for families that are for one input only.
 FEATURES = {"narrow_relu": 1}
 
@@ -136,7 +138,7 @@ def test_losses(name):
 @pytest.mark.parametrize("name", SOLVERS)
 def test_solvers(name):
     assert SOLVERS[name].name == name
-    check_solver(SOLVERS[name]())
+    check_solver(SOLVERS[name](), max_iter=STEPS)
 
 
 def test_operators_of_convolutions():
@@ -350,7 +352,7 @@ class Biased(Fista):
 )
 def test_wrong_solvers_are_caught(solver, law):
     with pytest.raises(AssertionError, match=law):
-        check_solver(solver)
+        check_solver(solver, max_iter=STEPS)
 
 
 class Optimist(ReLU):
