@@ -143,8 +143,7 @@ def price_cells(
         if bounds[j] <= max(best, floor) or done >= limit:
             return max(bound, float(bounds[j])), rows
         for k, side in enumerate((1.0, -1.0)):
-            # without a floor only the best matters, with one all above it
-            if tops is not None and tops[k][j] <= (floor or best):
+            if tops is not None and tops[k][j] <= max(best, floor):
                 bound = max(bound, tops[k][j])
                 continue
             top, found = price(j, side)
@@ -184,7 +183,8 @@ class CellOracle(NeuronOracle):
                 found = (float(np.linalg.norm(r[: len(r) - self.free])), found[1])
             return float(self._ceilings(r[None])[0]), found
 
-        small = self.masks.size * G.shape[1] <= SHARPER
+        # above a floor neurons are proposed, and those just below it are of use too
+        small = not floor and self.masks.size * G.shape[1] <= SHARPER
         return price_cells(self._ceilings(G), price, floor, limit, self._sharper(G) if small else None)
 
     def _sharper(self, G: np.ndarray) -> np.ndarray | None:
