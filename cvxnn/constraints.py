@@ -28,6 +28,8 @@ from .arrays import Array, to_numpy
 
 #: Rows near a guess that a projection starts with, for each coordinate.
 FIRST = 3
+#: An unpenalised part of a projected vector of unit length that is no more has vanished.
+VANISHED = 1e-16
 #: Steps in which bounds of projections onto many cones at once are improved.
 SWEEPS = 12
 
@@ -117,13 +119,14 @@ class ReLUCones(Constraint):
 
     def project(self, W: np.ndarray) -> np.ndarray:
         X = to_numpy(self.X)
-        return np.array([project_cone(X, s, w)[0] for s, w in zip(self.signs(), W, strict=True)])
+        rows, scaled = zip(self.signs(), W, strict=True), Scaled.of(X)
+        return np.array([project_cone(X, s, w, scaled=scaled)[0] for s, w in rows])
 
     def price(self, G: np.ndarray, multipliers: np.ndarray | None = None) -> np.ndarray:
         X = to_numpy(self.X)
         if multipliers is None:
-            rows = zip(self.signs(), G, strict=True)
-            return np.array([project_cone(X, s, g, self.free)[0] for s, g in rows])
+            rows, scaled = zip(self.signs(), G, strict=True), Scaled.of(X, self.free)
+            return np.array([project_cone(X, s, g, self.free, scaled=scaled)[0] for s, g in rows])
         return G + (self.signs() * np.maximum(multipliers, 0.0)) @ X
 
     def matrix(self) -> sparse.csr_matrix:
@@ -146,6 +149,7 @@ def project_cone(
     free: int = 0,
     rounds: int = 4,
     near: np.ndarray | None = None,
+    scaled: Scaled | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Project ``g`` onto the cone ``{u : sign * (X u) >= 0}``.
 
@@ -163,6 +167,8 @@ def project_cone(
         Solves, where there are unpenalised coordinates: one plus the multiplier updates.
     near : ndarray of shape (d,), or None
         A guess of the answer: the rows it nearly is orthogonal to are tried before all others.
+    scaled : Scaled, or None
+        Of ``X`` and `free`, for those who project often.
 
     Returns
     -------
@@ -172,31 +178,64 @@ def project_cone(
         The nonnegative multipliers. Whatever their quality, the norm of r bounds
         ``max { g'u : u in the cone, ||u|| <= 1 }`` from above (for ``free = 0``).
     """
-    A = sign[:, None] * X
-    if not np.any(A @ g < 0) and free == 0:
-        return g, np.zeros(len(A))
-    # Rows are scaled to unit length: NNLS stops on an absolute tolerance of its gradient.
-    norms = np.linalg.norm(A, axis=1)
-    kept = norms > 0
-    rows = A[kept] / norms[kept, None]
+    if free == 0 and not np.any(sign * (X @ g) < 0):
+        return g, np.zeros(len(X))
+    at = Scaled.of(X, free) if scaled is None else scaled
     size = float(np.linalg.norm(g))
-    rho = np.zeros(len(A))
-    if size == 0.0 or not rows.size:
+    rho = np.zeros(len(X))
+    if size == 0.0 or not at.rows.size or not np.any(sign):
         return g, rho
-    first = None if near is None else np.argsort(np.abs(rows @ near), kind="stable")[: FIRST * len(g)]
-    heavy = np.ones(len(g))
-    shift = np.zeros(len(g))
-    if free:
+    A, sign = sign[:, None] * X, sign[at.kept]
+    first = None if near is None else np.argsort(np.abs(at.rows @ near), kind="stable")[: FIRST * len(g)]
+    rows = sign[:, None] * at.weighted
+    g, shift = g / size, np.zeros(free)
+    for _ in range(rounds if free else 1):
+        target = g * at.heavy if free else g
+        if free:
+            target[-free:] += at.heavy[-free:] * shift
+        rho[at.kept] = _nnls(rows, target, first) / at.norms
+        r = g + rho @ A
+        if free:
+            shift += r[-free:]
+            if not np.any(np.abs(r[-free:]) > VANISHED):
+                break
+    return size * r, size * rho
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """The rows of a design as projections onto its cones want them; the same for all of its patterns.
+
+    Parameters
+    ----------
+    kept : bool ndarray of shape (n,)
+        Rows that are not zero.
+    norms : ndarray of shape (kept,)
+    rows : ndarray of shape (kept, d)
+        Of unit length, as NNLS stops on an absolute tolerance of its gradient.
+    heavy : ndarray of shape (d,)
+        Weights of the coordinates.
+    weighted : ndarray of shape (kept, d)
+    """
+
+    kept: np.ndarray
+    norms: np.ndarray
+    rows: np.ndarray
+    heavy: np.ndarray
+    weighted: np.ndarray
+
+    @classmethod
+    def of(cls, X: np.ndarray, free: int = 0) -> Scaled:
+        norms, heavy = np.linalg.norm(X, axis=1), np.ones(X.shape[1])
+        kept = norms > 0
+        norms = norms[kept]
+        rows = X[kept] / norms[:, None]
+        if not free or not rows.size:
+            return cls(kept, norms, rows, heavy, rows)
         # Heavy relative to the data's units: a column of ones beside features of any size.
         heavy[:-free] = 1.0 / max(float(np.max(np.abs(rows[:, :-free]), initial=0.0)), 1e-300)
         heavy[-free:] = 1e3 / max(float(np.max(np.abs(rows[:, -free:]))), 1e-300)
-    for _ in range(rounds if free else 1):
-        target = heavy * (g / size + shift)
-        rho[kept] = _nnls(rows * heavy, target, first) / norms[kept]
-        r = g / size + rho @ A
-        if free:
-            shift[-free:] += r[-free:]
-    return size * r, size * rho
+        return cls(kept, norms, rows, heavy, rows * heavy)
 
 
 def _nnls(rows: np.ndarray, target: np.ndarray, first: np.ndarray | None) -> np.ndarray:
@@ -209,11 +248,12 @@ def _nnls(rows: np.ndarray, target: np.ndarray, first: np.ndarray | None) -> np.
     allowed = 1e-12 * float(np.linalg.norm(target))
     while True:
         try:
-            x[at] = nnls(rows[at].T, -target, maxiter=10 * k + 100)[0]
+            part = nnls((rows[at] if len(at) < k else rows).T, -target, maxiter=10 * k + 100)[0]
         except RuntimeError:
             return np.zeros(k)
         if len(at) == k:
-            return x
+            return part
+        x[at] = part
         slack = rows @ (target + x[at] @ rows[at])
         slack[at] = 0.0
         violated = np.flatnonzero(slack < -allowed)
@@ -242,6 +282,22 @@ def projection_bounds(X: np.ndarray, masks: np.ndarray, G: np.ndarray) -> np.nda
     return np.linalg.norm(R, axis=1)
 
 
+def balanced_bounds(X: np.ndarray, signs: np.ndarray, G: np.ndarray) -> np.ndarray:
+    """Upper bounds (2, k) of the prices of ``G`` and ``-G`` (k, d) where the last coordinate is free.
+
+    One row with the right multiplier makes that coordinate vanish, and any such row gives a bound. The
+    last column of X is positive.
+    """
+    x, bias = X[:, :-1], X[:, -1]
+    out = np.empty((2, len(G)))
+    # t = - G_free / (sign bias) is nonnegative for rows of one side of the cell, for -G for the others
+    t = -G[:, -1:] / (signs * bias)
+    for side, sign in ((0, 1.0), (1, -1.0)):
+        size = np.linalg.norm(sign * G[:, None, :-1] + (sign * t * signs)[:, :, None] * x, axis=2)
+        out[side] = np.min(np.where(sign * t >= 0.0, size, np.inf), axis=1, initial=np.inf)
+    return out
+
+
 def cone_margin(X: np.ndarray, sign: np.ndarray, u: np.ndarray) -> float:
     """The smallest ``sign_i x_i'u / ||x_i||`` over non-zero rows: positive inside the cone."""
     norms = np.linalg.norm(X, axis=1)
@@ -251,4 +307,13 @@ def cone_margin(X: np.ndarray, sign: np.ndarray, u: np.ndarray) -> float:
     return float(np.min(sign[kept] * (X[kept] @ u) / norms[kept]))
 
 
-__all__ = ["Constraint", "Free", "ReLUCones", "cone_margin", "project_cone", "projection_bounds"]
+__all__ = [
+    "Constraint",
+    "Free",
+    "ReLUCones",
+    "Scaled",
+    "balanced_bounds",
+    "cone_margin",
+    "project_cone",
+    "projection_bounds",
+]

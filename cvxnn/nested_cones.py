@@ -225,20 +225,24 @@ def _least_largest(A: np.ndarray, G: np.ndarray) -> np.ndarray:
     blocks, d = G.shape
     unit = A / np.maximum(np.max(np.abs(A), axis=1, keepdims=True), 1e-300)
     m = len(A)
-    rows, right, cones = [sparse.hstack([-sparse.identity(m), np.zeros((m, 1))])], [np.zeros(m)], []
-    cones.append(clarabel.NonnegativeConeT(m))
-    for b in range(blocks):
-        block = np.vstack([np.zeros((1, m)), -unit[:, b * d : (b + 1) * d].T])
-        rows.append(sparse.hstack([sparse.csc_matrix(block), -sparse.identity(d + 1, format="csc")[:, :1]]))
-        right.append(np.concatenate([[0.0], G[b] / size]))
-        cones.append(clarabel.SecondOrderConeT(d + 1))
+    # rows: rho >= 0, and for every block (t, G + A' rho) in a cone
+    place, row = np.nonzero(unit.T)
+    places = m + place + place // d + 1
+    tops = m + (d + 1) * np.arange(blocks)
+    at = (
+        np.concatenate([np.arange(m), places, tops]),
+        np.concatenate([np.arange(m), row, np.full(blocks, m)]),
+    )
+    numbers = np.concatenate([np.full(m, -1.0), -unit[row, place], np.full(blocks, -1.0)])
+    system = sparse.csc_matrix((numbers, at), shape=(m + blocks * (d + 1), m + 1))
+    right = np.concatenate([np.zeros(m), np.column_stack([np.zeros(blocks), G / size]).ravel()])
+    cones = [clarabel.NonnegativeConeT(m), *[clarabel.SecondOrderConeT(d + 1)] * blocks]
     settings = clarabel.DefaultSettings()
     settings.verbose = False
     settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-11
     cost = np.append(np.zeros(m), 1.0)
-    system = sparse.csc_matrix(sparse.vstack(rows))
     none = sparse.csc_matrix((m + 1, m + 1))
-    found: Any = clarabel.DefaultSolver(none, cost, system, np.concatenate(right), cones, settings).solve()
+    found: Any = clarabel.DefaultSolver(none, cost, system, right, cones, settings).solve()
     rho = np.maximum(np.array(found.x)[:m], 0.0)
     better = G + size * (rho @ unit).reshape(blocks, d)
     worst = [np.max(np.linalg.norm(V, axis=1)) for V in (better, G)]

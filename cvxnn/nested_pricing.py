@@ -264,31 +264,30 @@ def relaxation(
     one, some = np.where(fixed, w, 0.0), np.where(free, w, 0.0)
     norms, m = 2 * k * r, len(low)
     cost = np.concatenate([-((one + some) @ B), one @ B, np.zeros(2 * k), -w[low]])
-    rows: list[Any] = []
-    cones: list[Any] = []
-    if m:
-        e = sparse.identity(m)
-        rows.append(sparse.hstack([B[low], -B[low], sparse.csc_matrix((m, 2 * k)), -e]))
-        rows.append(sparse.hstack([sparse.csc_matrix((m, norms + 2 * k)), -e]))
-        cones.append(clarabel.NonnegativeConeT(2 * m))
-    own = sparse.block_diag([_tight_rows(X, mask) for mask in masks] * 2)
-    rows.append(sparse.hstack([-own, sparse.csc_matrix((own.shape[0], 2 * k + m))]))
-    total = np.concatenate([np.zeros(norms), np.ones(2 * k), np.zeros(m)])
-    rows.append(sparse.csc_matrix(total[None]))
-    cones.append(clarabel.NonnegativeConeT(own.shape[0] + 1))
-    height = sum(row.shape[0] for row in rows)
-    right = np.zeros(height + 2 * k * (r + 1))
-    right[height - 1] = 1.0
-    at = np.arange(2 * k)
-    heads = sparse.coo_matrix((-np.ones(2 * k), (at * (r + 1), norms + at)), (2 * k * (r + 1), len(cost)))
-    body = np.arange(norms)
-    below = sparse.coo_matrix((-np.ones(norms), (body + body // r + 1, body)), (2 * k * (r + 1), len(cost)))
-    rows.append(heads + below)
-    cones += [clarabel.SecondOrderConeT(r + 1)] * (2 * k)
+    own = [_tight_rows(X, mask) for mask in masks] * 2
+    wide, body, at, e = B[low], np.arange(norms), np.arange(2 * k), np.arange(m)
+    # rows: e >= h and e >= 0, cones of patterns, the sum of norms, and each of the norms
+    block = np.repeat(at, [len(rows) for rows in own])
+    total = 2 * m + len(block)
+    head = total + 1 + at * (r + 1)
+    system = _assembled(
+        (total + 1 + 2 * k * (r + 1), len(cost)),
+        (e[:, None], np.arange(norms // 2), wide),
+        (e[:, None], norms // 2 + np.arange(norms // 2), -wide),
+        (np.arange(2 * m), norms + 2 * k + np.tile(e, 2), -1.0),
+        (2 * m + np.arange(len(block))[:, None], block[:, None] * r + np.arange(r), -np.concatenate(own)),
+        (total, norms + at, 1.0),
+        (head, norms + at, -1.0),
+        (head[body // r] + 1 + body % r, body, -1.0),
+    )
+    right = np.zeros(system.shape[0])
+    right[total] = 1.0
+    cones = [clarabel.NonnegativeConeT(2 * m)] if m else []
+    cones += [clarabel.NonnegativeConeT(len(block) + 1), *[clarabel.SecondOrderConeT(r + 1)] * (2 * k)]
     settings = clarabel.DefaultSettings()
     settings.verbose = False
     settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-11
-    system, none = sparse.csc_matrix(sparse.vstack(rows)), sparse.csc_matrix((len(cost), len(cost)))
+    none = sparse.csc_matrix((len(cost), len(cost)))
     found: Any = clarabel.DefaultSolver(none, cost, system, right, cones, settings).solve()
     x, dual = np.array(found.x), np.array(found.z)
     a = np.zeros(n)
@@ -298,6 +297,14 @@ def relaxation(
     value = -float(cost @ x) * size * reach
     P, Q = x[:norms].reshape(2, k, r)
     return max(0.0, value), a, P, Q
+
+
+def _assembled(shape: tuple[int, int], *parts: tuple[Any, Any, Any]) -> sparse.csc_matrix:
+    """A sparse matrix of parts of rows, columns and numbers, each broadcast, without its zeros."""
+    flat = [[np.ravel(v) for v in np.broadcast_arrays(*part)] for part in parts]
+    rows, columns, numbers = (np.concatenate([part[j] for part in flat]) for j in range(3))
+    kept = numbers != 0.0
+    return sparse.csc_matrix((numbers[kept], (rows[kept], columns[kept])), shape=shape)
 
 
 def _tight_rows(X: np.ndarray, mask: np.ndarray) -> np.ndarray:

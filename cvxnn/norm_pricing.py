@@ -20,6 +20,7 @@ Reference: Pilanci and Ergen, ICML 2020, section 3; Dinkelbach, "On nonlinear fr
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -30,7 +31,7 @@ from scipy import sparse
 from .design import Design, centred
 from .feature_penalties import FeatureNorm
 from .pricing import Neurons
-from .walks import TIGHT, best_bias
+from .walks import TIGHT, best_bias, bias_of
 
 #: Steps of the ascent, and cells of a walk.
 STEPS, CELLS = 60, 20
@@ -110,21 +111,34 @@ def _solve_cell(rows: np.ndarray, g: np.ndarray, norm: FeatureNorm) -> tuple[np.
     import clarabel
 
     d, m = len(g), len(rows)
-    ball, right, kinds = _ball(norm, d)
-    k = ball.shape[1] - d
-    A = np.zeros((m + len(ball), d + k))
-    A[:m, :d], A[m:] = -rows, ball
+    none, system, where, right, kinds = _template(norm, d, m)
+    system = copy(system)  # with its own numbers, without the checks of a new matrix
+    system.data = system.data.copy()
+    system.data[where] = -rows.T.ravel()
     shapes = {"nonnegative": clarabel.NonnegativeConeT, "second_order": clarabel.SecondOrderConeT}
-    cones = [clarabel.NonnegativeConeT(m), *(shapes[name](size) for name, size in kinds)]
+    cones = [shapes[name](size) for name, size in kinds]
     settings = clarabel.DefaultSettings()
     settings.verbose = False
     settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-11
-    q = np.concatenate([-g, np.zeros(k)])
-    P, b = sparse.csc_matrix((d + k, d + k)), np.concatenate([np.zeros(m), right])
-    result: Any = clarabel.DefaultSolver(P, q, sparse.csc_matrix(A), b, cones, settings).solve()
+    q = np.concatenate([-g, np.zeros(none.shape[0] - d)])
+    result: Any = clarabel.DefaultSolver(none, q, system, right, cones, settings).solve()
     u, z = np.array(result.x)[:d], np.array(result.z)[:m]
+    if np.all(np.isfinite(u)) and np.all(np.isfinite(z)):
+        return u, z
     # no answer is no neuron, and leaves the bound of no multipliers
     return np.nan_to_num(u, posinf=0.0, neginf=0.0), np.nan_to_num(z, posinf=0.0, neginf=0.0)
+
+
+@lru_cache(maxsize=64)
+def _template(norm: FeatureNorm, d: int, m: int) -> tuple[Any, Any, np.ndarray, np.ndarray, list]:
+    """The program of a cell with any ``m`` rows: no cost, A, the place of the rows in it, b and cones."""
+    ball, right, kinds = _ball(norm, d)
+    A = np.zeros((m + len(ball), ball.shape[1]))
+    A[:m, :d], A[m:] = 1.0, ball
+    system = sparse.csc_matrix(A)
+    where = np.flatnonzero(system.indices < m)
+    none = sparse.csc_matrix((ball.shape[1], ball.shape[1]))
+    return none, system, where, np.concatenate([np.zeros(m), right]), [("nonnegative", m), *kinds]
 
 
 @lru_cache(maxsize=16)
@@ -156,7 +170,7 @@ def worth(design: NormDesign, z: np.ndarray, u: np.ndarray) -> tuple[float, np.n
     u = design.unit(u[None])[0]
     if design.free:
         u[-1] = 0.0
-        u[-1] = best_bias((design.X @ u)[:, None], z[:, None])[0]
+        u[-1] = bias_of(design.X @ u, z)
     return float(z @ np.maximum(design.X @ u, 0.0)), u
 
 

@@ -22,7 +22,7 @@ from .arrangement import Arrangement
 from .bounds import improve_dual, oracle_bound
 from .certificate import Oracle, Price, Proof, Scope
 from .climbing import fits
-from .constraints import project_cone, projection_bounds
+from .constraints import Scaled, balanced_bounds, project_cone, projection_bounds
 from .design import Design
 from .multistart import FEW, unseen
 from .network import Affine, Conv, Network
@@ -34,6 +34,8 @@ from .walks import neuron_of
 SEED = 0
 #: Share by which computed bounds are raised, for the rounding of sums of n terms in float64.
 ROUNDING = 1e-12
+#: Cells times numbers of the design beyond which their bounds are not sharpened all at once.
+SHARPER = 2_000_000
 
 
 class NeuronOracle(Oracle):
@@ -111,6 +113,7 @@ def price_cells(
     price: Callable[[int, float], tuple[float, tuple[float, np.ndarray] | None]],
     floor: float,
     limit: int,
+    sharper: np.ndarray | None = None,
 ) -> tuple[float, list[Cell]]:
     """Price cells, those with the largest bounds first.
 
@@ -124,6 +127,8 @@ def price_cells(
         Cells bounded by it, or by the best value found, do not matter.
     limit : int
         Cells to price at most.
+    sharper : ndarray of shape (2, cells), or None
+        Bounds for either sign, which tell the cells that need no price.
 
     Returns
     -------
@@ -133,10 +138,14 @@ def price_cells(
     """
     best, bound = 0.0, 0.0
     rows: list[Cell] = []
+    tops = None if sharper is None else sharper.tolist()
     for done, j in enumerate(np.argsort(-bounds, kind="stable").tolist()):
         if bounds[j] <= max(best, floor) or done >= limit:
             return max(bound, float(bounds[j])), rows
-        for side in (1.0, -1.0):
+        for k, side in enumerate((1.0, -1.0)):
+            if tops is not None and tops[k][j] <= max(best, floor):
+                bound = max(bound, tops[k][j])
+                continue
             top, found = price(j, side)
             bound = max(bound, top)
             if found is not None:
@@ -154,6 +163,8 @@ class CellOracle(NeuronOracle):
         self.masks = arrangement.masks()
         self.shares = shares(self.masks, self.slope) if self.slope else self.masks
         self.scope = "global" if arrangement.complete else "patterns"
+        self._signs = np.where(self.masks, 1.0, -1.0)
+        self._scaled, self._norms = Scaled.of(self.X, self.free), np.linalg.norm(self.X, axis=1)
         self._last: tuple[np.ndarray, Price] | None = None
 
     def _cells(self, Z: np.ndarray, floor: float, limit: int) -> tuple[float, list[Cell]]:
@@ -165,14 +176,29 @@ class CellOracle(NeuronOracle):
         G = (self.shares * Z) @ self.X
 
         def price(j: int, side: float) -> tuple[float, tuple[float, np.ndarray] | None]:
-            r, _ = project_cone(self.X, np.where(self.masks[j], 1.0, -1.0), side * G[j], self.free)
-            found = neuron_of(self.X, side * Z, r, self.free, self.slope)
+            r = self._projected(j, side * G[j])
+            found = neuron_of(self.X, side * Z, r, self.free, self.slope, self._norms)
             # The best of all biases may leave the listed patterns; the projection does not.
             if found is not None and self.free and self.scope != "global":
                 found = (float(np.linalg.norm(r[: len(r) - self.free])), found[1])
             return float(self._ceilings(r[None])[0]), found
 
-        return price_cells(self._ceilings(G), price, floor, limit)
+        # above a floor neurons are proposed, and those just below it are of use too
+        small = not floor and self.masks.size * G.shape[1] <= SHARPER
+        return price_cells(self._ceilings(G), price, floor, limit, self._sharper(G) if small else None)
+
+    def _sharper(self, G: np.ndarray) -> np.ndarray | None:
+        """Bounds of the prices of both signs, shape (2, cells), from a few multipliers of each cell."""
+        if self.free == 0:
+            return np.stack([projection_bounds(self.X, self.masks, side * G) for side in (1.0, -1.0)])
+        if self.free > 1 or not np.all(self.X[:, -1] > 0.0):
+            return None
+        # what rounding leaves of the part that is to vanish
+        slack = 4.0 * np.finfo(np.float64).eps * self.reach * np.abs(G[:, -1])
+        return balanced_bounds(self.X, self._signs, G) + slack
+
+    def _projected(self, j: int, g: np.ndarray) -> np.ndarray:
+        return project_cone(self.X, self._signs[j], g, self.free, scaled=self._scaled)[0]
 
     def _ceilings(self, G: np.ndarray) -> np.ndarray:
         """The largest ``g'u`` over unit neurons with biases in reach, for the rows g of ``G`` (k, d)."""
@@ -184,7 +210,7 @@ class CellOracle(NeuronOracle):
             return self._last[1]
         bound, rows = self._cells(Z, 0.0, 1 << 62)
         # What merging nearly parallel rows may have hidden, by the Lipschitz constant of M in X.
-        slack = self.arrangement.resolution * float(np.abs(Z) @ np.linalg.norm(self.X, axis=1))
+        slack = self.arrangement.resolution * float(np.abs(Z) @ self._norms)
         found = min(max([row[0] for row in rows], default=0.0), bound)
         price = Price(bound * (1.0 + ROUNDING) + slack, self.scope, found)
         self._last = (Z, price)
@@ -204,12 +230,12 @@ class CellOracle(NeuronOracle):
             if tops[side, j] <= floor:
                 break
             g = G[j] if side == 0 else -G[j]
-            r, _ = project_cone(self.X, np.where(self.masks[j], 1.0, -1.0), g)
+            r = project_cone(self.X, self._signs[j], g, scaled=self._scaled)[0]
             value = min(float(np.linalg.norm(r)), float(tops[side, j]))
             bound = max(bound, value)
             if value > floor:
                 rows.append((value, j))
-        slack = self.arrangement.resolution * float(np.abs(Z) @ np.linalg.norm(self.X, axis=1))
+        slack = self.arrangement.resolution * float(np.abs(Z) @ self._norms)
         rows.sort(key=lambda row: -row[0])
         return bound * (1.0 + ROUNDING) + slack, self.masks[[j for _, j in rows]]
 
@@ -220,8 +246,8 @@ class CellOracle(NeuronOracle):
         cells, directions, values, signs = [], [], [], []
         for j in np.flatnonzero(norms >= floor):
             for side in (1.0, -1.0):
-                r, _ = project_cone(self.X, np.where(self.masks[j], 1.0, -1.0), side * G[j], self.free)
-                found = neuron_of(self.X, side * Z, r, self.free, self.slope)
+                r = self._projected(int(j), side * G[j])
+                found = neuron_of(self.X, side * Z, r, self.free, self.slope, self._norms)
                 if found is not None and found[0] >= floor:
                     cells.append(j)
                     values.append(found[0])

@@ -94,5 +94,5 @@ class Shrinkage:
 
 
 def _entries(T: np.ndarray, R: np.ndarray) -> np.ndarray:
-    """Predictions (n, outputs, a, b) of the matrices ``p_a q_b'``, from T (n, windows, a), R (windows, o, b)."""
+    """Predictions (n, o, a, b) of matrices ``p_a q_b'``, from T (n, windows, a) and R (windows, o, b)."""
     return np.einsum("nwa,wob->noab", T, R, optimize=True)

@@ -159,10 +159,10 @@ def threads_for(problem: Problem) -> AbstractContextManager[Any]:
 def choose_solver(program: Program) -> Solver:
     """Return the solver that suits a program.
 
-    A Lasso over explicit columns goes to Newton's method, of one output or several, and so does one matrix
-    with a nuclear norm; programs without cones go to working sets while a group is small enough for exact
-    block steps, of more features to kernels where the loss has them; what else is written out to the conic
-    solver; others to the interior point while its system is small.
+    A Lasso over explicit columns goes to Newton's method, of one output or several, and so do matrices with
+    nuclear norms while its systems are small; programs without cones go to working sets while a group is
+    small enough for exact block steps, of more features to kernels where the loss has them; what else is
+    written out to the conic solver; others to the interior point while its system is small.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def choose_solver(program: Program) -> Solver:
         By :func:`cvxnn.solvers.run`, if no solver supports the program.
     """
     n, groups, d = program.operator.shape
-    for name in ("lasso", "rows", "matrix"):
+    for name in ("lasso", "rows", "matrix", "ssnal"):
         if SOLVERS[name]().supports(program)[0]:
             return SOLVERS[name]()
     point, first_order = SOLVERS["interior_point"](), SOLVERS["fista"]()

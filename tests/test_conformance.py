@@ -133,6 +133,8 @@ FEWER = {
     "layerwise": Layerwise(stage="linear"),
     "layerwise_cnn": LayerwiseCNN(patterns=2),
 }
+#: Steps that are enough for every solver, so that a wrong one is not wrong for want of more.
+STEPS = 2000
 #: Features of the problems for families that are for one input only.
 FEATURES = {"narrow_relu": 1}
 
@@ -146,7 +148,7 @@ def test_losses(name):
 @pytest.mark.parametrize("name", SOLVERS)
 def test_solvers(name):
     assert SOLVERS[name].name == name
-    check_solver(SOLVERS[name]())
+    check_solver(SOLVERS[name](), max_iter=STEPS)
 
 
 def test_operators_of_convolutions():
@@ -367,7 +369,7 @@ class Biased(Fista):
 )
 def test_wrong_solvers_are_caught(solver, law):
     with pytest.raises(AssertionError, match=law):
-        check_solver(solver)
+        check_solver(solver, max_iter=STEPS)
 
 
 class Optimist(ReLU):

@@ -101,7 +101,7 @@ def test_solvers_of_weight_decay_refuse():
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_all_patterns_agree_with_cvxpy(spec, bias):
     pytest.importorskip("cvxpy")
-    problem = make(1)
+    problem = make(1, n=7)
     family = ReLU(bias, "all", spec)
     trained = train(problem, family, tol=1e-8)
     arrangement = family.arrange(problem, np.random.default_rng(0))
@@ -203,7 +203,7 @@ def test_prices_in_a_cell_agree_with_a_linear_program():
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_bounds_over_all_patterns_hold(spec, bias):
     """The search oracle's bounds are above exact prices and its proofs below exact optima."""
-    problem = make(5)
+    problem = make(5, n=7)
     exact = ReLU(bias, "all", spec)
     arrangement = exact.arrange(problem, np.random.default_rng(0))
     oracle = exact.oracle(problem, arrangement)

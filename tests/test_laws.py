@@ -68,8 +68,9 @@ def descended(problem, hidden, rng, width, scale):
 
 @pytest.mark.parametrize("part", range(10))
 def test_no_certificate_is_ever_wrong(part):
-    """120 problems: no bound, whoever's network it was proven from, exceeds any objective reached."""
-    for seed in range(12 * part, 12 * part + 12):
+    """70 problems, each bias with each loss on each kind of data: no bound, whoever's network it was proven
+    from, exceeds any objective reached."""
+    for seed in range(7 * part, 7 * part + 7):
         problem, hidden, rng = small_problem(seed)
         architecture = ReLU(hidden)
         trained = train(problem, architecture, tol=1e-7)

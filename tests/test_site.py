@@ -43,7 +43,7 @@ PAGES = page_sources.sources()
 
 def small_program(solver: Solver) -> Program:
     """A program that the solver takes: a group Lasso on masks or with output vectors, a Lasso, or a linear
-    network of two outputs."""
+    or gated network of two outputs."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((6, 2))
     problem = Problem.from_alpha(X, X[:, 0], None, LOSSES["squared_error"](), 0.1, False)
@@ -55,7 +55,10 @@ def small_program(solver: Solver) -> Program:
     both = Problem.from_alpha(X, X, None, get_loss("squared_error", 2), 0.1, False)
     linear = VECTOR_ARCHITECTURES["linear"]()
     matrix = linear.lift(both, linear.arrange(both, rng))
-    return next(program for program in (masked, lasso, columns, matrix) if solver.supports(program)[0])
+    family = VECTOR_ARCHITECTURES["gated_relu"](patterns=3)
+    matrices = family.lift(both, family.arrange(both, rng))
+    several = (matrix, matrices)
+    return next(program for program in (masked, lasso, columns, *several) if solver.supports(program)[0])
 
 
 @pytest.mark.parametrize(

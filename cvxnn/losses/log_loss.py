@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import sparse
 from scipy.optimize import brentq
+from scipy.special import expit
 
 from ..arrays import Array, array_namespace
 from .base import ConicForm, Loss
@@ -72,6 +73,21 @@ class LogLoss(Loss):
         best = brentq(slope, low, high, xtol=1e-12 * high) if low < high else end
         return max((min(limit, 1.0), end, best), key=lambda t: self.dual(t * Z, y, s))
 
+    def intercept(self, f: np.ndarray, y: np.ndarray, s: np.ndarray) -> float:
+        """Newton's method, which takes few steps from zero; where it strays, a bracket."""
+        c, pull = 0.0, s * y
+        for _ in range(25):
+            p = expit(-y * (f + c))
+            curvature = float(s @ (p * (1.0 - p)))
+            if curvature <= 0.0:
+                break
+            step = float(pull @ p) / curvature
+            c += step
+            # the error of the next step would be of the order of this one's square
+            if abs(step) <= 1e-9 * (1.0 + abs(c)):
+                return c
+        return super().intercept(f, y, s)
+
     def conic(self, y: np.ndarray, s: np.ndarray) -> ConicForm:
         """``log(1 + e^m) <= t`` as ``a + b <= 1, e^-t <= a, e^(m - t) <= b`` with ``m = -y f``."""
         n = len(y)
@@ -106,6 +122,8 @@ class LogLoss(Loss):
 
 def _sigmoid(t: Array) -> Array:
     """``1 / (1 + exp(-t))`` without overflow."""
+    if type(t) is np.ndarray and t.dtype == np.float64:
+        return expit(t)
     xp = array_namespace(t)
     e = xp.exp(-xp.abs(t))
     return xp.where(t >= 0, 1.0 / (1.0 + e), e / (1.0 + e))

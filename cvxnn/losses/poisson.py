@@ -28,7 +28,7 @@ class Poisson(Loss):
     inverse_link: ClassVar[str] = "exp"
     reach: ClassVar[float] = 1.0
 
-    @np.errstate(over="ignore")  # a prediction may be absurd while a search tries it
+    @np.errstate(over="ignore", invalid="ignore")  # a prediction may be absurd while a search tries it
     def value(self, f: Array, y: Array, s: Array) -> float:
         xp = array_namespace(f)
         # By u = f - log y, y (exp(u) - 1 - u): terms do not cancel where a prediction meets its count.

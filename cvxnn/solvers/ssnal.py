@@ -2,8 +2,9 @@ r"""The semismooth Newton augmented Lagrangian method for sums of nuclear norms.
 
     minimise over W, c   L(A(W) + 1 c') + beta * sum_g |W_g|_*
 
-is what gated and convolutional networks of several outputs come down to. First-order steps take as many as
-A is badly conditioned, and have no end where gates are nearly parallel. The proximal point method takes few,
+is what gated and convolutional networks of several outputs come down to. First-order steps take as many
+as A is badly conditioned, and have no end where gates are nearly parallel. The proximal point method takes
+few,
 
     W+, c+  =  argmin  L(A(W) + 1 c') + beta * sum_g |W_g|_* + (|W - W0|^2 + |c - c0|^2) / (2 sigma),
 
@@ -19,8 +20,10 @@ move h is ``<C h, F>`` with the second derivatives C of L. Newton's system for i
 
 has the derivative Q of the shrinkage, of rank ``r (rows + columns - r)`` for a matrix of rank r and none
 for one that is zero: the few directions that the solution can move in. By the formula of Woodbury it is a
-positive definite system of their number, or of the number of predictions if that is smaller. A is scaled to
-norm one first, so that sigma means the same at every scale of the data.
+positive definite system of their number, or of the number of predictions if that is smaller. A is scaled
+to norm one first, so that sigma means the same at every scale of the data. Where all matrices are of high
+rank, far from the solution, these systems are large and first-order steps do well, so that it starts with
+some.
 
 References: Rockafellar, SIAM J. Control Optim. 1976 (proximal points); Li, Sun and Toh, SIAM J. Optim. 2018
 (SSNAL, second-order sparsity); Ding, Sun, Sun and Toh, Math. Prog. 2018 (the derivative of the shrinkage).
@@ -41,18 +44,21 @@ from ..losses.base import VectorLoss
 from ..penalties import NuclearNorm
 from ..program import Program
 from ..shrinkage import Shrinkage
+from . import fista
 from .base import Candidate, Solver
 
 #: Predictions up to which Newton's dense systems are solved, and numbers of the explicit matrix.
 LARGEST, NUMBERS = 1200, 2e7
-#: Sigma at first (A has norm one), its growth after few and after many Newton steps, and its limit.
-FIRST, QUICK, SLOW, LAST = 10.0, 10.0, 2.0, 1e10
+#: First-order steps in a row, and how often they are taken before the first proximal point.
+STRIDE, STRIDES = 25, 24
+#: Sigma at first (A has norm one), its growth after few Newton steps, many and too many, and its limit.
+FIRST, QUICK, SLOW, BACK, LAST = 10.0, 10.0, 2.0, 0.3, 1e10
 #: Newton steps that are few, and those at most for one sigma; halvings of a step.
 FEW, NEWTON, HALVINGS = 6, 40, 25
 #: How small F has to be against the move of the weights, and against predictions, which is rounding.
 INEXACT, ROUNDING = 0.05, 1e-15
-#: Steps with the largest sigma after which rounding is what is left.
-PATIENCE = 5
+#: Steps without growth of sigma after which rounding is what is left.
+PATIENCE = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +72,14 @@ class State:
     f: np.ndarray
     sigma: float
     idle: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Approach:
+    """First-order steps before the first proximal point, and how often some were taken."""
+
+    inner: fista.State
+    strides: int = 0
 
 
 class SSNAL(Solver):
@@ -90,12 +104,16 @@ class SSNAL(Solver):
             return False, "needs an explicit matrix of a moderate size"
         return True, ""
 
-    def init(self, program: Program, start: Array | None) -> State:
+    def init(self, program: Program, start: Array | None) -> Approach:
+        return Approach(fista.Fista().init(program, start))
+
+    def _settled(self, program: Program, start: np.ndarray) -> State:
+        """Where the proximal points begin: at weights of the program's own shape."""
         A = program.operator.dense()
         unit = float(np.linalg.norm(A, 2)) or 1.0
         like = to_numpy(program.operator.adjoint(0.0 * program.target))
         rows = program.penalty.rows or like.shape[1]  # type: ignore[attr-defined]
-        W = (0.0 * like if start is None else to_numpy(start) * unit).reshape(len(like), rows, -1)
+        W = (start * unit).reshape(len(like), rows, -1)
         f = program.predict(W.reshape(like.shape) / unit)
         y, s = program.target, program.weights
         c = np.zeros(1 if y.ndim == 1 else y.shape[1])
@@ -105,7 +123,9 @@ class SSNAL(Solver):
         bend = float(np.max(program.loss.hessian(f, y, s), initial=0.0)) or float(np.max(s))
         return State(A / unit, unit, W, c * np.sqrt(len(y)), f.reshape(len(y), -1), FIRST / bend)
 
-    def candidate(self, program: Program, state: State) -> Candidate:
+    def candidate(self, program: Program, state: State | Approach) -> Candidate:
+        if isinstance(state, Approach):
+            return fista.Fista().candidate(program, state.inner)
         y, s = program.target, program.weights
         like = program.operator.adjoint(0.0 * y).shape
         W = state.W.reshape(like) / state.unit
@@ -114,11 +134,18 @@ class SSNAL(Solver):
         duals = [program.residual(f + c), program.residual(state.f.reshape(y.shape))]
         return Candidate(W, c, max(duals, key=program.bound))
 
-    def step(self, program: Program, state: State) -> State | None:
-        """One proximal point."""
+    def step(self, program: Program, state: State | Approach) -> State | Approach | None:
+        """Some first-order steps, or one proximal point."""
+        if isinstance(state, Approach):
+            if state.strides >= STRIDES:
+                return self._settled(program, np.asarray(state.inner.W))
+            inner = state.inner
+            for _ in range(STRIDE):
+                inner = fista.Fista().step(program, inner)
+            return Approach(inner, state.strides + 1)
         work = _Work(program, state)
         used = work.minimise()
-        last = state.sigma * work.bend >= LAST
+        last = state.sigma * work.bend >= LAST or used == NEWTON
         if last and state.idle >= PATIENCE:
             return None
         growth = QUICK if used <= FEW else SLOW
@@ -127,7 +154,8 @@ class SSNAL(Solver):
             W=work.at.W,
             c=work.at.c,
             f=work.f,
-            sigma=state.sigma if last else growth * state.sigma,
+            # what Newton's method did not solve is asked again, nearer to where it is
+            sigma=state.sigma * (BACK if used == NEWTON else 1.0 if last else growth),
             idle=state.idle + 1 if last else 0,
         )
 
@@ -144,7 +172,7 @@ class _Point:
 
 
 class _Work:
-    """The search for one proximal point: predictions that move until they are those of their weights."""
+    """The search for a proximal point: predictions move until they are those of their weights."""
 
     def __init__(self, program: Program, state: State) -> None:
         self.program, self.state, self.f = program, state, state.f
@@ -201,10 +229,8 @@ class _Work:
             Y = np.concatenate([Y, ones], axis=2)
         S = np.einsum("iok,ior->ikr", root, Y).reshape(F.size, -1)
         right = np.einsum("iok,io->ik", root, F).ravel()
-        if S.shape[1] <= F.size:
-            u = _solve(S.T @ S, S.T @ right)
-        else:
-            u = S.T @ _solve(S @ S.T, right)
+        few = S.shape[1] <= F.size
+        u = _solve(S.T @ S, S.T @ right) if few else S.T @ _solve(S @ S.T, right)
         h = -F + Y @ u
         return h, float(right @ np.einsum("iok,io->ik", root, h).ravel())
 
