@@ -133,12 +133,13 @@ FAMILIES = {
     "exporters.onnx_graph",
 }
 #: Members that others are made of: a batch-normalised network is a plain one on whitened data, and a family
-#: of one output knows its sister of several.
+#: of one output knows its sister of several; first-order steps bring another solver near.
 PLAIN = {
     "architectures.relu",
     "architectures.vector_gated",
     "architectures.vector_relu",
     "architectures.vector_threshold",
+    "solvers.fista",
 }
 #: Libraries that only some people have: imported where they are used, never on import of cvxnn.
 OPTIONAL = {

@@ -162,7 +162,7 @@ class SSNAL(Solver):
 
 @dataclass(frozen=True, eq=False)
 class _Point:
-    """What belongs to predictions: weights, constants, the residual F and the value of the dual function."""
+    """What belongs to predictions: weights, constants, the residual F, the value of the dual function."""
 
     W: np.ndarray
     c: np.ndarray
