@@ -15,10 +15,8 @@ header: weights, encoding of the columns, settings and certificate; never code, 
 
 from __future__ import annotations
 
-import ast
 import csv
 import io
-import json
 from collections.abc import Iterable
 from dataclasses import replace
 from enum import StrEnum
@@ -39,6 +37,7 @@ from .cli_report import report
 from .console import ModelFile, OneLine, check_out, remark
 from .encoding import Encoding, Target
 from .families import get_architecture
+from .family_options import parse_options
 from .feature_penalties import WeightPenalty
 from .live import Progress
 from .losses import LOSSES, code_classes, get_loss
@@ -166,7 +165,7 @@ def fit(
     path = out or Path(data.stem + ".safetensors")
     check_out(path, data)
     wanted: str | int = int(patterns) if patterns.isdecimal() else patterns
-    options = _options(option)
+    options = parse_options(option)
     get_architecture(architecture, bias, wanted, options=options)  # a wrong name is told before any work
     parse_penalty(penalty)
     X, y, encoding, coding, chosen = _read(data, target, task, ignore, loss, scale)
@@ -209,7 +208,7 @@ def follow_path(
     X, y, encoding, coding, chosen = _read(data, target, TaskName.auto, None, None, True)
     typer.echo(f"Training on {count(encoding.width, 'input')}, {chosen}, {count(n_alphas, 'alpha')}.")
     problem, family = _pose(
-        X, y, coding, chosen, 1.0, architecture, "penalized", "auto", options=_options(option)
+        X, y, coding, chosen, 1.0, architecture, "penalized", "auto", options=parse_options(option)
     )
     effort: dict[str, Any] = {"tol": tol, "max_time": max_time, "random_state": seed_of(0)}
     found = follow(problem, family, n_alphas=n_alphas, eps=eps, callback=lambda p: remark(str(p)), **effort)
@@ -372,27 +371,6 @@ def _pose(
     if outputs > 1:
         y = code_classes(y.astype(int), chosen, outputs)
     return Problem.from_alpha(X, y, None, chosen, alpha, True), family
-
-
-def _options(given: list[str] | None) -> dict[str, Any]:
-    """Options of an architecture: values are numbers, switches, lists of them or text."""
-    options: dict[str, Any] = {}
-    for text in given or []:
-        name, equals, value = text.partition("=")
-        if not (name and equals):
-            raise ValueError(f"--option {text!r} is not NAME=VALUE: pass slope=0.2, say")
-        options[name] = _value(value)
-    return options
-
-
-def _value(text: str) -> Any:
-    """What a text says in JSON or in Python, ``2,1`` and ``(2, 1)`` too; else the text itself."""
-    for read in (json.loads, ast.literal_eval):
-        try:
-            return read(text)
-        except (ValueError, SyntaxError):
-            pass
-    return text
 
 
 def _loss_name(loss: str | None, coding: Target) -> str:
