@@ -132,7 +132,8 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
                 callback=rounds or tell,
             )
         self._keep(trained)
-        self._trained_on, self._optimal_set = problem, None
+        # the data of several outputs, which have no set that is known, are not held
+        self._trained_on, self._optimal_set = problem if problem.y.ndim == 1 else None, None
         if rounds is not None:
             rounds.end(self.network_)
         if trained.status is not Status.optimal:
@@ -241,14 +242,13 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
         ValueError
             As :meth:`optimal_set`.
         """
-        check_is_fitted(self)
+        self._check_optimal_set()
         if self._trained_on is None:
             raise AttributeError(
                 "optimal_set_ needs the training data, which copies and pickles of a fitted "
                 f"{type(self).__name__} leave out: call optimal_set(X, y) with what fit was given"
             )
         if self._optimal_set is None:
-            self._check_optimal_set()
             self._optimal_set = self._all_optimal(self._trained_on)
         return self._optimal_set
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import inspect
 import numbers
 import time
-import warnings
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_method_params, column_or_1d, validate_data
 
 from .architectures import Architecture
+from .caller import warn
 from .estimator_base import check_reducible
 from .estimators import ConvexNetClassifier, check_class_loss
 from .families import get_architecture
@@ -204,12 +204,11 @@ class Chosen(Routed):
         if reached == len(alphas):
             return
         count = "1 was" if len(alphas) - reached == 1 else f"{len(alphas) - reached} were"
-        warnings.warn(
+        warn(
             f"of {len(alphas)} alphas, {count} left out, those below {alphas[reached - 1]:.4g}: the folds "
             f"took their share of max_time={self.max_time:g} seconds. alpha_ is the choice among the "
             "others; pass a larger max_time, or fewer alphas, to compare all",
             ConvergenceWarning,
-            stacklevel=3 if self._labels else 4,  # the regressor has a fit of its own in between
         )
 
     def _check(self) -> np.ndarray | None:

@@ -48,7 +48,7 @@ from . import fista
 from .base import Candidate, Solver
 
 #: Predictions up to which Newton's dense systems are solved, and numbers of the explicit matrix.
-LARGEST, NUMBERS = 1200, 2e7
+LARGEST, NUMBERS = 1200, 4e6
 #: First-order steps in a row, and how often they are taken before the first proximal point.
 STRIDE, STRIDES = 25, 24
 #: Sigma at first (A has norm one), its growth after few Newton steps, many and too many, and its limit.
