@@ -147,13 +147,13 @@ def _search(
 
         def objective(v: np.ndarray, z: np.ndarray = z) -> tuple[float, np.ndarray]:
             U = v.reshape(start.shape)
-            T = np.einsum("kmd,nd->kmn", U, rows)
-            h = np.einsum("km,kmn->kn", t, np.maximum(T, 0.0))
+            T = U @ rows.T
+            h = (t[:, None, :] @ np.maximum(T, 0.0))[:, 0]
             value, square = np.maximum(h, 0.0) @ z, np.sum(U * U, axis=(1, 2))
             live = value > 1e-12
             inverse = np.where(live, 1.0 / np.where(live, value, 1.0), 0.0)
             pull = (h > 0) * z * inverse[:, None]
-            G = -np.einsum("kmn,nd->kmd", (t[:, :, None] * (T > 0)) * pull[:, None], rows)
+            G = -((t[:, :, None] * (T > 0)) * pull[:, None]) @ rows
             G += np.where(live, 1.0 / square, 0.0)[:, None, None] * U
             total = -float(np.sum(np.log(np.where(live, value, 1.0)))) + 50.0 * float(np.sum(~live))
             return total + 0.5 * float(np.sum(np.where(live, np.log(square), 0.0))), G.ravel()
@@ -175,8 +175,8 @@ def _solved_cells(
     X: np.ndarray, Z: np.ndarray, side: float, U: np.ndarray, t: np.ndarray, deadline: float
 ) -> list[Path]:
     """The best branch of the cell of each of the best distinct weights, until the deadline, and these."""
-    T = np.einsum("kmd,nd->kmn", U, X)
-    h = np.einsum("km,kmn->kn", t, np.maximum(T, 0.0))
+    T = U @ X.T
+    h = (t[:, None, :] @ np.maximum(T, 0.0))[:, 0]
     values = side * (np.maximum(h, 0.0) @ Z) / np.maximum(np.linalg.norm(U, axis=(1, 2)), 1e-300)
     found, seen = [], set()
     for k in np.argsort(-values, kind="stable")[:SOLVED]:
