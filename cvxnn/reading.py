@@ -72,7 +72,9 @@ def read_network(network: Any, X: Any = None, sample_weight: Any = None) -> Read
         return _from_estimator(network)
     if isinstance(network, Network):
         free = bool(np.any(network.intercept))
-        biased = bool(np.any(getattr(network.layers[0], "bias", 0.0)))
+        # of gates too, and of every hidden layer: a family without biases would be another one
+        names = [(layer, name) for layer in network.layers[:-1] for name in ("bias", "gate_bias")]
+        biased = any(bool(np.any(getattr(layer, name, 0.0))) for layer, name in names)
         return Reading(network, "penalized" if biased else None, free)
     if isinstance(network, tuple | list) and len(network) == 4:
         return _from_arrays(*network)

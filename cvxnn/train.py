@@ -119,10 +119,13 @@ class Ground:
     arrangement : Arrangement or None
         The patterns to train with, None where they grow.
     oracle : Oracle
+    drawn : dict
+        The state of the random numbers after the patterns were drawn.
     """
 
     arrangement: Arrangement | None
     oracle: Oracle
+    drawn: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def prepare(
@@ -137,7 +140,8 @@ class Ground:
         Within `max_time` seconds of training an exact oracle that takes long to make gives way.
         """
         arrangement = architecture.arrange(problem, random_state)
-        return cls(arrangement, architecture.oracle_within(problem, arrangement, max_time))
+        drawn = random_state.bit_generator.state
+        return cls(arrangement, architecture.oracle_within(problem, arrangement, max_time), dict(drawn))
 
 
 @cache
@@ -240,7 +244,10 @@ def train(
     architecture = architecture.on(problem)
     deadline = began + (float("inf") if max_time is None else max_time)
     rng = np.random.default_rng(random_state)
-    ground = ground or Ground.prepare(problem, architecture, rng, max_time)
+    if ground is None:
+        ground = Ground.prepare(problem, architecture, rng, max_time)
+    elif architecture.staged and ground.drawn:  # later stages draw what they draw without a ground
+        rng.bit_generator.state = ground.drawn
     arrangement, oracle = ground.arrangement, ground.oracle.at(problem.beta)
     effort = Effort(tol, max_iter, rng, start=start, deadline=deadline, bound_iter=bound_iter)
     notes = _Notes(problem.total_weight, began, callback)

@@ -65,10 +65,14 @@ class GatedHead(Headed):
         """Return the family with the geometry, the pooling and the gates of a network."""
         first = network.layers[0]
         assert isinstance(first, GatedConv)
+        same = super().like(network)
+        if not first.gates.size:  # a network without filters knows no gates
+            return same
+        same.check_conv(network)  # gates with biases are none of a family without
         gates = first.gates.T
         if self.hidden_bias is not None:
             gates = np.column_stack([gates, first.gate_bias])
-        return replace(super().like(network), patterns=gates)
+        return replace(same, patterns=gates)
 
 
 @dataclass(frozen=True)

@@ -130,9 +130,10 @@ class Convolutional:
         windows = self.windows_of(network.n_features)
         if first.windows != windows:
             raise ValueError(f"the network's geometry is {first.windows}, the family's is {windows}")
-        if self.hidden_bias is None and np.any(first.bias != 0):
+        if self.hidden_bias is None and (np.any(first.bias != 0) or np.any(getattr(first, "gate_bias", 0))):
             raise ValueError(
-                "the network has hidden biases: pass hidden_bias='penalized' or 'free', not None"
+                "the network has hidden biases, of filters or gates: pass hidden_bias='penalized' (or "
+                "'free', where the family knows it), not None"
             )
         return first
 

@@ -211,9 +211,15 @@ class GatedHidden(HiddenPenalty):
         first, last = network.layers[0], network.layers[-1]
         if not (isinstance(first, Gated) and isinstance(last, Affine)):
             raise ValueError(f"{network!r} is not a gated network: pass Gated, Affine")
-        if self.hidden_bias is None and np.any(first.bias != 0):
-            raise ValueError("the network has hidden biases: pass hidden_bias='penalized', not None")
+        self._check_biases(first)
         return self.sizes_of(first.weight, first.bias)
+
+    def _check_biases(self, first: Gated) -> None:
+        """Refuse biases, of neurons or of gates, where the family has none: its gates are other ones."""
+        if self.hidden_bias is None and (np.any(first.bias != 0) or np.any(first.gate_bias != 0)):
+            raise ValueError(
+                "the network has hidden biases, of neurons or gates: pass hidden_bias='penalized', not None"
+            )
 
     def hidden_units(self, network: Network) -> tuple[Layer, ...]:
         """Return the gated layer with neurons of norm one."""
@@ -229,6 +235,7 @@ class GatedHidden(HiddenPenalty):
         """Return the gates of a network, shape (gates, d) or (gates, d + 1) with a bias."""
         first = network.layers[0]
         assert isinstance(first, Gated)
+        self._check_biases(first)
         if self.hidden_bias is None:
             return first.gates.T
         return np.column_stack([first.gates.T, first.gate_bias])

@@ -113,10 +113,12 @@ class ConvStages(Stages):
     def _halved(self) -> tuple[int, ...]:
         """The stages that see their maps at half the resolution."""
         given = self.down if isinstance(self.down, tuple | list | range) else (self.down,)
-        if not all(isinstance(k, numbers.Integral) and not isinstance(k, bool) and k >= 1 for k in given):
+        whole = all(isinstance(k, numbers.Integral) and not isinstance(k, bool) for k in given)
+        if not whole or not all(1 <= k < max(self.stages, 1) for k in given):
             raise ValueError(
-                f"down={self.down!r}: pass the stages, counted from 0, that see their maps at half the "
-                "resolution, such as (1, 2); the first one, 0, sees the images as they are"
+                f"down={self.down!r} with stages={self.stages}: pass the stages, counted from 0, that see "
+                "their maps at half the resolution, such as (1, 2) of three; the first one, 0, sees the "
+                "images as they are"
             )
         return tuple(int(k) for k in given)
 

@@ -57,8 +57,11 @@ FIRST, QUICK, SLOW, BACK, LAST = 10.0, 10.0, 2.0, 0.3, 1e10
 FEW, NEWTON, HALVINGS = 6, 40, 25
 #: How small F has to be against the move of the weights, and against predictions, which is rounding.
 INEXACT, ROUNDING = 0.05, 1e-15
-#: Steps without growth of sigma after which rounding is what is left.
-PATIENCE = 8
+#: Predictions that are further from those of their weights, relatively, are not found.
+APART = 1e-3
+#: Steps with the largest sigma, and proximal points that Newton's method did not find, after which rounding
+#: is what is left.
+PATIENCE, FAILURES = 5, 25
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +75,7 @@ class State:
     f: np.ndarray
     sigma: float
     idle: int = 0
+    failed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,18 +149,21 @@ class SSNAL(Solver):
             return Approach(inner, state.strides + 1)
         work = _Work(program, state)
         used = work.minimise()
-        last = state.sigma * work.bend >= LAST or used == NEWTON
-        if last and state.idle >= PATIENCE:
+        # not where rounding stops it: there predictions and weights agree as far as they can
+        apart = float(np.linalg.norm(work.at.F)) > APART * float(np.linalg.norm(work.f))
+        failed, last = used == NEWTON and apart, state.sigma * work.bend >= LAST
+        if state.failed >= FAILURES or (last and state.idle >= PATIENCE):
             return None
+        # what Newton's method did not solve is asked again, nearer to where it is
         growth = QUICK if used <= FEW else SLOW
         return replace(
             state,
             W=work.at.W,
             c=work.at.c,
             f=work.f,
-            # what Newton's method did not solve is asked again, nearer to where it is
-            sigma=state.sigma * (BACK if used == NEWTON else 1.0 if last else growth),
-            idle=state.idle + 1 if last else 0,
+            sigma=state.sigma * (BACK if failed else 1.0 if last else growth),
+            idle=state.idle + last,
+            failed=state.failed + failed,
         )
 
 
