@@ -46,7 +46,7 @@ def means_of_blocks(shape: tuple[int, int, int]) -> Pool:
 
 
 def _blocks(shape: tuple[int, int, int]) -> Windows:
-    block = (2, 1 if shape[1] == 1 else 2)  # a signal has one axis
+    block = (2, 1 if shape[1] == 1 < shape[0] else 2)  # a signal has one axis
     if shape[0] % 2 or shape[1] % block[1]:
         raise ValueError(
             f"maps of {shape[0]} x {shape[1]} have no {block[0]} x {block[1]} blocks: leave the stage out "

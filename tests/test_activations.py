@@ -285,7 +285,7 @@ def test_what_is_not_known_of_other_families_is_refused():
     labels = np.where(X[:, 0] > 0, 1.0, -1.0)
     net = (np.array([[1.0], [0.0], [0.0]]), np.zeros(1))
     linear = Network((Affine(*net), Affine(np.ones((1, 1)), np.zeros(1))))
-    with pytest.raises(ValueError, match="judges ReLU networks"):
+    with pytest.raises(ValueError, match="one hidden layer of ReLUs"):
         certify_margin(linear, X, labels)
     with pytest.raises(ValueError, match="linear networks have none"):
         ConvexNetRegressor(architecture="linear", patterns=5).fit(X, y)

@@ -41,13 +41,19 @@ def test_against_cvxpy(name, label, program, optima):
     assert program.constraint.violation(solution.W) <= 1e-9
 
 
-@pytest.mark.parametrize("name", ["rows", "fista"])
+#: What solves programs of several outputs, by a part of their label.
+CHOSEN = {"output vectors": "rows", "1 nuclear norms": "matrix", "5 nuclear norms": "ssnal"}
+
+
+@pytest.mark.parametrize("name", ["chosen", "fista"])
 @pytest.mark.parametrize(("label", "program"), list(vector_programs()))
-def test_columns_of_output_vectors_against_cvxpy(name, label, program):
+def test_several_outputs_against_cvxpy(name, label, program):
     pytest.importorskip("cvxpy")
     value = program.to_cvxpy()[0].solve(solver="CLARABEL")
-    assert SOLVERS["rows"]().supports(program)[0] and choose_solver(program).name == "rows"
-    solution = run(SOLVERS[name](), program, tol=1e-9, max_iter=100_000)
+    chosen = choose_solver(program)
+    assert chosen.supports(program)[0] and chosen.name == CHOSEN[label.split(", ")[1]]
+    solver = chosen if name == "chosen" else SOLVERS[name]()
+    solution = run(solver, program, tol=1e-9, max_iter=100_000)
     assert solution.status is Status.optimal
     assert solution.primal == pytest.approx(value, rel=1e-6)
     assert solution.bound <= value * (1 + 1e-6)
