@@ -10,6 +10,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from cvxnn import ConvexNetClassifier, ConvexNetRegressor, Network, certify
+from cvxnn.architectures.cnn_gated import CNNGated
+from cvxnn.network import Affine, Conv, Gated, GatedConv
+from cvxnn.patches import Windows
 from cvxnn.reading import read_network
 
 RNG = np.random.default_rng(0)
@@ -241,3 +244,55 @@ def test_sampled_patterns_are_those_of_the_estimator():
             assert "it has others" in str(error)
             worse += 1
     assert worse > 0
+
+
+def gated(w, bias):
+    """The network ``1[x >= -bias] w x`` of one input."""
+    gate = Gated(np.array([[1.0]]), np.array([bias]), np.array([[w]]), np.zeros(1))
+    return Network((gate, Affine(np.array([[1.0]]), np.zeros(1))))
+
+
+def test_gates_with_biases_are_not_judged_as_gates_without():
+    """A bias of gates alone is one: without it the bound is that of other gates, and was wrong."""
+    X, y = np.array([[1.0], [2.0], [1.2], [3.0]]), np.array([0.0, 2.0, 0.0, 3.0])
+    poor, good = (certify(gated(w, -1.5), X, y, alpha=0.01) for w in (0.3, 1.0))
+    assert good.objective == pytest.approx(0.01, rel=1e-9)
+    assert max(poor.lower_bound, good.lower_bound) <= good.objective
+    with pytest.raises(ValueError, match="of neurons or gates: pass hidden_bias='penalized'"):
+        certify(gated(0.3, -1.5), X, y, alpha=0.01, hidden_bias=None)
+    without = certify(gated(0.3, 0.0), X, y, alpha=0.01)
+    assert good.objective < without.lower_bound <= without.objective
+
+
+def test_filters_behind_gates_with_biases():
+    """The same behind a frozen convolution, and in a convolutional layer of its own."""
+    rng = np.random.default_rng(0)
+    X, windows = rng.normal(size=(12, 4)), Windows((4, 1, 1), (2, 1)).to_array()
+    y = np.maximum(X[:, 0], 0.0) - X[:, 1]
+    gates, weight = rng.normal(size=(2, 3)), rng.normal(size=(2, 3))
+    top = GatedConv(gates, np.array([-0.7, 0.4, -0.2]), weight, np.zeros(3), windows)
+    last = Affine(rng.normal(size=(9, 1)), np.zeros(1))
+    same = Conv(np.eye(1), np.zeros(1), Windows((4, 1, 1), (1, 1)).to_array())
+    for network, name in (
+        (Network((top, last)), "cnn_gated"),
+        (Network((same, top, last)), "layerwise_cnn"),
+    ):
+        found = certify(network, X, y, alpha=0.01, architecture=name)
+        # the best network behind these very gates, trained alone
+        family = CNNGated(input_shape=(4, 1), kernel=2, pool="flatten").like(Network((top, last)))
+        assert np.array_equal(family.patterns[:, -1], top.gate_bias)
+        best = ConvexNetRegressor(alpha=0.01, architecture=family, fit_intercept=False, tol=1e-8).fit(X, y)
+        assert found.lower_bound <= best.certificate_.objective * (1.0 + 1e-9)
+        assert found.lower_bound == pytest.approx(best.certificate_.objective, rel=1e-4)
+        with pytest.raises(ValueError, match="of filters or gates"):
+            certify(network, X, y, alpha=0.01, architecture=name, hidden_bias=None)
+
+
+@pytest.mark.parametrize("name", ["gated_relu", "cnn_gated", "layerwise_cnn"])
+def test_networks_without_neurons_are_judged(name):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(8, 3, 3)), rng.normal(size=8)
+    X = X.reshape(8, -1) if name == "gated_relu" else X
+    model = ConvexNetRegressor(1e3, architecture=name, patterns=3).fit(X, y)
+    assert model.network_.width == 0
+    assert certify(model, X, y, alpha=1e3).gap < 1e-9

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from cvxnn import ConvexNetClassifier, ConvexNetRegressor, LayerwiseConvClassifier, Network, certify
+from cvxnn import ConvexNetClassifier, ConvexNetRegressor, LayerwiseConvClassifier, Network, certify, path
 from cvxnn.architectures.cnn_gated import CNNGated
 from cvxnn.architectures.layerwise_cnn import LayerwiseCNN
 from cvxnn.frozen_layers import depth, features
@@ -190,3 +190,13 @@ def test_an_object_as_stage_says_the_geometry():
     assert not any(np.any(layer.bias) for layer in hidden)
     assert json.dumps([layer.windows.stride for layer in hidden]) == "[[2, 2], [2, 2]]"
     assert isinstance(hidden[0].windows, Windows)
+
+
+def test_paths_draw_the_gates_that_fits_draw():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(6, 9)), rng.normal(size=6)
+    family = LayerwiseCNN(patterns=2, kernel=2, padding=0, input_shape=(3, 3))
+    alphas = [0.1, 0.05]
+    along = [point.certificate.objective for point in path(X, y, alphas=alphas, architecture=family).points]
+    alone = [ConvexNetRegressor(a, architecture=family).fit(X, y).certificate_.objective for a in alphas]
+    assert along == pytest.approx(alone, rel=1e-4)

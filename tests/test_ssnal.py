@@ -10,7 +10,7 @@ from cvxnn import ConvexNetClassifier
 from cvxnn.architectures.cnn_gated import CNNGated
 from cvxnn.architectures.gated import GatedReLU
 from cvxnn.losses import code_classes, get_loss
-from cvxnn.program import Problem
+from cvxnn.program import Problem, Status
 from cvxnn.shrinkage import Shrinkage
 from cvxnn.solvers import SOLVERS, run
 from cvxnn.train import choose_solver
@@ -91,3 +91,13 @@ def test_estimators_reach_the_last_digits():
     X, y = load_iris(return_X_y=True)
     model = ConvexNetClassifier(alpha=1e-3, architecture="gated_relu", patterns=10, tol=1e-9).fit(X, y)
     assert model.certificate_.gap <= 1e-9 and model.certificate_.scope == "patterns"
+
+
+def test_a_decay_that_is_next_to_none():
+    """What Newton's method does not find is not tried for ever."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(10, 16)), rng.normal(size=(10, 2))
+    family = CNNGated(input_shape=(4, 4), patterns=3, pool=2, hidden_bias=None)
+    program = lifted(family, X, y, alpha=1e-7, intercept=False)
+    solution = run(SOLVERS["ssnal"](), program, tol=0.0, max_iter=10_000)
+    assert solution.status is Status.stalled and solution.gap <= 1e-5
