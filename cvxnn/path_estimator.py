@@ -27,6 +27,7 @@ from .feature_penalties import WeightPenalty
 from .losses import get_loss
 from .network import Network
 from .parameters import check_effort, check_grid, seed_of
+from .patches import flat_samples
 from .path_problem import checked_problem, family_of, problem_of
 from .paths import Path, Point, follow, threshold
 from .program import Problem
@@ -61,7 +62,7 @@ def path(
 
     Parameters
     ----------
-    X : array-like of shape (n, d)
+    X : array-like of shape (n, d), or (n, h, w) or (n, h, w, c) for convolutional architectures
     y : array-like of shape (n,), or (n, targets)
         Targets; labels of two or more classes for a loss of classes.
     alphas : array-like of shape (k,), default=None
@@ -132,8 +133,9 @@ def path(
         random_state=random_state,
         verbose=verbose,
     )
+    X, shape = flat_samples(X)
     problem, _ = problem_of(X, y, loss, sample_weight, fit_intercept, class_weight)
-    found = model._follow(problem, callback)
+    found = model._follow(problem, shape, callback)
     _warn(found, tol)
     return found
 
@@ -179,8 +181,9 @@ def alpha_max(
     >>> round(3 * found, 9)
     5.0
     """
+    X, shape = flat_samples(X)
     problem, _ = problem_of(X, y, loss, sample_weight, fit_intercept, class_weight)
-    family = family_of(problem, architecture, hidden_bias, patterns, coupling, penalty)
+    family = family_of(problem, architecture, hidden_bias, patterns, coupling, penalty, shape)
     seed = seed_of(random_state)
     ground = Ground.prepare(problem, family, np.random.default_rng(seed))
     return threshold(family, ground, random_state=seed)
@@ -324,13 +327,14 @@ class ConvexNetPath(BaseEstimator):
         """
         loss = get_loss(self.loss)
         numeric = not loss.classification
+        X, shape = flat_samples(X)
         X, y = validate_data(
             self, X, y, dtype=[np.float64, np.float32], y_numeric=numeric, multi_output=numeric
         )
         problem, classes = checked_problem(X, y, loss, sample_weight, self.fit_intercept, self.class_weight)
         if classes is not None:
             self.classes_ = classes
-        self.path_ = self._follow(problem)
+        self.path_ = self._follow(problem, shape)
         self.alphas_ = self.path_.alphas
         self.networks_: list[Network] = self.path_.networks
         self.certificates_: list[Certificate] = self.path_.certificates
@@ -339,7 +343,12 @@ class ConvexNetPath(BaseEstimator):
         _warn(self.path_, self.tol)
         return self
 
-    def _follow(self, problem: Problem, callback: Callable[[Point], None] | None = None) -> Path:
+    def _follow(
+        self,
+        problem: Problem,
+        shape: tuple[int, ...] | None = None,
+        callback: Callable[[Point], None] | None = None,
+    ) -> Path:
         def tell(point: Point) -> None:
             print(point)
             if callback is not None:
@@ -349,7 +358,13 @@ class ConvexNetPath(BaseEstimator):
         return follow(
             problem,
             family_of(
-                problem, self.architecture, self.hidden_bias, self.patterns, self.coupling, self.penalty
+                problem,
+                self.architecture,
+                self.hidden_bias,
+                self.patterns,
+                self.coupling,
+                self.penalty,
+                shape,
             ),
             check_grid(self.alphas, self.n_alphas, self.eps, self.n_bounds),
             n_alphas=self.n_alphas,
@@ -382,7 +397,7 @@ class ConvexNetPath(BaseEstimator):
             If no network was trained at `alpha`.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        X = validate_data(self, flat_samples(X)[0], dtype=[np.float64, np.float32], reset=False)
         if alpha is None:
             return np.stack([network(X) for network in self.networks_], axis=-1)
         near = int(np.argmin(np.abs(np.log(self.alphas_) - np.log(alpha)))) if alpha > 0 else 0

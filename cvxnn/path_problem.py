@@ -72,8 +72,11 @@ def family_of(
     patterns: Any,
     coupling: str,
     penalty: WeightPenalty,
+    shape: tuple[int, ...] | None = None,
 ) -> Architecture:
-    """Return the family of networks with as many outputs as the problem has targets."""
+    """Return the family of networks with as many outputs as the problem has targets, for samples of a
+    shape."""
     check_coupling(coupling)
     outputs = 1 if problem.y.ndim == 1 else problem.y.shape[1]
-    return get_architecture(architecture, hidden_bias, patterns, outputs, coupling, penalty)
+    family = get_architecture(architecture, hidden_bias, patterns, outputs, coupling, penalty)
+    return family if shape is None else family.for_shape(shape)

@@ -197,6 +197,9 @@ def test_paths_draw_the_gates_that_fits_draw():
     X, y = rng.normal(size=(6, 9)), rng.normal(size=6)
     family = LayerwiseCNN(patterns=2, kernel=2, padding=0, input_shape=(3, 3))
     alphas = [0.1, 0.05]
-    along = [point.certificate.objective for point in path(X, y, alphas=alphas, architecture=family).points]
+    images = X.reshape(6, 3, 3)
+    along = [
+        point.certificate.objective for point in path(images, y, alphas=alphas, architecture=family).points
+    ]
     alone = [ConvexNetRegressor(a, architecture=family).fit(X, y).certificate_.objective for a in alphas]
     assert along == pytest.approx(alone, rel=1e-4)
