@@ -26,7 +26,7 @@ from .local_linear import LocalLinear, local_linear
 from .losses import Loss, get_loss
 from .low_rank import LowRank, TrainedLowRank, train_low_rank
 from .network import Network
-from .optimal_set import OptimalSet
+from .optimal_set import OptimalSet, check_known
 from .parameters import (
     check_alpha,
     check_coupling,
@@ -304,6 +304,7 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
         architecture = get_architecture(
             self.architecture, self.hidden_bias, self.patterns, penalty=self.penalty
         ).on(problem)
+        check_known(problem, architecture, self.network_)
         value = architecture.objective(problem, self.network_)
         objective = self.certificate_.objective
         if abs(value / problem.total_weight - objective) > 1e-9 * abs(objective):

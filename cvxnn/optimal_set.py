@@ -143,7 +143,7 @@ class OptimalSet:
             If the network has several outputs, is not of the family, or pays another norm; or if the loss
             has kinks, where the residual is no longer the one dual variable of the set.
         """
-        _check(problem, architecture, network)
+        check_known(problem, architecture, network)
         if ground is None:
             ground = Ground.prepare(problem, architecture, np.random.default_rng(random_state))
         oracle = ground.oracle.at(problem.beta)
@@ -399,7 +399,7 @@ class OptimalSet:
         return html_table(rows, "All networks that are as good as the trained one")
 
 
-def _check(problem: Problem, architecture: Architecture, network: Network) -> None:
+def check_known(problem: Problem, architecture: Architecture, network: Network) -> None:
     """Raise ValueError for problems and networks whose optimal set is not known."""
     last = network.layers[-1]
     if not isinstance(last, Affine) or last.weight.shape[1] != 1:

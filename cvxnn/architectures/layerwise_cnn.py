@@ -70,6 +70,11 @@ class ConvStages(Stages):
         known = members(__package__ or "", kind)  # type: ignore[type-abstract]
         return {name: known[name] for name in FAMILIES}
 
+    @classmethod
+    def reads(cls, network: Network) -> bool:
+        """Whether a network is a stage, with layers below it or none."""
+        return any(split(network, kind.reads) is not None for kind in cls._families().values())
+
     @staticmethod
     def _stacks(kind: type[Architecture]) -> bool:
         return kind.name in FAMILIES
