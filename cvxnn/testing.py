@@ -217,7 +217,7 @@ def _check_lift(architecture: Architecture, problem: Problem, arrangement: Arran
     """Decode an optimal point and a shrunk one, where errors of first order show."""
     program = architecture.lift(problem, arrangement)
     check_operator(program.operator, 1 if problem.y.ndim == 1 else problem.y.shape[1])
-    solution = run(choose_solver(program), program, tol=1e-10, max_iter=4000)
+    solution = run(choose_solver(program), program, tol=1e-10, max_iter=20_000)
     W = to_numpy(solution.W)
     size = np.linalg.norm(W.reshape(len(W), -1), axis=1)
     W = np.where((size > 1e-6 * np.sum(size)).reshape(-1, *[1] * (W.ndim - 1)), 0.7 * W, 0.0)
