@@ -204,10 +204,7 @@ def _judged(
 ) -> tuple[Reading, Architecture]:
     """What was read as a network of a family, and the family with what belongs to this network."""
     check_coupling(coupling)
-    outputs, own = (
-        reading.network.n_outputs,
-        isinstance(reading.network.layers[0], Gated | Conv | GatedConv),
-    )
+    outputs = reading.network.n_outputs
     judge_of = get_architecture(family, hidden_bias, patterns, outputs, coupling, penalty)
     if reading.bare:
         return replace(reading, network=_adopted(reading.network, judge_of)), judge_of

@@ -40,35 +40,35 @@ from ..conv_maps import space_to_depth
 from ..frozen_layers import Layers, split
 from ..network import Conv, GatedConv, Network, ReLU
 from ..program import Problem
-from ..registry import members
 from .base import Architecture, VectorArchitecture
 from .convolutional import WHOLE, Convolutional, PoolSize, Size
+from .hidden import positive
 from .stages import Stages
 
 #: Families whose filters make maps for another stage.
 FAMILIES = ("cnn_gated", "cnn")
 
 
+@dataclass(frozen=True)
 class ConvStages(Stages):
     """What layer-wise convolutional networks of one and of several outputs share."""
 
     #: Features have places.
     rotates: ClassVar[bool] = False
 
-    kernel: Size
-    input_shape: tuple[int, ...] | None
-    padding: int | tuple[int, int] | str
-    pool: PoolSize
-    pooling: str
-    down: int | tuple[int, ...]
+    kernel: Size = None
+    input_shape: tuple[int, ...] | None = None
+    padding: int | tuple[int, int] | str = 1
+    pool: PoolSize = WHOLE
+    pooling: str = "mean"
+    hidden_bias: str | None = "penalized"
+    patterns: str | int | tuple | np.ndarray = "auto"
+    stages: int = 2
+    down: int | tuple[int, ...] = ()
+    stage: str | Architecture = "cnn_gated"
+    frozen: Layers = field(default=(), repr=False)
 
     for_shape = Convolutional.for_shape
-
-    @classmethod
-    def _families(cls) -> dict[str, type[Architecture]]:
-        kind = VectorArchitecture if issubclass(cls, VectorArchitecture) else Architecture
-        known = members(__package__ or "", kind)  # type: ignore[type-abstract]
-        return {name: known[name] for name in FAMILIES}
 
     @classmethod
     def reads(cls, network: Network) -> bool:
@@ -92,7 +92,7 @@ class ConvStages(Stages):
         if isinstance(self.stage, tuple(families.values())):
             return self.stage
         if not isinstance(self.stage, str) or self.stage not in families:
-            choices = " or ".join(map(repr, families))
+            choices = " or ".join(map(repr, FAMILIES))
             raise ValueError(
                 f"stage={self.stage!r} is no family of convolutional stages: pass {choices}, or an object "
                 "of theirs"
@@ -162,24 +162,13 @@ class ConvStages(Stages):
         assert parts is not None
         first = parts[1].layers[0]
         assert isinstance(first, Conv | GatedConv)
-        size = np.sqrt(np.sum(first.weight**2, axis=0) + first.bias**2)
-        size = np.where(size > 0.0, size, 1.0)
+        size = positive(np.sqrt(np.sum(first.weight**2, axis=0) + first.bias**2))
         hidden: Layers = (replace(first, weight=first.weight / size, bias=first.bias / size),)
         hidden = hidden if isinstance(first, GatedConv) else (*hidden, ReLU())
         moved, behind = self._behind(family, len(size), first.inputs, 1 in self._halved())
         down = tuple(k - 1 for k in self._halved() if k > 1)
         left = {"stages": self.stages - 1, "down": down, "stage": behind}
-        return replace(self, frozen=(*parts[0], *hidden, *moved), **left), None  # type: ignore[type-var]
-
-    def _with_gates(
-        self,
-        first: Architecture,
-        problem: Problem,
-        before: Arrangement | None,
-        random_state: np.random.Generator,
-    ) -> Any:
-        """This family: every stage draws its own gates."""
-        return self
+        return replace(self, frozen=(*parts[0], *hidden, *moved), **left), None
 
 
 @dataclass(frozen=True)
@@ -206,18 +195,6 @@ class LayerwiseCNN(ConvStages, Architecture):
 
     name: ClassVar[str] = "layerwise_cnn"
 
-    kernel: Size = None
-    input_shape: tuple[int, ...] | None = None
-    padding: int | tuple[int, int] | str = 1
-    pool: PoolSize = WHOLE
-    pooling: str = "mean"
-    hidden_bias: str | None = "penalized"
-    patterns: str | int | tuple | np.ndarray = "auto"
-    stages: int = 2
-    down: int | tuple[int, ...] = ()
-    stage: str | Architecture = "cnn_gated"
-    frozen: Layers = field(default=(), repr=False)
-
 
 @dataclass(frozen=True)
 class VectorLayerwiseCNN(ConvStages, VectorArchitecture):
@@ -230,15 +207,3 @@ class VectorLayerwiseCNN(ConvStages, VectorArchitecture):
     """
 
     name: ClassVar[str] = "layerwise_cnn"
-
-    kernel: Size = None
-    input_shape: tuple[int, ...] | None = None
-    padding: int | tuple[int, int] | str = 1
-    pool: PoolSize = WHOLE
-    pooling: str = "mean"
-    hidden_bias: str | None = "penalized"
-    patterns: str | int | tuple | np.ndarray = "auto"
-    stages: int = 2
-    down: int | tuple[int, ...] = ()
-    stage: str | Architecture = "cnn_gated"
-    frozen: Layers = field(default=(), repr=False)

@@ -59,14 +59,16 @@ class Stages:
     @classmethod
     def reads(cls, network: Network) -> bool:
         """Whether a network is a two-layer one of some family on top of hidden layers."""
-        tops = [family.reads for family in cls._families().values() if cls._stacks(family)]
+        tops = [family.reads for family in cls._families().values()]
         # families of deep networks may read the whole as theirs, with nothing below
         return any(found is not None and bool(found[0]) for found in (split(network, r) for r in tops))
 
     @classmethod
     def _families(cls) -> dict[str, type[Architecture]]:
+        """The families that stages may train, by name."""
         kind = VectorArchitecture if issubclass(cls, VectorArchitecture) else Architecture
-        return members(__package__ or "", kind)  # type: ignore[type-abstract]
+        known = members(__package__ or "", kind)  # type: ignore[type-abstract]
+        return {name: family for name, family in known.items() if cls._stacks(family)}
 
     def check_stages(self) -> None:
         """Refuse a number of stages that is none.
@@ -102,7 +104,7 @@ class Stages:
         self.check_stages()
         if not isinstance(self.skip, bool | np.bool_):
             raise ValueError(f"skip={self.skip!r} is no switch: pass True or False")
-        known = {name: kind for name, kind in self._families().items() if self._stacks(kind)}
+        known = self._families()
         if isinstance(self.stage, Architecture) and self._stacks(type(self.stage)):
             return self.stage
         if not isinstance(self.stage, str) or self.stage not in known:
@@ -187,7 +189,7 @@ class Stages:
         family = self.family()
         parts = split(network, family.reads)
         if parts is None:
-            others = [kind for kind in self._families().values() if self._stacks(kind)]
+            others = self._families().values()
             named = next((kind for kind in others if split(network, kind.reads) is not None), None)
             if named is None:
                 return self

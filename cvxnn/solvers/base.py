@@ -19,8 +19,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from array_api_compat import is_numpy_array
 
 from ..arrays import Array
+from ..constraints import Free
+from ..losses.base import VectorLoss
 from ..program import Program, Solution, Status
 
 
@@ -44,6 +47,21 @@ class Candidate:
 
 class Unsupported(ValueError):
     """A solver was given a program it cannot solve; the message carries the reason."""
+
+
+def second_order_refusal(program: Program) -> str:
+    """Return why Newton's method on the losses of samples, without cones, does not take a program, or "".
+
+    What solvers with dense systems of second derivatives share of :meth:`Solver.supports`.
+    """
+    loss = program.loss
+    if not isinstance(program.constraint, Free):
+        return "knows no cones"
+    if not loss.smooth or (isinstance(loss, VectorLoss) and not loss.by_sample):
+        return f"needs a smooth loss that is a sum over samples, not {loss.name}"
+    if not is_numpy_array(program.target) or program.target.dtype != np.float64:
+        return "computes in NumPy float64 only"
+    return ""
 
 
 class Solver(ABC):

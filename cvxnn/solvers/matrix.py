@@ -28,11 +28,9 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from array_api_compat import is_numpy_array
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from ..arrays import Array, to_numpy
-from ..constraints import Free
 from ..design import centred
 from ..losses.base import VectorLoss
 from ..operators import Masked
@@ -40,7 +38,7 @@ from ..penalties import ColumnL2, NuclearNorm
 from ..program import Program
 from ..spectral_balls import Columns, Singular
 from ..vector_operators import PerColumn, curvature
-from .base import Candidate, Solver
+from .base import Candidate, Solver, second_order_refusal
 
 #: Unknowns up to which Newton's dense systems are solved.
 LARGEST = 2500
@@ -118,13 +116,10 @@ class Matrix(Solver):
             return False, "needs one matrix of weights"
         if program.penalty != NuclearNorm() and not isinstance(program.penalty, ColumnL2):
             return False, "needs the nuclear norm or norms of columns"
-        if not isinstance(program.constraint, Free):
-            return False, "knows no cones"
-        loss = program.loss
-        if not isinstance(loss, VectorLoss) or not loss.by_sample or not loss.smooth:
-            return False, f"needs a smooth loss that is a sum over samples, not {loss.name}"
-        if not is_numpy_array(program.target) or program.target.dtype != np.float64:
-            return False, "computes in NumPy float64 only"
+        if not isinstance(program.loss, VectorLoss):
+            return False, f"needs a loss of several outputs, which {program.loss.name} is not"
+        if refusal := second_order_refusal(program):
+            return False, refusal
         unknowns = (min(n, d) + 1) * program.target.shape[1]
         if unknowns > LARGEST:
             return False, f"{unknowns} unknowns are too many for Newton's systems, more than {LARGEST}"

@@ -35,17 +35,15 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from array_api_compat import is_numpy_array
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from ..arrays import Array, to_numpy
-from ..constraints import Free
 from ..losses.base import VectorLoss
 from ..penalties import NuclearNorm
 from ..program import Program
 from ..shrinkage import Shrinkage
 from . import fista
-from .base import Candidate, Solver
+from .base import Candidate, Solver, second_order_refusal
 
 #: Predictions up to which Newton's dense systems are solved, and numbers of the explicit matrix.
 LARGEST, NUMBERS = 1200, 4e6
@@ -95,13 +93,8 @@ class SSNAL(Solver):
         n, groups, d = program.operator.shape
         if not isinstance(program.penalty, NuclearNorm):
             return False, "needs nuclear norms"
-        if not isinstance(program.constraint, Free):
-            return False, "knows no cones"
-        loss = program.loss
-        if not loss.smooth or (isinstance(loss, VectorLoss) and not loss.by_sample):
-            return False, f"needs a smooth loss that is a sum over samples, not {loss.name}"
-        if not is_numpy_array(program.target) or program.target.dtype != np.float64:
-            return False, "computes in NumPy float64 only"
+        if refusal := second_order_refusal(program):
+            return False, refusal
         if program.target.size > LARGEST:
             return False, f"{program.target.size} predictions are too many for its systems, over {LARGEST}"
         if not groups or n * groups * d > NUMBERS:
