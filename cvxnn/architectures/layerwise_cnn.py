@@ -177,11 +177,13 @@ class LayerwiseCNN(ConvStages, Architecture):
 
     Parameters
     ----------
-    kernel, input_shape, pool, pooling, hidden_bias, patterns
+    kernel, input_shape
         Of every stage, as of :class:`cvxnn.architectures.cnn_gated.CNNGated`; `input_shape` is that of the
         images.
     padding : int, (int, int) or "circular", default=1
         Of every stage; 1 keeps the size of maps where the kernel is 3.
+    pool, pooling, hidden_bias, patterns
+        Of every stage, as of :class:`cvxnn.architectures.cnn_gated.CNNGated`.
     stages : int, default=2
         Number of convolutions, one of each stage; fewer where a stage ends without a filter.
     down : int or tuple of int, default=()
