@@ -23,6 +23,8 @@ nonconvex minimization", Math. Prog. 2012, for the idea of mu going to zero.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.optimize import minimize
 
@@ -65,16 +67,17 @@ class Layer:
         mu: float,
         leak: float | np.ndarray = 0.0,
         pool: int = 1,
+        dtype: Any = np.float64,
     ) -> None:
-        self.leak, self.pool = leak, pool
+        self.leak, self.pool = np.asarray(leak, dtype), pool
         rows = np.linalg.norm(X[:, : X.shape[1] - free], axis=1)
         self.rows = (
             np.maximum(rows, 1e-6 * float(np.max(rows, initial=0.0))) if np.any(rows) else rows + 1.0
         )
         self.sizes = np.maximum(sizes, 1e-300)
-        self.X, self.mu = X / self.rows[:, None], mu
+        self.X, self.mu = (X / self.rows[:, None]).astype(dtype), mu
         shape = (len(X), len(sizes))
-        self.T, self.slopes, self.values = np.empty(shape), np.empty(shape), np.empty(shape)
+        self.T, self.slopes, self.values = (np.empty(shape, dtype) for _ in range(3))
 
     def forward(self, U: np.ndarray, a: np.ndarray) -> np.ndarray:
         """Return ``sum_j a_j phi(X u_j)``, added up over samples, (n,); keep what gradients need."""
@@ -84,7 +87,7 @@ class Layer:
     def activate(self, U: np.ndarray) -> None:
         """Set `values` and `slopes`, both (n, m), in units of the rows' and the neurons' norms."""
         T, D, H, mu = self.T, self.slopes, self.values, self.mu
-        np.matmul(self.X, (U / self.sizes[:, None]).T, out=T)
+        np.matmul(self.X, (U / self.sizes[:, None]).astype(T.dtype, copy=False).T, out=T)
         if mu > 0:
             np.multiply(T, 0.5 / mu, out=D)
             D += 0.5

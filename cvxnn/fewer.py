@@ -45,8 +45,6 @@ WORK, LEAST, SETTLED = 2e10, 10, 1e-11
 DESCENT, SLIDE = (1e-4, 200), 300
 #: Smaller networks whose neurons are moved, at most: with one output, and with several, which is slower.
 MOVES, SLOW_MOVES = 10, 4
-#: Numbers in the data from which moving all neurons of several outputs takes seconds, and is not tried.
-MANY = 50_000
 
 R = TypeVar("R", growth.Rows, vector_growth.Rows)
 
@@ -121,7 +119,7 @@ class _Shrinking(ABC, Generic[R]):
         while (smaller := next(self._smaller(rows, least * (1.0 + NOTHING)), None)) is not None:
             rows = smaller
         # the sum of twins is as good as they were, and all the same not where it would rest
-        moved = rows if rows is whole else self.settle(rows)
+        moved = rows if rows is whole or not self.moves else self.settle(rows)
         rows = moved if self.objective(moved) <= limit else rows
         candidates = self._smaller(rows, hopeless)
         for _ in range(self.moves):
@@ -174,7 +172,7 @@ class _Vectors(_Shrinking[vector_growth.Rows]):
 
     def __init__(self, problem: Problem, design: Design, coupling: vector_growth.Coupling) -> None:
         super().__init__(problem, design)
-        self.moves = 0 if design.X.size > MANY else SLOW_MOVES
+        self.moves = 0 if design.X.size > vector_growth.MANY else SLOW_MOVES  # it takes seconds
         self.coupling = coupling
 
     def objective(self, rows: vector_growth.Rows) -> float:

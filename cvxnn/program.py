@@ -286,6 +286,7 @@ class Status(StrEnum):
     optimal = "The duality gap is below tol."
     max_iter = "Stopped at max_iter before the gap reached tol: raise max_iter or tol."
     max_time = "Stopped at max_time before the gap reached tol: raise max_time or tol."
+    idle = "Growing ended before the gap reached tol, as rounds no longer lower the objective enough."
     stalled = "The solver could make no further progress at this precision."
     interrupted = "Interrupted; this is the best point so far."
     nonfinite = "The iterates became non-finite; this is the last finite point."

@@ -325,6 +325,9 @@ def drive(
                     status = Status.interrupted if stopped else status
                     return network, status if interrupted else Status.max_time, rounds
     except StopIteration as stop:
+        if not rounds:  # of growing without programs
+            rounds = sum(line.width > 0 for line in effort.history)
+            status = Status.max_iter if rounds >= effort.max_iter else Status.idle
         return stop.value, Status.max_time if effort.late else status, rounds
     except KeyboardInterrupt:
         training.close()

@@ -52,6 +52,7 @@ def descend(
     pool: int = 1,
     max_iter: int = 150,
     tol: float = 1e-10,
+    dtype: Any = np.float64,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Run L-BFGS from the given neurons.
 
@@ -75,6 +76,8 @@ def descend(
     max_iter : int
     tol : float
         Relative decrease of an iteration below which descent stops.
+    dtype : dtype
+        Of the products; values and sums over samples are double precision.
 
     Returns
     -------
@@ -90,7 +93,7 @@ def descend(
     scale = 1.0 / max(loss.value(np.zeros_like(y) + c, y, s), 1e-300)
     decay = np.ones(d)
     decay[d - free :] = 0.0
-    layer = Layer(X, np.linalg.norm(U[:, : d - free], axis=1), free, smoothing, slope)
+    layer = Layer(X, np.linalg.norm(U[:, : d - free], axis=1), free, smoothing, slope, dtype=dtype)
     ends = m * d, m * (d + outputs)
     gradient = np.zeros(ends[1] + outputs)
     gU, gV = gradient[: ends[0]].reshape(m, d), gradient[ends[0] : ends[1]].reshape(m, outputs)
@@ -98,19 +101,19 @@ def descend(
     def objective(v: np.ndarray) -> tuple[float, np.ndarray]:
         W, B, e = v[: ends[0]].reshape(m, d), v[ends[0] : ends[1]].reshape(m, outputs), v[ends[1] :]
         layer.activate(W)
-        f = pooled(layer.rows[:, None] * (layer.values @ (layer.sizes[:, None] * B)), pool)
+        scaled, unit = in_units(layer.sizes[:, None] * B, dtype)
+        f = pooled(layer.rows[:, None] * (layer.values @ scaled) * unit, pool)
         if intercept:
             f += e
-        pull = loss.gradient(f, y, s)
-        value = loss.value(f, y, s) + 0.5 * beta * float(np.sum(decay * W * W) + np.sum(B * B))
-        weighted = layer.rows[:, None] * spread(pull, pool)
-        np.matmul(layer.values.T, weighted, out=gV)
-        gV[:] = layer.sizes[:, None] * gV + beta * B
+        value, pull = loss.value_and_gradient(f, y, s)
+        value += 0.5 * beta * float(np.sum(decay * W * W) + np.sum(B * B))
+        weighted, weight = in_units(layer.rows[:, None] * spread(pull, pool), dtype)
+        gV[:] = (weight * layer.sizes[:, None]) * (layer.values.T @ weighted) + beta * B
         if support is not None:
             gV[:] *= support
-        np.multiply(layer.slopes, weighted @ B.T, out=layer.slopes)
-        np.matmul(layer.slopes.T, layer.X, out=gU)
-        gU[:] = gU + beta * decay * W
+        out, size = in_units(B, dtype)
+        np.multiply(layer.slopes, weighted @ out.T, out=layer.slopes)
+        gU[:] = (weight * size) * (layer.slopes.T @ layer.X) + beta * decay * W
         gradient[ends[1] :] = np.sum(pull, axis=0) if intercept else 0.0
         return scale * value, scale * gradient
 
@@ -127,6 +130,14 @@ def descend(
         found[ends[0] : ends[1]].reshape(m, outputs).copy(),
         found[ends[1] :].copy() if intercept else np.zeros(outputs),
     )
+
+
+def in_units(A: np.ndarray, dtype: Any) -> tuple[np.ndarray, float]:
+    """An array of a type and its unit, the largest entry where the type has a narrower range."""
+    if dtype == A.dtype:
+        return A, 1.0
+    unit = float(np.max(np.abs(A), initial=0.0)) or 1.0
+    return (A / unit).astype(dtype), unit
 
 
 def settle(

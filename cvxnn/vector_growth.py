@@ -42,6 +42,9 @@ MERGE = 0.1
 NEAR = 0.98
 #: Slopes this far from 0 and from 1 mark a kink.
 KINK = 1e-3
+#: Numbers in the data from which a round takes seconds, and bands from which descent is in single precision
+#: there: the band is thousands of times its resolution.
+MANY, COARSE = 50_000, 1e-3
 #: Singular values of a linear map below this share of the largest are rounding.
 ROUNDING = 1e-14
 
@@ -213,6 +216,11 @@ def anneal(
     return merge(drop(moved, design, ZERO), design, coupling, MERGE * mu)
 
 
+def is_slow(design: Design) -> bool:
+    """Whether the data are so many that a round of growing takes seconds."""
+    return design.X.size > MANY and design.pool == 1
+
+
 def _descend(
     problem: Problem,
     design: Design,
@@ -238,6 +246,7 @@ def _descend(
         pool=design.pool,
         max_iter=max_iter,
         tol=1e-11,
+        dtype=np.float32 if mu >= COARSE and is_slow(design) and not design.free else np.float64,
     )
     return U, V
 

@@ -35,6 +35,9 @@ MANY, BIG, SAMPLE = 4000, 1_000_000, 6000
 FINALISTS, FIRST_STEPS, LAST_STEPS = 64, 40, 20
 #: Walks and new output directions in turn, at most, and the rise below which they end.
 TURNS, RISE = 8, 1e-9
+#: Numbers of data from which a walk takes tens of milliseconds, and walks in a row, from ever lower starts,
+#: that may find nothing better there.
+DEAR, IDLE = 50_000, 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,8 +153,15 @@ def search_joint(
     if not exact or not len(found.values):
         return found
     norms = np.linalg.norm(X, axis=1)
-    ends = np.array([_polish(X, Z, u, norms, free, slope) for u in found.directions[:n_polish]])
-    return VectorNeurons.of(X, Z, np.concatenate([ends, found.directions[n_polish:]]), slope)
+    ends: list[np.ndarray] = []
+    best, idle = 0.0, 0
+    for u in found.directions[:n_polish]:
+        ends.append(_polish(X, Z, u, norms, free, slope))
+        value = float(np.linalg.norm(rectify(X @ ends[-1], slope) @ Z))
+        best, idle = max(best, value), 0 if value > best else idle + 1
+        if idle >= IDLE and X.size > DEAR:
+            break
+    return VectorNeurons.of(X, Z, np.concatenate([ends, found.directions[len(ends) :]]), slope)
 
 
 def _rise(X: np.ndarray, Z: np.ndarray, U: np.ndarray, free: int, slope: float) -> np.ndarray:

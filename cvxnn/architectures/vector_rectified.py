@@ -33,13 +33,13 @@ import numpy as np
 from ..arrangement import Arrangement
 from ..certificate import Oracle, search_gap
 from ..design import Design
-from ..fewer import MANY, fewer_vectors
+from ..fewer import fewer_vectors
 from ..losses import VectorLoss
 from ..network import Affine, Network
 from ..parameters import check_coupling
 from ..program import Problem, Program, Solution
 from ..vector_exploration import QUICK, VectorExploration, suits
-from ..vector_growth import Coupling, Rows, anneal, insert, merge, objective, random_rows, slide
+from ..vector_growth import Coupling, Rows, anneal, insert, is_slow, merge, objective, random_rows, slide
 from ..vector_newton import affordable, follow
 from ..vector_oracles import FaceOracle, TooManyFaces, VectorOracle, VectorSearch
 from ..vector_pricing import VectorNeurons
@@ -71,8 +71,9 @@ PATHS, NEAR, FINER = ((1e-3, 3e-5, 15), (1e-3, 1e-5, 20), (1e-3, 1e-6, 40)), (1e
 #: share grows with the data, from the first to the last, as rounds become expensive; from the third share
 #: on one idle round is the end.
 PAYS, IDLE, EXPENSIVE = (1e-6, 2e-4), 4, 1e-4
-#: The share that a round has to pay on data where it takes seconds.
-SLOW_PAYS = 2e-3
+#: The share that a round has to pay on data where it takes seconds, in units of the tolerance and at most,
+#: and neurons to begin with there for every output.
+SLOW_PAYS, SLOW_PER_OUTPUT = (500.0, 5e-3), 4
 #: Share of the time of a training that listing faces may take.
 LISTING = 0.2
 
@@ -220,8 +221,9 @@ class VectorRectified(ReLUHidden, InBatches):
         if inner is problem and suits(problem, design, coupling, len(rows)):
             return (yield from self._explore(problem, design, oracle, effort, rows))
         idle, gap, closest, level, dear = 0, 1.0, 1.0, 0, False
-        slow = design.X.size > MANY and design.pool == 1
-        pays = SLOW_PAYS if slow else float(np.clip(2.5e-9 * design.X.size, *PAYS))
+        slow = is_slow(design)
+        pays = min(SLOW_PAYS[0] * effort.tol, SLOW_PAYS[1])
+        pays = pays if slow else float(np.clip(2.5e-9 * design.X.size, *PAYS))
         for _ in range(effort.max_iter):
             before = least
             # where rounds are cheap, idle ones make the next longer: L-BFGS had not converged
@@ -237,12 +239,16 @@ class VectorRectified(ReLUHidden, InBatches):
             network = self._network(problem, design, best)
             Z = problem.residual(network(problem.X))
             paid = (before - least) / least if least > 0 else 0.0
+            if slow and paid < pays:
+                # the judge's search says the gap
+                effort.history.append(Progress(least, gap, len(best), len(best), network, Z))
+                break
             found, gap = self._price(
                 problem, oracle, Z, network, least, dear or paid < max(pays, 1e-4), idle, effort
             )
             effort.history.append(Progress(least, gap, len(best), len(best), network, Z))
             yield effort.history[-1]
-            idle = idle + 1 if paid < pays and (slow or gap > 0.5 * closest) else 0
+            idle = idle + 1 if paid < pays and gap > 0.5 * closest else 0
             closest = min(closest, gap)
             level = min(level + (paid < FINER), len(PATHS) - 1)
             if gap <= effort.tol or idle >= (IDLE if pays < EXPENSIVE else 1):
@@ -283,7 +289,7 @@ class VectorRectified(ReLUHidden, InBatches):
             if len(rows):
                 return rows, REFINE
         outputs = problem.y.shape[1] if by_sample(problem) else min(problem.y.shape[1], MOST_OUTPUTS)
-        width = FIRST + PER_OUTPUT * outputs
+        width = FIRST + (SLOW_PER_OUTPUT if is_slow(design) else PER_OUTPUT) * outputs
         return random_rows(problem, design, coupling, width, effort.random_state, self.skip), QUICK
 
     def _moves(

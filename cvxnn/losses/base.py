@@ -121,6 +121,10 @@ class Loss(ABC):
     def gradient(self, f: Array, y: Array, s: Array) -> Array:
         """Return the gradient of :meth:`Loss.value` in ``f``, shape (n,)."""
 
+    def value_and_gradient(self, f: Array, y: Array, s: Array) -> tuple[float, Array]:
+        """Return both, for losses that compute them faster together."""
+        return self.value(f, y, s), self.gradient(f, y, s)
+
     @abstractmethod
     def hessian(self, f: Array, y: Array, s: Array) -> Array:
         """Return the diagonal of the Hessian of :meth:`Loss.value` in ``f``, shape (n,)."""

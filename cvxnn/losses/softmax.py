@@ -47,6 +47,14 @@ class Softmax(VectorLoss):
     def gradient(self, f: Array, y: Array, s: Array) -> Array:
         return s[:, None] * (probabilities(f) - y)
 
+    def value_and_gradient(self, f: Array, y: Array, s: Array) -> tuple[float, Array]:
+        xp = array_namespace(f)
+        shifted = f - xp.max(f, axis=1, keepdims=True)
+        e = xp.exp(shifted)
+        total = xp.sum(e, axis=1, keepdims=True)
+        value = xp.sum(s * (xp.log(total[:, 0]) - xp.sum(shifted * y, axis=1)))
+        return float(value), s[:, None] * (e / total - y)
+
     def curve(self, f: np.ndarray, y: np.ndarray, s: np.ndarray, V: np.ndarray) -> np.ndarray:
         p = probabilities(f)
         weighted = p * V
@@ -89,13 +97,15 @@ class Softmax(VectorLoss):
             H = np.diag(s @ p) - (p.T * s) @ p + total / len(c)
             H[np.diag_indices_from(H)] += 1e-14 * total
             step = -np.linalg.solve(H, slope)
-            # where values no longer tell points apart the gradient does, and one try is enough
-            close = -float(step @ slope) <= 1e-12 * abs(value)
+            # where values, whose logarithms have the rounding of 1, no longer tell points apart the
+            # gradient does, and one try is enough
+            noise = 1e-12 * abs(value) + 1e-15 * total
+            close = -float(step @ slope) <= noise
             for _ in range(1 if close else 50):
                 now, q = self._at(f + (c + step), y, s)
                 new = s @ (q - y)
                 left = float(np.max(np.abs(new)))
-                same = now <= value * (1.0 + 1e-12)
+                same = now <= value + noise
                 if left < 0.5 * size if close else now < value or (same and left < size):
                     break
                 step = 0.5 * step
