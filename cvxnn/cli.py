@@ -32,6 +32,7 @@ from sklearn.metrics import r2_score
 from .architectures import ARCHITECTURES, Architecture
 from .audit import certify as certify_network
 from .certificate import count
+from .class_weight_options import parse_class_weight, weights_of
 from .cli_export import export
 from .cli_report import report
 from .console import ModelFile, OneLine, check_out, remark
@@ -154,6 +155,10 @@ def fit(
             "or groups:a,b;c (neurons see few groups of columns; columns not named are a group each)."
         ),
     ] = "l2",
+    class_weight: Annotated[
+        str | None,
+        typer.Option(metavar="WEIGHTS", help="balanced, or yes=2,no=1: weights of the rows of classes."),
+    ] = None,
     tol: Annotated[float, typer.Option(min=0.0, help="Search gap to reach.")] = 1e-5,
     max_time: MaxTime = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the searches.")] = 0,
@@ -168,11 +173,13 @@ def fit(
     options = parse_options(option)
     get_architecture(architecture, bias, wanted, options=options)  # a wrong name is told before any work
     parse_penalty(penalty)
+    if class_weight is not None:
+        parse_class_weight(class_weight)
     X, y, encoding, coding, chosen = _read(data, target, task, ignore, loss, scale)
-    norm = penalty_of(penalty, encoding)
+    norm, weights = penalty_of(penalty, encoding), weights_of(class_weight, coding, y)
     typer.echo(f"Training on {count(encoding.width, 'input')}, {chosen}, alpha {alpha:g}.")
     typer.echo("Ctrl-C stops and keeps the best network so far.")
-    problem, family = _pose(X, y, coding, chosen, alpha, architecture, bias, wanted, norm, options)
+    problem, family = _pose(X, y, coding, chosen, alpha, architecture, bias, wanted, norm, options, weights)
     with Progress(tol, max_time) as progress:
         # The seed is drawn as the estimators draw it: both train the same network.
         trained = train(
@@ -185,7 +192,7 @@ def fit(
         )
     settings = {"alpha": alpha, "loss": chosen, "architecture": architecture, "hidden_bias": bias}
     settings = {**settings, "penalty": penalty, "options": options, "fit_intercept": True}
-    settings = {**settings, "patterns": wanted, "seed": seed, "tol": tol}
+    settings = {**settings, "patterns": wanted, "class_weight": class_weight, "seed": seed, "tol": tol}
     history = tuple(trained.history)
     Model(trained.network, encoding, coding, settings, trained.certificate, history).save(path)
     _report(trained, tol, get_loss(chosen).mean(trained.network(X)), y, coding)
@@ -362,6 +369,7 @@ def _pose(
     patterns: str | int,
     penalty: WeightPenalty = "l2",
     options: dict[str, Any] | None = None,
+    weights: np.ndarray | None = None,
 ) -> tuple[Problem, Architecture]:
     """The training problem of a table, and the family of networks with an output for each of many
     classes."""
@@ -370,7 +378,7 @@ def _pose(
     chosen = get_loss(loss, outputs)
     if outputs > 1:
         y = code_classes(y.astype(int), chosen, outputs)
-    return Problem.from_alpha(X, y, None, chosen, alpha, True), family
+    return Problem.from_alpha(X, y, weights, chosen, alpha, True), family
 
 
 def _loss_name(loss: str | None, coding: Target) -> str:

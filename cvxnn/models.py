@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from .certificate import Certificate
+from .class_weight_options import class_weight_of
 from .encoding import Encoding, Feature, Target
 from .families import get_architecture
 from .network import Network
@@ -27,7 +28,14 @@ HISTORY_VERSION = 1
 #: What a history tells of each moment.
 TOLD = ("seconds", "objective", "bound", "search_gap", "width", "patterns")
 #: Settings that files did not always have, and what they were then.
-LATER: dict[str, Any] = {"penalty": "l2", "options": {}, "patterns": "auto", "seed": 0, "tol": 1e-5}
+LATER: dict[str, Any] = {
+    "penalty": "l2",
+    "options": {},
+    "patterns": "auto",
+    "class_weight": None,
+    "seed": 0,
+    "tol": 1e-5,
+}
 #: Settings that a certificate asks for.
 ASKED = ("alpha", "loss", "architecture", "hidden_bias", "fit_intercept", "penalty")
 
@@ -43,8 +51,8 @@ class Model:
     target : Target
     settings : dict
         `alpha`, `loss`, `architecture` (a name), `options` of the architecture, `hidden_bias`, `penalty`
-        (as text, :mod:`cvxnn.penalty_options`), `fit_intercept`, `patterns`, `seed` and `tol` of the
-        training.
+        and `class_weight` (as text, :mod:`cvxnn.penalty_options`, :mod:`cvxnn.class_weight_options`),
+        `fit_intercept`, `patterns`, `seed` and `tol` of the training.
     certificate : Certificate or None
         Of the training; None in files that somebody has stripped of it.
     history : tuple of Moment
@@ -62,6 +70,7 @@ class Model:
         """Return the keywords of :func:`cvxnn.certify` that ask about the training's own problem."""
         keywords = {key: self.settings[key] for key in ASKED}
         keywords["penalty"] = penalty = penalty_of(self.settings["penalty"], self.encoding)
+        keywords["class_weight"] = class_weight_of(self.settings["class_weight"], self.target)
         if self.settings["options"]:
             bias = self.settings["hidden_bias"]
             name, options = self.settings["architecture"], self.settings["options"]

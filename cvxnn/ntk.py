@@ -26,7 +26,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .parameters import check_alpha, check_switch, check_weights
+from .parameters import check_alpha, check_switch, check_weights, weigh_classes
 
 
 def gated_ntk(X: np.ndarray, Y: np.ndarray | None = None) -> np.ndarray:
@@ -184,6 +184,8 @@ class NTKClassifier(ClassifierMixin, _TangentRidge):
     ----------
     alpha, hidden_bias, fit_intercept
         As in :class:`NTKRegressor`.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the samples of each class, as in :class:`cvxnn.ConvexNetClassifier`.
 
     Attributes
     ----------
@@ -193,6 +195,17 @@ class NTKClassifier(ClassifierMixin, _TangentRidge):
     """
 
     classes_: np.ndarray
+
+    def __init__(
+        self,
+        alpha: float = 1e-3,
+        *,
+        hidden_bias: str | None = "penalized",
+        fit_intercept: bool = True,
+        class_weight: dict[Any, float] | str | None = None,
+    ) -> None:
+        super().__init__(alpha, hidden_bias=hidden_bias, fit_intercept=fit_intercept)
+        self.class_weight = class_weight
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NTKClassifier:
         """Fit the kernel's ridge regression.
@@ -218,8 +231,9 @@ class NTKClassifier(ClassifierMixin, _TangentRidge):
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError("y has one class only: pass samples of two or more")
+        weights = weigh_classes(self.class_weight, y, check_weights(sample_weight, X))
         several = np.where(codes[:, None] == np.arange(len(self.classes_)), 1.0, -1.0)
-        self._solve(X, several[:, 1] if len(self.classes_) == 2 else several, sample_weight)
+        self._solve(X, several[:, 1] if len(self.classes_) == 2 else several, weights)
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:

@@ -102,6 +102,7 @@ def search(
     slope: float = 0.0,
     exact: bool = True,
     estimate: bool = False,
+    most_idle: int | None = None,
     random_state: np.random.Generator,
 ) -> Neurons:
     """Search for the unit neurons that correlate most with ``+Z`` and with ``-Z``.
@@ -127,6 +128,8 @@ def search(
         Whether to solve and walk; without, neurons come as ascent leaves them.
     estimate : bool
         Whether to say how many maxima the search has not seen.
+    most_idle : int or None
+        Walks in a row, from ever lower starts, that may find nothing better; None for any number.
     random_state : numpy.random.Generator
 
     Returns
@@ -142,7 +145,7 @@ def search(
     U = U if extra is None else np.concatenate([U, extra])
     count = len(U)
     U, signs, values = (_climb if fits(X) else _rise)(X, Z, U, free, slope)
-    found = _polish_best(X, Z, U, signs, values, n_polish, free, slope, exact)
+    found = _polish_best(X, Z, U, signs, values, n_polish, free, slope, exact, most_idle)
     # Gradients stall below maxima: where they end says nothing.
     known = estimate and fits(X)
     unseen = unseen_maxima(_ends(X, U, free), signs, values, count) if known else float("inf")
@@ -307,12 +310,14 @@ def _polish_best(
     free: int,
     slope: float,
     exact: bool,
+    most_idle: int | None = None,
 ) -> Neurons:
     """Solve the best distinct cells exactly, walk, and keep one neuron per pattern and sign."""
     norms = np.linalg.norm(X, axis=1)
     seen: set[bytes] = set()
     visited: dict[float, set[bytes]] = {1.0: set(), -1.0: set()}
     ends: dict[bytes, tuple[float, np.ndarray, float, np.ndarray, np.ndarray]] = {}
+    best, idle = 0.0, 0
     for j in np.argsort(-values, kind="stable"):
         if len(seen) >= n_polish or values[j] <= 0:
             break
@@ -325,6 +330,8 @@ def _polish_best(
         if exact:
             seen_by = visited[float(signs[j])]
             end = walk(X, signs[j] * Z, mask, U[j], norms, free, slope=slope, visited=seen_by)
+            best, idle = max(best, end[0]), 0 if end[0] > best else idle + 1
+            exact = most_idle is None or idle < most_idle
         key = np.packbits(end[2]).tobytes() + (b"+" if signs[j] > 0 else b"-")
         if key not in ends or ends[key][0] < end[0]:
             ends[key] = (end[0], end[1], signs[j], end[2], end[3])

@@ -38,6 +38,7 @@ from .parameters import (
     seed_of,
     weigh_classes,
 )
+from .patches import flat_samples
 from .paths import grid
 from .program import Problem
 from .routing import Routed
@@ -111,7 +112,7 @@ class Chosen(Routed):
 
         Parameters
         ----------
-        X : array-like of shape (n, d)
+        X : array-like of shape (n, d), or (n, h, w) or (n, h, w, c) for convolutional architectures
         y : array-like of shape (n,), or (n, targets) for a regression with several
         sample_weight : array-like of shape (n,), default=None
             Nonnegative; used in training, in scores and in the mean over folds.
@@ -137,6 +138,7 @@ class Chosen(Routed):
         """
         began = time.perf_counter()
         given = self._check()
+        X, shape = flat_samples(X)
         X, y = self._checked_data(X, y)
         weights = check_weights(sample_weight, X)
         routed = self._routed(sample_weight, params)
@@ -146,6 +148,7 @@ class Chosen(Routed):
         architecture = get_architecture(
             self.architecture, self.hidden_bias, self.patterns, outputs, self.coupling, self.penalty
         )
+        architecture = architecture if shape is None else architecture.for_shape(shape)
         check_reducible(self.rank, X.shape[1], outputs, architecture)
         seed = seed_of(self.random_state)
         if given is None:
@@ -167,7 +170,8 @@ class Chosen(Routed):
         single = self._at(self.alpha_, left)
         if callbacks := getattr(self, "_skl_callbacks", None):
             single.set_callbacks(*callbacks)  # they hear of the last training
-        fitted = single.fit(X, y, sample_weight=weights)
+        samples = X if shape is None else X.reshape(-1, *shape)
+        fitted = single.fit(samples, y, sample_weight=weights)
         for name, value in vars(fitted).items():
             if name in ("_trained_on", "_optimal_set") or (name.endswith("_") and not name.startswith("_")):
                 setattr(self, name, value)

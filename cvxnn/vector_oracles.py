@@ -45,6 +45,8 @@ from .vector_pricing import VectorNeurons, large, search_joint, search_sampled, 
 FACES, FLATS = 20_000, 700
 #: Multiplications that steps of a bound may take; of a hundred steps that move the dual point, five times.
 PRODUCTS = 4e11
+#: Numbers of all outputs above which separate ones have fewer steps.
+SEPARATE = 200_000
 
 
 class VectorOracle(Oracle):
@@ -145,8 +147,9 @@ class VectorSearch(VectorOracle):
     def bound(self, Z: np.ndarray, max_time: float = float("inf")) -> float:
         """Bound ``M(Z)`` over all patterns."""
         if self.coupling is Coupling.separate:
+            steps = 20 if self.X.size * Z.shape[1] < SEPARATE else 8  # seconds for every output
             return max(
-                oracle_bound(self.X, column, free=self.free, slope=self.slope, max_iter=20)
+                oracle_bound(self.X, column, free=self.free, slope=self.slope, max_iter=steps)
                 for column in Z.T
             )
         steps = min(60, int(PRODUCTS / self._work(Z)))

@@ -211,8 +211,14 @@ def search_separate(
     """Search for the unit neurons with one output each that correlate most with ``Z``; as
     :func:`search_joint`."""
     found = VectorNeurons.none(X.shape[1], Z.shape[1])
+    starts = X[:0] if starts is None else starts
+    # a neuron of a network walks on for the output it is worth most to, and is a start for the others
+    serves = np.argmax(np.abs(rectify(X @ starts.T, options.get("slope", 0.0)).T @ Z), axis=1)
+    extra = options.pop("extra", None)
     for k in range(Z.shape[1]):
-        one = search(X, Z[:, k], starts=starts, **options)
+        others = starts[serves != k] if extra is None else np.concatenate([starts[serves != k], extra])
+        idle = IDLE if X.size > DEAR else None
+        one = search(X, Z[:, k], starts=starts[serves == k], extra=others, most_idle=idle, **options)
         outputs = np.zeros((len(one.values), Z.shape[1]))
         outputs[:, k] = one.signs
         found = found.join(VectorNeurons(one.values, one.directions, outputs))

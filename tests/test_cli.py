@@ -433,6 +433,36 @@ def test_the_penalty_is_kept_with_the_model(here: Path) -> None:
     refused(run("fit", "data.csv", "--target", "price", "--penalty", "l3"), "l3")
 
 
+def test_weights_of_classes_are_those_of_the_estimator_and_kept(here: Path) -> None:
+    write_csv(here / "data.csv", rows_of(30))
+    fit = ("fit", "data.csv", "--target", "sold", "--alpha", "0.05", "--ignore", "price")
+    for text, weights in (
+        ("balanced", "balanced"),
+        ("yes=5", {1.0: 5.0}),
+        ("yes=5, no=0.5", {1.0: 5.0, -1.0: 0.5}),
+    ):
+        result = run(*fit, "--class-weight", text)
+        assert result.exit_code == 0, result.stderr
+        model = Model.load(here / "data.safetensors")
+        assert model.settings["class_weight"] == text and model.judged()["class_weight"] == weights
+        table, _ = read_table(here / "data.csv").with_target("sold")
+        X, y = model.encoding.apply(table)[0], model.target.apply(table)
+        ours = ConvexNetClassifier(0.05, class_weight=weights).fit(X, y).certificate_
+        assert model.certificate is not None
+        assert model.certificate.objective == pytest.approx(ours.objective, rel=1e-9)
+        result = run("certify", "data.safetensors", "data.csv")
+        assert result.exit_code == 0, result.stderr
+        assert f"{ours.objective:.8f}"[:8] in result.stdout
+    result = run("report", "data.safetensors", "--data", "data.csv", "--no-path")
+    assert result.exit_code == 0, result.stderr
+    refused(run(*fit, "--class-weight", "yes=0"), "above 0")
+    refused(run(*fit, "--class-weight", "heavy"), "balanced")
+    result = run(*fit, "--class-weight", "old=2")
+    assert result.exit_code == 2 and "names 'old', which is no class" in result.stderr
+    result = run("fit", "data.csv", "--target", "price", "--class-weight", "balanced")
+    assert result.exit_code == 2 and "is a number" in result.stderr
+
+
 def test_penalties_of_groups_of_columns_and_of_shares(here: Path) -> None:
     write_csv(here / "data.csv", rows_of(24))
     fit = ("fit", "data.csv", "--target", "price", "--alpha", "0.05", "--architecture", "gated_relu")

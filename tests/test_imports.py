@@ -106,7 +106,7 @@ FLOORS = [
         "selection_estimator",
         "tables",
     },
-    {"encoding", "family_options", "penalty_options", "models", "pipelines"},
+    {"encoding", "family_options", "penalty_options", "class_weight_options", "models", "pipelines"},
     {"reporting"},
 ]
 #: Abstract bases of some members of an open folder, besides its base.

@@ -200,6 +200,10 @@ def test_tangent_ridge_with_weights_targets_and_classes():
     labels = np.array(["a", "b", "c"])[np.digitize(X[:, 0], [-0.5, 0.5])]
     model = NTKClassifier(1e-4).fit(X, labels)
     assert model.score(X, labels) == 1.0 and model.decision_function(X).shape == (20, 3)
+    heavy = np.where(labels == "a", 3.0, 1.0)
+    by_sample = NTKClassifier(0.1).fit(X, labels, heavy).decision_function(X)
+    by_class = NTKClassifier(0.1, class_weight={"a": 3.0}).fit(X, labels).decision_function(X)
+    assert np.allclose(by_sample, by_class, rtol=1e-12)
     with pytest.raises(ValueError, match="'penalized'"):
         NTKRegressor(hidden_bias="free").fit(X, y)
     with pytest.raises(ValueError, match="alpha"):

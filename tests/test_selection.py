@@ -366,3 +366,20 @@ def test_several_targets():
     with pytest.warns(UserWarning, match="column-vector"):
         column.fit(X, Y[:, :1])
     assert column.predict(X).shape == (40,)
+
+
+def test_images_are_chosen_for_as_rows_are():
+    """Folds, the last training and scores see images; other architectures say what they see."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 4, 4))
+    y = np.maximum(X[:, 1:3, 1:3], 0.0).sum(axis=(1, 2))
+    alphas = [1e-3, 1.0]
+    ours = {"alphas": alphas, "cv": 2, "max_iter": 3, "fold_iter": 1}
+    images = ConvexNetRegressorCV(architecture="cnn_linear", **ours).fit(X, y)
+    family = get_architecture("cnn_linear", "penalized", "auto", options={"input_shape": (4, 4)})
+    rows = ConvexNetRegressorCV(architecture=family, **ours).fit(X.reshape(40, -1), y)
+    assert images.alpha_ == rows.alpha_ and np.array_equal(images.scores_, rows.scores_)
+    assert np.array_equal(images.predict(X), rows.predict(X.reshape(40, -1)))
+    assert images.score(X, y) == rows.score(X.reshape(40, -1), y)
+    with pytest.raises(ValueError, match="reshape"):
+        ConvexNetRegressorCV(**ours).fit(X, y)

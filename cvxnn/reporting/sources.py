@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ..architectures import Architecture
 from ..certificate import Certificate
+from ..class_weight_options import weights_of
 from ..estimator_base import ConvexNet
 from ..families import get_architecture
 from ..losses import code_classes, get_loss
@@ -110,9 +111,12 @@ def from_model(name: str, model: Model, table: Table, test: Table | None = None)
         penalty=penalty_of(settings["penalty"], model.encoding),
         options=settings["options"],
     )
+    weights = weights_of(settings["class_weight"], target, y)
     if outputs > 1:
         y = code_classes(y.astype(int), loss, outputs)
-    problem = Problem.from_alpha(data.X, y, None, loss, settings["alpha"], bool(settings["fit_intercept"]))
+    problem = Problem.from_alpha(
+        data.X, y, weights, loss, settings["alpha"], bool(settings["fit_intercept"])
+    )
     check_data(problem, family, network, model.certificate, "--test")
     listed = {**settings, **settings["options"], "target": target.name}
     hidden = ("options", "seed", "tol")
