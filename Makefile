@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types unit docs bench bench-quick clean
+.PHONY: demo test lint types unit slow docs bench bench-quick clean
 
 .venv/base: pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "cvxnn needs Python 3.11 or newer: make PYTHON=python3.11"'
@@ -34,8 +34,14 @@ types: .venv/test
 	$(BIN)/mypy
 
 # One BLAS thread for each of two workers is faster than two threads for one.
+PYTEST := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
 unit: .venv/test
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	$(PYTEST) -m 'not slow'
+
+# The other tests, see tests/slow.py; continuous integration runs both.
+slow: .venv/test
+	$(PYTEST) -m slow
 
 test: lint types unit
 

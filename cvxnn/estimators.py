@@ -76,7 +76,9 @@ class ConvexNetRegressor(RegressorMixin, ConvexNet):
         decay, "l1" makes neurons see few features; groups of features and mixtures: `Groups` and `Elastic`
         of :mod:`cvxnn.feature_penalties`. Other than "l2" for one output, and slower to train.
     tol : float, default=1e-5
-        Training stops when the search gap is at most this.
+        Training stops when the search gap is at most this. With several outputs and more than 50,000
+        numbers in X, where it is rarely reached, it also ends once a round lowers the objective by a share
+        less than ``500 tol`` (or 0.5 %): a smaller `tol` trains longer.
     max_iter : int, default=50
         Rounds of growing patterns.
     max_time : float or None, default=None
@@ -244,7 +246,9 @@ class ConvexNetClassifier(ClassifierMixin, ConvexNet):
         decay, "l1" makes neurons see few features; groups of features and mixtures: `Groups` and `Elastic`
         of :mod:`cvxnn.feature_penalties`. Other than "l2" for one output, and slower to train.
     tol : float, default=1e-5
-        Training stops when the search gap is at most this.
+        Training stops when the search gap is at most this. With several outputs and more than 50,000
+        numbers in X, where it is rarely reached, it also ends once a round lowers the objective by a share
+        less than ``500 tol`` (or 0.5 %): a smaller `tol` trains longer.
     max_iter : int, default=50
         Rounds of growing patterns.
     max_time : float or None, default=None

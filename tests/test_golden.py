@@ -152,7 +152,7 @@ def breast_cancer(record):
     ("name", "alpha", "most", "gap", "proven"),
     [
         ("real-bc-30-beta001", 0.01, 0.245594, 1e-5, 0.96),
-        pytest.param("real-bc-30-beta0001", 0.001, 0.101945, 1e-4, 0.5, marks=pytest.mark.slow),
+        pytest.param("real-bc-30-beta0001", 0.001, 0.101945, 1e-4, 0.5),
     ],
 )
 def test_thirty_features(golden, name, alpha, most, gap, proven):
