@@ -130,26 +130,57 @@ def merge(rows: Rows, design: Design, tol: float) -> Rows:
     """Add up neurons of one sign whose directions are within ``tol`` of each other."""
     turned = np.where(design.turned(rows.U), -1.0, 1.0)[:, None] * rows.U
     groups = collinear(turned, rows.signs, design.free, tol)
-    U = np.array([turned[group].sum(axis=0) for group in groups]).reshape(-1, rows.U.shape[1])
-    return Rows(U, np.array([rows.signs[group[0]] for group in groups]))
+    leads = np.array([group[0] for group in groups], dtype=int)
+    U = turned[leads]
+    for k, group in enumerate(groups):
+        if len(group) > 1:
+            U[k] = turned[group].sum(axis=0)
+    return Rows(U, rows.signs[leads])
 
 
 def collinear(W: np.ndarray, signs: np.ndarray, free: int, tol: float) -> list[np.ndarray]:
-    """Group the rows of ``W`` by sign and direction; every row has a positive norm."""
+    """Group the rows of ``W`` by sign and direction, the largest first; every row has a positive norm."""
     size = np.linalg.norm(W[:, : W.shape[1] - free], axis=1)
-    directions = W / size[:, None]
-    weights = directions[:, : W.shape[1] - free]
-    left = np.argsort(-size, kind="stable")
-    groups = []
-    while len(left):
-        lead = left[0]
-        apart = np.max(np.abs(directions[left] - directions[lead]), axis=1)
-        same = (apart <= tol * np.max(np.abs(directions[lead]))) & (signs[left] == signs[lead])
-        # beside large biases opposite weights are close, but cancel
-        same &= weights[left] @ weights[lead] > 0
-        groups.append(left[same])
-        left = left[~same]
+    return alike(W / size[:, None], size, signs, free, tol)
+
+
+def alike(
+    directions: np.ndarray, size: np.ndarray, labels: np.ndarray, free: int, tol: float
+) -> list[np.ndarray]:
+    """Group directions (m, r) of one label that are within ``tol`` of that of the largest in the group."""
+    weights = directions[:, : directions.shape[1] - free]
+    order = np.argsort(-size, kind="stable")
+    near = crowded(directions, tol)
+    if not np.any(near):
+        return list(order[:, None])
+    groups, left = [], order[near[order]]
+    for lead in order:
+        if not near[lead]:
+            groups.append(np.array([lead]))
+        elif len(left) and lead == left[0]:
+            apart = np.max(np.abs(directions[left] - directions[lead]), axis=1)
+            same = (apart <= tol * np.max(np.abs(directions[lead]))) & (labels[left] == labels[lead])
+            # beside large biases opposite weights are close, but cancel
+            same &= weights[left] @ weights[lead] > 0
+            groups.append(left[same])
+            left = left[~same]
     return groups
+
+
+def crowded(directions: np.ndarray, tol: float) -> np.ndarray:
+    """Which rows may have another within ``tol`` times the largest entry, (m,): for most, none may.
+
+    Rows that are close are close in any mean of their entries with signs.
+    """
+    mean = np.cos(1.0 + np.arange(directions.shape[1]))
+    at = directions @ (mean / np.sum(np.abs(mean)))
+    order = np.argsort(at)
+    reach = (tol + 1e-13) * float(np.max(np.abs(directions), initial=0.0))
+    close = np.diff(at[order]) <= reach
+    near = np.zeros(len(at), dtype=bool)
+    near[order[:-1][close]] = True
+    near[order[1:][close]] = True
+    return near
 
 
 def insert(problem: Problem, design: Design, rows: Rows, found: Neurons, most: int = 100) -> Rows:

@@ -27,7 +27,7 @@ from scipy.optimize import minimize
 
 from .descent import Layer, start
 from .design import Design
-from .growth import lightest
+from .growth import alike, lightest
 from .losses import VectorLoss
 from .patches import pooled
 from .program import Problem
@@ -269,25 +269,16 @@ def merge(rows: Rows, design: Design, coupling: Coupling, tol: float) -> Rows:
     size = design.norms(rows.U)
     turned = np.where(design.turned(rows.U), -1.0, 1.0)[:, None] * rows.U
     directions = turned / size[:, None]
-    weights = directions[:, : directions.shape[1] - design.free]
     served = np.argmax(rows.G != 0, axis=1) if coupling is Coupling.separate else np.zeros(len(rows))
-    left = np.argsort(-size, kind="stable")
-    U, V = [], []
-    while len(left):
-        lead = left[0]
-        apart = np.max(np.abs(directions[left] - directions[lead]), axis=1)
-        same = (apart <= tol * np.max(np.abs(directions[lead]))) & (served[left] == served[lead])
-        # beside large biases opposite weights are close, but cancel
-        same &= weights[left] @ weights[lead] > 0
-        group = left[same]
-        mean = np.sum(turned[group], axis=0)
-        U.append(mean / design.norms(mean[None])[0])
-        V.append(size[group] @ rows.G[group])
-        left = left[~same]
-    shape = len(U), -1
-    if not U:
-        return rows
-    return Rows.of(np.reshape(U, shape), np.reshape(V, shape), design, coupling)
+    groups = alike(directions, size, served, design.free, tol)
+    leads = np.array([group[0] for group in groups], dtype=int)
+    U, V = directions[leads], size[leads, None] * rows.G[leads]
+    for k, group in enumerate(groups):
+        if len(group) > 1:
+            mean = np.sum(turned[group], axis=0)
+            U[k] = mean / design.norms(mean[None])[0]
+            V[k] = size[group] @ rows.G[group]
+    return Rows.of(U, V, design, coupling) if len(rows) else rows
 
 
 def insert(problem: Problem, design: Design, rows: Rows, found: VectorNeurons, most: int = 100) -> Rows:

@@ -9,7 +9,7 @@ from cvxnn import vector_growth
 from cvxnn.architectures.relu import ReLU
 from cvxnn.blocks import Blocks
 from cvxnn.descent import Layer, descend
-from cvxnn.growth import Rows, anneal, insert, magnitudes, merge, objective, random_rows
+from cvxnn.growth import Rows, anneal, collinear, insert, magnitudes, merge, objective, random_rows
 from cvxnn.losses import get_loss
 from cvxnn.oracles import Design, SearchOracle
 from cvxnn.positive_lasso import positive_lasso
@@ -210,3 +210,30 @@ def test_magnitudes_of_counts_do_not_depend_on_units(scale, intercept):
         f = f + problem.loss.intercept(f, y, problem.weights) if intercept else f
         sizes.append(problem.value(f, float(np.sum(x))))
     assert sizes[0] == pytest.approx(sizes[1], rel=1e-5) and sizes[0] < 0.95 * problem.null_value()
+
+
+@pytest.mark.parametrize("free", [0, 1])
+def test_groups_of_directions_are_those_of_all_pairs(free):
+    """Most rows are told apart by one mean of their entries; that must lose no pair."""
+    rng = np.random.default_rng(free)
+    for _ in range(60):
+        W = rng.normal(size=(rng.integers(1, 40), rng.integers(2, 8))) * 10.0 ** rng.integers(-8, 8)
+        tol = 10.0 ** rng.integers(-9, 0)
+        twins = W[rng.integers(0, len(W), 15)] * rng.uniform(0.5, 2.0, (15, 1))
+        W = np.concatenate([W, twins * (1.0 + tol * rng.normal(size=twins.shape))])
+        W[:, -1] *= 10.0 ** rng.integers(-3, 5) if free else 1.0
+        signs = rng.choice([-1.0, 1.0], len(W))
+        size = np.linalg.norm(W[:, : W.shape[1] - free], axis=1)
+        D = W / size[:, None]
+        left, expected = list(np.argsort(-size, kind="stable")), []
+        while left:
+            lead, V = left[0], D[:, : D.shape[1] - free]
+            near = tol * np.max(np.abs(D[lead]))
+            group = [
+                k
+                for k in left
+                if np.max(np.abs(D[k] - D[lead])) <= near and signs[k] == signs[lead] and V[k] @ V[lead] > 0
+            ]
+            expected.append(group)
+            left = [k for k in left if k not in group]
+        assert [list(group) for group in collinear(W, signs, free, tol)] == expected
