@@ -224,7 +224,7 @@ class VectorRectified(ReLUHidden, InBatches):
         slow = is_slow(design)
         pays = min(SLOW_PAYS[0] * effort.tol, SLOW_PAYS[1])
         pays = pays if slow else float(np.clip(2.5e-9 * design.X.size, *PAYS))
-        for _ in range(effort.max_iter):
+        for k in range(effort.max_iter):
             before = least
             # where rounds are cheap, idle ones make the next longer: L-BFGS had not converged
             longer = 3**idle if pays < EXPENSIVE else 1
@@ -239,7 +239,7 @@ class VectorRectified(ReLUHidden, InBatches):
             network = self._network(problem, design, best)
             Z = problem.residual(network(problem.X))
             paid = (before - least) / least if least > 0 else 0.0
-            if slow and paid < pays:
+            if slow and k and paid < pays:
                 # the judge's search says the gap
                 effort.history.append(Progress(least, gap, len(best), len(best), network, Z))
                 break
