@@ -32,7 +32,8 @@ def parse_class_weight(text: str) -> dict[str, float] | str:
         label, equals, number = (word.strip() for word in part.rpartition("="))
         if not equals:
             raise ValueError(
-                f"--class-weight {text!r} is unknown: pass balanced, or LABEL=WEIGHT,LABEL=WEIGHT"
+                f"--class-weight {text!r}: {part.strip()!r} is no LABEL=WEIGHT: pass balanced, or "
+                "LABEL=WEIGHT,LABEL=WEIGHT (labels without commas)"
             )
         weights[label] = _positive(text, number)
     return weights
@@ -72,8 +73,13 @@ def class_weight_of(text: str | None, target: Target) -> dict[float, float] | st
             f"--class-weight {text!r} names {listing(unknown)}, which is no class: the classes are "
             f"{listing(classes)}"
         )
-    codes = [-1.0, 1.0] if len(classes) == 2 else list(map(float, range(len(classes))))
+    codes = _codes(target)
     return {codes[classes.index(label)]: weight for label, weight in weights.items()}
+
+
+def _codes(target: Target) -> list[float]:
+    """The numbers that stand for the classes of a target, in their order."""
+    return [-1.0, 1.0] if len(target.classes) == 2 else [float(k) for k in range(len(target.classes))]
 
 
 def weights_of(text: str | None, target: Target, y: np.ndarray) -> np.ndarray | None:
@@ -85,4 +91,4 @@ def weights_of(text: str | None, target: Target, y: np.ndarray) -> np.ndarray | 
         As :func:`class_weight_of`.
     """
     weights = class_weight_of(text, target)
-    return None if weights is None else weigh_classes(weights, y, None)
+    return None if weights is None else weigh_classes(weights, y, None, known=np.array(_codes(target)))

@@ -23,6 +23,7 @@ nonconvex minimization", Math. Prog. 2012, for the idea of mu going to zero.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,9 @@ from scipy.optimize import minimize
 from .losses import Loss
 from .patches import pooled, spread
 from .walks import rectify
+
+#: Weights between this and its inverse are of a usual size.
+USUAL = 1e2
 
 
 def start(
@@ -180,9 +184,33 @@ def descend(
 
     first = np.concatenate([U.ravel(), a, [c]])
     options = {"maxiter": max_iter, "maxfun": 2 * max_iter, "ftol": tol, "gtol": 1e-12}
-    with np.errstate(over="ignore", invalid="ignore"):  # a line search may try absurd steps
-        found = minimize(objective, first, jac=True, method="L-BFGS-B", options=options).x
-    if not np.all(np.isfinite(found)):
-        found = first
+    found = minimised(objective, first, 1, layer.rows, options)
     end = found[: m * d].reshape(m, d)
     return end, found[m * d : m * d + m], float(found[-1]) if intercept else 0.0
+
+
+def minimised(
+    objective: Callable[[np.ndarray], tuple[float, np.ndarray]],
+    first: np.ndarray,
+    constants: int,
+    rows: np.ndarray,
+    options: dict[str, Any],
+) -> np.ndarray:
+    """Run L-BFGS on balanced weights, the last entries of `first` constants of the output.
+
+    Its first step is as long as a variable of size one asks for. Weights of another size, as of targets or
+    samples (of norms `rows`) in extreme units, are measured in theirs; else the first line search fails.
+    """
+    size = float(np.sqrt(np.mean(first[: len(first) - constants] ** 2))) if len(first) > constants else 0.0
+    units = np.ones(len(first))
+    if size > 0.0 and not 1.0 / USUAL < size < USUAL:
+        units[:] = size
+        units[len(first) - constants :] = size * size * float(np.sqrt(np.mean(rows * rows)))
+
+    def measured(x: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope = objective(units * x)
+        return value, units * slope
+
+    with np.errstate(over="ignore", invalid="ignore"):  # a line search may try absurd steps
+        found = units * minimize(measured, first / units, jac=True, method="L-BFGS-B", options=options).x
+    return found if np.all(np.isfinite(found)) else first

@@ -37,7 +37,7 @@ from .parameters import (
     seed_of,
     weigh_classes,
 )
-from .patches import flat_samples
+from .patches import check_shape, flat_samples
 from .program import Problem, Status
 from .rounds import CallbackSupportMixin, Rounds, has_callbacks
 from .train import Moment, Trained, train
@@ -167,9 +167,14 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
 
     def _output(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        X, _ = flat_samples(X)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        return self.network_(X)
+        return self.network_(self._rows(X))
+
+    def _rows(self, X: Any) -> np.ndarray:
+        """Samples like those of the fit, checked, as rows."""
+        X, shape = flat_samples(X)
+        check_shape(shape, self.network_.layers)
+        rows: np.ndarray = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        return rows
 
     def predictor(self) -> Predictor:
         """Return the network for an exporter, with its classes and whether outputs are logits.
@@ -221,9 +226,7 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
         """
         check_is_fitted(self)
         names = getattr(self, "feature_names_in_", None)
-        rows, _ = flat_samples(X)
-        rows = validate_data(self, rows, dtype=[np.float64, np.float32], reset=False)
-        explained = local_linear(self.network_, rows)
+        explained = local_linear(self.network_, self._rows(X))
         return explained if names is None else replace(explained, feature_names=list(map(str, names)))
 
     @property
@@ -275,6 +278,7 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
             its network is optimal for the approximation of X, and better ones are on X.
         """
         self._check_optimal_set()
+        X, _ = flat_samples(X)
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], reset=False)
         weights = weigh_classes(getattr(self, "class_weight", None), y, check_weights(sample_weight, X))
         classes = getattr(self, "classes_", None)

@@ -105,6 +105,7 @@ class Model:
                 **{key: settings.get(key, value) for key, value in LATER.items()},
                 **{key: settings[key] for key in keys},
             }
+            class_weight_of(settings["class_weight"], target)
             certificate = Certificate(**header["certificate"]) if header.get("certificate") else None
             history = _moments(header.get("history", {}))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):

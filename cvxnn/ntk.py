@@ -232,6 +232,8 @@ class NTKClassifier(ClassifierMixin, _TangentRidge):
         if len(self.classes_) < 2:
             raise ValueError("y has one class only: pass samples of two or more")
         weights = weigh_classes(self.class_weight, y, check_weights(sample_weight, X))
+        if weights is not None and len(np.unique(codes[weights > 0])) < len(self.classes_):
+            raise ValueError("a class has weight zero: leave its samples out, or weight them")
         several = np.where(codes[:, None] == np.arange(len(self.classes_)), 1.0, -1.0)
         self._solve(X, several[:, 1] if len(self.classes_) == 2 else several, weights)
         return self

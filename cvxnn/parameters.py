@@ -132,7 +132,8 @@ def check_class_weight(
         unknown = [label for label in class_weight if label not in labels]
         if unknown:
             raise ValueError(f"class_weight has labels {unknown} that y has not: pass some of {labels}")
-        class_weight = {label: class_weight.get(label, 1.0) for label in classes.tolist()}
+        # scikit-learn takes the text '1' for the number
+        return np.array([float(class_weight.get(label, 1.0)) for label in classes.tolist()])[codes]
     return compute_class_weight(class_weight, classes=classes, y=y, sample_weight=sample_weight)[codes]
 
 

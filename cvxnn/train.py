@@ -323,15 +323,15 @@ def drive(
                     training.close()
                     interrupted = stopped or status is Status.interrupted
                     status = Status.interrupted if stopped else status
-                    return network, status if interrupted else Status.max_time, rounds
+                    return network, status if interrupted else Status.max_time, rounds or effort.rounds
     except StopIteration as stop:
-        if not rounds:  # of growing without programs
-            rounds = sum(line.width > 0 for line in effort.history)
+        if not rounds:
+            rounds = effort.rounds
             status = Status.max_iter if rounds >= effort.max_iter else Status.idle
         return stop.value, Status.max_time if effort.late else status, rounds
     except KeyboardInterrupt:
         training.close()
-        return network, Status.interrupted, rounds
+        return network, Status.interrupted, rounds or effort.rounds
 
 
 def _solve(request: Master, effort: Effort, deadline: float) -> Solution:

@@ -22,9 +22,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
 
-from .descent import Layer
+from .descent import Layer, minimised
 from .losses import Loss, VectorLoss
 from .patches import pooled, spread
 from .pricing import shares
@@ -113,18 +112,13 @@ def descend(
             gV[:] *= support
         out, size = in_units(B, dtype)
         np.multiply(layer.slopes, weighted @ out.T, out=layer.slopes)
-        gU[:] = (weight * size) * (layer.slopes.T @ layer.X) + beta * decay * W
+        gU[:] = np.float64(weight * size) * (layer.slopes.T @ layer.X) + beta * decay * W
         gradient[ends[1] :] = np.sum(pull, axis=0) if intercept else 0.0
         return scale * value, scale * gradient
 
     first = np.concatenate([U.ravel(), V.ravel(), c])
     options: dict[str, Any] = {"maxiter": max_iter, "maxfun": 2 * max_iter, "ftol": tol, "gtol": 1e-12}
-    with np.errstate(over="ignore", invalid="ignore"):  # a line search may try absurd steps
-        found = minimize(
-            objective, first, jac=True, method="L-BFGS-B", options={**options, "maxcor": MEMORY}
-        ).x
-    if not np.all(np.isfinite(found)):
-        found = first
+    found = minimised(objective, first, outputs, layer.rows, {**options, "maxcor": MEMORY})
     return (
         found[: ends[0]].reshape(m, d).copy(),
         found[ends[0] : ends[1]].reshape(m, outputs).copy(),

@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cvxnn import growth, vector_growth
 from cvxnn.descent import descend, start
+from cvxnn.families import get_architecture
 from cvxnn.losses import get_loss
+from cvxnn.program import Problem
 
 LOSSES = [get_loss("squared_error"), get_loss("log_loss")]
 
@@ -93,3 +96,28 @@ def test_absurd_steps_raise_no_warning():
     U, a = start(X, y, np.ones(4), 8, 0, np.random.default_rng(0))
     U, a, _ = descend(X, y, np.ones(4), LOSSES[0], 0.4, U, a, intercept=True)
     assert np.all(np.isfinite(U))
+
+
+@pytest.mark.parametrize("unit", [1e-50, 1e-12, 1e12])
+@pytest.mark.parametrize("of", ["targets", "samples"])
+def test_descent_does_not_depend_on_units(unit, of):
+    """L-BFGS fails in its first line search where weights are of another size than its first step."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 4))
+    Y = np.maximum(X @ rng.normal(size=(4, 3)), 0.0) @ rng.normal(size=(3, 2))
+    ends = []
+    for scale in (1.0, unit):
+        A, B = (scale * X, Y) if of == "samples" else (X, scale * Y)
+        for y in (B[:, 0], B):
+            loss = get_loss("squared_error", y[0].size)
+            problem = Problem.from_alpha(A, y, None, loss, 0.05 * scale, True)
+            growth_of = growth if y.ndim == 1 else vector_growth
+            family = get_architecture(
+                "relu", "penalized" if of == "targets" else None, "auto", y[0].size
+            ).on(problem)
+            design, more = family.design(problem), () if y.ndim == 1 else (vector_growth.Coupling.joint,)
+            rows = growth_of.random_rows(problem, design, *more, 20, np.random.default_rng(0))
+            nothing = growth_of.objective(problem, design, rows.take(np.zeros(len(rows), dtype=bool)))
+            rows = growth_of.anneal(problem, design, *more, rows, 1e-2, 200)
+            ends.append(growth_of.objective(problem, design, rows) / nothing)
+    assert ends[2:] == pytest.approx(ends[:2], rel=1e-2) and max(ends) < 0.9

@@ -112,3 +112,12 @@ def test_warnings_point_at_the_line_that_asked():
         with pytest.warns(ConvergenceWarning) as caught:
             run()
         assert {Path(str(warning.filename)) for warning in caught} == {Path(__file__)}
+
+
+def test_weights_of_classes_that_are_digits_as_text():
+    """scikit-learn looks for the number 1 where the label is the text '1'."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(30, 2)), np.array(["0", "1", "2"])[np.arange(30) % 3]
+    ours = ConvexNetClassifier(0.1, class_weight={"1": 3.0}, max_iter=3).fit(X, y)
+    by_sample = ConvexNetClassifier(0.1, max_iter=3).fit(X, y, np.where(y == "1", 3.0, 1.0))
+    assert ours.certificate_.objective == pytest.approx(by_sample.certificate_.objective, rel=1e-12)

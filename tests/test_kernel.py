@@ -204,6 +204,8 @@ def test_tangent_ridge_with_weights_targets_and_classes():
     by_sample = NTKClassifier(0.1).fit(X, labels, heavy).decision_function(X)
     by_class = NTKClassifier(0.1, class_weight={"a": 3.0}).fit(X, labels).decision_function(X)
     assert np.allclose(by_sample, by_class, rtol=1e-12)
+    with pytest.raises(ValueError, match="weight zero"):
+        NTKClassifier().fit(X, labels, np.where(labels == "a", 0.0, 1.0))
     with pytest.raises(ValueError, match="'penalized'"):
         NTKRegressor(hidden_bias="free").fit(X, y)
     with pytest.raises(ValueError, match="alpha"):

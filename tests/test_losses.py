@@ -323,3 +323,29 @@ def test_value_and_gradient_are_those_of_each():
     value, gradient = loss.value_and_gradient(f, y, s)
     assert value == pytest.approx(loss.value(f, y, s), rel=1e-13)
     assert np.allclose(gradient, loss.gradient(f, y, s), rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("shift", [0.0, 30.0, 3e4, 1e8])
+@pytest.mark.parametrize("weight", [1.0, 1e-8])
+def test_the_softmax_intercept_of_shifted_columns(shift, weight):
+    """What a column has in all samples changes nothing, however much it is."""
+    rng = np.random.default_rng(0)
+    y = np.eye(3)[np.arange(30) % 3]
+    f, s = rng.normal(size=(30, 3)), np.where(y[:, 0] == 1.0, weight, 1.0)
+    loss = get_loss("log_loss", 3)
+    moved = f + shift * np.array([1.0, 0.0, -0.5])
+    best = loss.value(f + loss.intercept(f, y, s), y, s)
+    assert loss.value(moved + loss.intercept(moved, y, s), y, s) == pytest.approx(best, rel=1e-7)
+    for direction in rng.normal(scale=1e-2, size=(20, 3)):
+        assert loss.value(f + loss.intercept(f, y, s) + direction, y, s) >= best
+
+
+def test_the_softmax_intercept_of_far_apart_predictions():
+    rng = np.random.default_rng(1)
+    for size in (1e2, 1e4, 1e6):
+        y = np.eye(4)[np.arange(40) % 4]
+        f = size * rng.normal(size=(40, 4))
+        loss, s = get_loss("log_loss", 4), rng.uniform(0.5, 2.0, 40)
+        slope = loss.gradient(f + loss.intercept(f, y, s), y, s).sum(axis=0)
+        # at this size a prediction is a step, and its rounding is that of f
+        assert np.max(np.abs(slope)) <= 1e-12 * size

@@ -381,5 +381,9 @@ def test_images_are_chosen_for_as_rows_are():
     assert images.alpha_ == rows.alpha_ and np.array_equal(images.scores_, rows.scores_)
     assert np.array_equal(images.predict(X), rows.predict(X.reshape(40, -1)))
     assert images.score(X, y) == rows.score(X.reshape(40, -1), y)
+    for other in (X.reshape(40, 2, 8), X.reshape(40, 2, 2, 4), X[..., None, None]):
+        with pytest.raises(ValueError, match=r"\(4, 4, 1\): pass such arrays, or rows"):
+            images.predict(other)
+    assert np.array_equal(images.predict(X[..., None]), images.predict(X))
     with pytest.raises(ValueError, match="reshape"):
         ConvexNetRegressorCV(**ours).fit(X, y)

@@ -15,11 +15,12 @@ from cvxnn.architectures.leaky_relu import LeakyReLU, VectorLeakyReLU
 from cvxnn.architectures.linear import VectorLinear
 from cvxnn.architectures.vector_gated import VectorGatedReLU
 from cvxnn.architectures.vector_relu import VectorReLU
+from cvxnn.families import get_architecture
 from cvxnn.losses import get_loss
 from cvxnn.oracles import Design
-from cvxnn.program import Problem
+from cvxnn.program import Problem, Status
 from cvxnn.testing import same_problem
-from cvxnn.train import train
+from cvxnn.train import Moment, train
 from cvxnn.vector_bounds import bound, improve, oracle_bounds
 from cvxnn.vector_growth import Coupling
 from cvxnn.vector_oracles import FaceOracle, VectorSearch
@@ -443,3 +444,21 @@ def test_weak_decay_does_not_stall(seed):
     problem = Problem(X, Y, np.ones(9), get_loss("squared_error", 3), 0.1, True)
     certificate = train(problem, VectorReLU(hidden_bias=None), tol=1e-6).certificate
     assert certificate.scope == "global" and certificate.gap <= 2e-6
+
+
+def test_rounds_are_counted_however_training_ends():
+    """Of growing without programs too: at max_iter, at max_time, and where a callback ends it."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 8))
+    Y = np.sin(X @ rng.normal(size=(8, 2)))
+    problem = Problem.from_alpha(X, Y, None, get_loss("squared_error", 2), 1e-3, True)
+    family, seen = get_architecture("leaky_relu", "penalized", "auto", 2), []
+
+    def stop(moment: Moment) -> bool:
+        seen.append(moment.objective)
+        return len(seen) > 12
+
+    done = train(problem, family, tol=1e-13, max_iter=3)
+    assert done.n_iter == 3 and done.status is Status.max_iter
+    ended = train(problem, family, tol=1e-13, max_iter=40, callback=stop)
+    assert ended.status is Status.interrupted and ended.n_iter > 1

@@ -115,6 +115,11 @@ class Effort:
     late: bool = False
     rough: bool = False
 
+    @property
+    def rounds(self) -> int:
+        """Rounds that have ended, of growing without programs, which nobody else counts."""
+        return sum(line.width > 0 for line in self.history)
+
     def within(self, share: float) -> float:
         """Return the time at which a share of what is left until the deadline is over."""
         now = time.perf_counter()

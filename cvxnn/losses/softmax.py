@@ -29,6 +29,8 @@ from .base import ConicForm, VectorLoss
 
 #: How far rounding may leave a row outside of the simplex.
 SLACK = 1e-12
+#: The longest step of a constant, where predictions differ less.
+REACH = 20.0
 
 
 class Softmax(VectorLoss):
@@ -87,10 +89,14 @@ class Softmax(VectorLoss):
                 "the best intercept is infinite (a class without samples): pass targets of all classes "
                 "or fit_intercept=False"
             )
-        c, total = np.zeros(f.shape[1]), float(np.sum(s))
+        total = float(np.sum(s))
+        # without what columns have in common, and with the constants that are best where they have no more
+        start = np.log(s @ y / total) - s @ f / total
+        f = f + (start - np.mean(start))
+        c, reach = np.zeros(f.shape[1]), max(REACH, float(np.ptp(f)))
         value, p = self._at(f, y, s)
         slope = s @ (p - y)
-        for _ in range(200):
+        for _ in range(1000):
             size = float(np.max(np.abs(slope)))
             if size <= 1e-16 * total:
                 break
@@ -101,6 +107,8 @@ class Softmax(VectorLoss):
             # gradient does, and one try is enough
             noise = 1e-12 * abs(value) + 1e-15 * total
             close = -float(step @ slope) <= noise
+            # no model of an exponential holds further than that
+            step *= min(1.0, reach / max(float(np.max(np.abs(step))), 1e-300))
             for _ in range(1 if close else 50):
                 now, q = self._at(f + (c + step), y, s)
                 new = s @ (q - y)
@@ -112,6 +120,7 @@ class Softmax(VectorLoss):
             else:
                 break
             c, value, p, slope = c + step, now, q, new
+        c = c + start
         return c - np.mean(c)
 
     @staticmethod
