@@ -214,10 +214,9 @@ def search_separate(
     starts = X[:0] if starts is None else starts
     # a neuron of a network walks on for the output it is worth most to, and is a start for the others
     serves = np.argmax(np.abs(rectify(X @ starts.T, options.get("slope", 0.0)).T @ Z), axis=1)
-    extra = options.pop("extra", None)
+    extra, idle = options.pop("extra", starts[:0]), IDLE if X.size > DEAR else None
     for k in range(Z.shape[1]):
-        others = starts[serves != k] if extra is None else np.concatenate([starts[serves != k], extra])
-        idle = IDLE if X.size > DEAR else None
+        others = np.concatenate([starts[serves != k], extra])
         one = search(X, Z[:, k], starts=starts[serves == k], extra=others, most_idle=idle, **options)
         outputs = np.zeros((len(one.values), Z.shape[1]))
         outputs[:, k] = one.signs

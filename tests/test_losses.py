@@ -303,15 +303,14 @@ def test_a_count_that_is_met_costs_nothing():
 
 def test_the_softmax_intercept_of_nearly_certain_predictions_ends_soon(monkeypatch):
     """Where values are rounding the gradient decides, and does not creep through hundreds of tries."""
-    rng = np.random.default_rng(0)
-    classes = np.arange(200) % 5
-    y = np.eye(5)[classes]
-    f = 40.0 * y + rng.normal(scale=3.0, size=y.shape)
-    loss, seen = get_loss("log_loss", 5), []
+    rng = np.random.default_rng(1)
+    y = np.eye(10)[np.arange(1000) % 10]
+    f = 30.0 * y + rng.normal(scale=3.0, size=y.shape)
+    loss, seen = get_loss("log_loss", 10), []
     look = type(loss)._at
     monkeypatch.setattr(type(loss), "_at", staticmethod(lambda *args: seen.append(1) or look(*args)))
-    c = loss.intercept(f, y, np.ones(200))
-    slope = loss.gradient(f + c, y, np.ones(200)).sum(axis=0)
+    c = loss.intercept(f, y, np.ones(1000))
+    slope = loss.gradient(f + c, y, np.ones(1000)).sum(axis=0)
     assert len(seen) <= 60 and np.max(np.abs(slope)) <= 1e-12
 
 
@@ -336,6 +335,9 @@ def test_the_softmax_intercept_of_shifted_columns(shift, weight):
     moved = f + shift * np.array([1.0, 0.0, -0.5])
     best = loss.value(f + loss.intercept(f, y, s), y, s)
     assert loss.value(moved + loss.intercept(moved, y, s), y, s) == pytest.approx(best, rel=1e-7)
+    alone = np.full((30, 3), shift) * np.array([1.0, 0.0, -0.5])
+    known = loss.value(loss.intercept(0.0 * f, y, s) + 0.0 * f, y, s)
+    assert loss.value(alone + loss.intercept(alone, y, s), y, s) == pytest.approx(known, rel=1e-7)
     for direction in rng.normal(scale=1e-2, size=(20, 3)):
         assert loss.value(f + loss.intercept(f, y, s) + direction, y, s) >= best
 

@@ -377,3 +377,12 @@ def test_three_classes():
     assert model.decision_function(X).shape == (30, 3, 2) and model.predict(X).shape == (30, 2)
     assert set(model.predict(X, 0.02)) <= set(model.classes_)
     assert np.mean(model.predict(X, 0.02) == y) > 0.9
+
+
+def test_a_path_refuses_images_of_another_shape():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 2, 4)), rng.normal(size=20)
+    model = ConvexNetPath(architecture="cnn_linear", alphas=[0.1]).fit(X, y)
+    assert model.predict(X).shape == (20, 1)
+    with pytest.raises(ValueError, match=r"\(2, 4, 1\): pass such arrays, or rows"):
+        model.predict(X.reshape(20, 4, 2))
