@@ -25,10 +25,11 @@ unconstrained optimization", Math. Program. 1983.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
+from .small_systems import solve_positive
 from .walks import best_bias, rectify
 
 Plan = tuple[tuple[float, int], ...]
@@ -65,6 +66,34 @@ def _root(T: np.ndarray, four: np.float32) -> np.ndarray:
     return np.asarray(np.sqrt(root, out=root))
 
 
+@dataclass(eq=False)
+class _At:
+    """Where starts are, for one band: what a step needs of it.
+
+    Parameters
+    ----------
+    U : ndarray of shape (k, d)
+        Unit rows.
+    T, root : ndarray of shape (k, n)
+        ``U unit'`` and ``sqrt(T^2 + 4 mu^2)``.
+    price : ndarray of shape (k,)
+        Smoothed.
+    ways : ndarray of shape (k, outputs)
+        The output direction of each, without any columns where there is one output.
+    """
+
+    U: np.ndarray
+    T: np.ndarray
+    root: np.ndarray
+    price: np.ndarray
+    ways: np.ndarray
+
+    def put(self, at: np.ndarray, new: _At, kept: np.ndarray) -> None:
+        """Move the starts `at` to some rows of `new`."""
+        for name in ("U", "T", "root", "price", "ways"):
+            getattr(self, name)[at] = getattr(new, name)[kept]
+
+
 class Climb:
     """Local maxima of one price.
 
@@ -95,15 +124,19 @@ class Climb:
         unit[:, self.kept :] *= self.reach
         weight = (z.T * norms).T
         weight = weight / (self._ceiling(weight, unit[:, : self.kept]) or 1.0)
-        self.unit, self.weight = unit.astype(np.float32), weight.astype(np.float32)
-        self.linear = (slope * weight.T @ unit).astype(np.float32)
-        self.bends = (1.0 - slope) * self.weight
-        self.holding = self._holding()
-        rows = self.rows = self.unit[self.holding]
+        # the samples whose kinks may hold a neuron come first
+        order = np.argsort(~self._holds(weight), kind="stable")
+        self.held = int(np.sum(self._holds(weight)))
+        unit, weight = unit[order], weight[order]
+        self.unit, self.bends = unit.astype(np.float32), ((1.0 - slope) * weight).astype(np.float32)
+        # the smoothed price is (U linear' + root bends / 2)
+        self.linear = (0.5 * (1.0 + slope) * weight.T @ unit).astype(np.float32)
+        rows = self.rows = self.unit[: self.held]
         if X.shape[1] <= DIRECT:
-            self.outer = (rows[:, :, None] * rows[:, None, :]).reshape(len(rows), X.shape[1] ** 2)
+            self.corner = np.tril_indices(X.shape[1])
+            self.products = np.ascontiguousarray((rows[:, self.corner[0]] * rows[:, self.corner[1]]).T)
         else:
-            self.squares = rows * rows
+            self.products = rows * rows
 
     @staticmethod
     def _ceiling(weight: np.ndarray, unit: np.ndarray) -> float:
@@ -111,9 +144,9 @@ class Climb:
         sides = (np.maximum(side * weight, 0.0) @ unit for side in (1, -1))
         return max(float(np.linalg.norm(side)) for side in sides)
 
-    def _holding(self) -> Any:
-        """The samples whose kinks may hold a neuron."""
-        return np.flatnonzero(self.weight < 0.0)
+    def _holds(self, weight: np.ndarray) -> np.ndarray:
+        """Which samples have kinks that may hold a neuron."""
+        return weight < 0.0
 
     def __call__(self, U: np.ndarray, plan: Plan) -> np.ndarray:
         """Climb from the rows of ``U`` (k, d); returns unit rows, with the best of all free biases."""
@@ -159,79 +192,80 @@ class Climb:
         V[:, self.kept :] = np.clip(V[:, self.kept :], -limit, limit)
 
     def _climb(self, U: np.ndarray, plan: Plan) -> np.ndarray:
-        T = U @ self.unit.T
         for mu, steps in plan:
+            at = self._at(U, mu)
             for _ in range(steps):
-                U, T = self._step(U, T, mu)
+                at = self._step(at, mu)
+            U = at.U
         return U
 
-    def _price(self, U: np.ndarray, T: np.ndarray, root: np.ndarray) -> np.ndarray:
-        """The smoothed price of neurons with ``T = U unit'`` and ``root = sqrt(T^2 + 4 mu^2)``."""
-        return U @ self.linear + 0.5 * (T @ self.bends + root @ self.bends)
+    def _at(self, U: np.ndarray, mu: float) -> _At:
+        """Evaluate unit rows."""
+        T = U @ self.unit.T
+        root = _root(T, np.float32(4.0 * mu * mu))
+        return _At(U, T, root, *self._price(U, root))
 
-    def _pull(
-        self, U: np.ndarray, T: np.ndarray, root: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The smoothed price, how much samples pull at their kinks, and the slope of its linear part."""
-        return self._price(U, T, root), self.bends, self.linear
+    def _price(self, U: np.ndarray, root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The smoothed price of unit rows, and their output directions."""
+        return U @ self.linear + 0.5 * (root @ self.bends), U[:, :0]
 
-    def _step(self, U: np.ndarray, T: np.ndarray, mu: float) -> tuple[np.ndarray, np.ndarray]:
+    def _slope(self, share: np.ndarray, ways: np.ndarray) -> np.ndarray:
+        """The gradient of the smoothed price, with ``share = T / root``; overwrites it."""
+        share *= np.float32(0.5) * self.bends
+        return np.asarray(share @ self.unit + self.linear)
+
+    def _bend(self, near: np.ndarray, ways: np.ndarray) -> np.ndarray:
+        """The curvature at kinks that hold neurons, over ``2 mu^2``, with ``near = 1 / root`` there."""
+        bend = near * near  # by products, since powers are slow
+        bend *= near
+        bend *= -self.bends[: self.held]
+        return bend
+
+    def _step(self, at: _At, mu: float) -> _At:
         """One step of all, each as long as it pays."""
-        four = np.float32(4.0 * mu * mu)
-        root = _root(T, four)
-        price, pulls, linear = self._pull(U, T, root)
-        c = np.maximum(price, np.float32(FLOOR))
-        share = T / root
-        share += np.float32(1.0)
-        share *= np.float32(0.5) * pulls
-        G = (share @ self.unit) + linear
-        G[:, : self.kept] -= c[:, None] * U[:, : self.kept]
-        step = self._solve(root[:, self.holding], pulls[..., self.holding], c, G, mu)
-        promise = np.sum(G * step, axis=1)
-        before = price - 0.5 * c * np.sum(U[:, : self.kept] ** 2, axis=1)
-        U, T, left = U.copy(), T, np.arange(len(U))
+        c = np.maximum(at.price, np.float32(FLOOR))
+        inverse = np.float32(1.0) / at.root
+        bend = self._bend(inverse[:, : self.held], at.ways)
+        inverse *= at.T
+        G = self._slope(inverse, at.ways)
+        G[:, : self.kept] -= c[:, None] * at.U[:, : self.kept]
+        step = self._solve(bend, c, G, mu)
+        promise = np.float32(1e-4) * np.sum(G * step, axis=1)
+        left = np.arange(len(at.U))
         for length in LENGTHS:
-            V = U[left] + np.float32(length) * step[left]
+            V = at.U[left] + np.float32(length) * step[left]
             size = np.linalg.norm(V[:, : self.kept], axis=1)
             self._hold(V, size)
-            S = V @ self.unit.T
-            after = self._price(V, S, _root(S, four))
-            after -= 0.5 * c[left] * np.sum(V[:, : self.kept] ** 2, axis=1)
-            good = after >= before[left] + np.float32(1e-4 * length) * promise[left]
+            there = self._at(V / np.where(size > 1e-3, size, np.float32(1.0))[:, None], mu)
+            good = there.price >= at.price[left] + np.float32(length) * promise[left]
             good &= size > 1e-3
-            size = np.where(good, size, 1.0)[:, None]
-            if np.all(good) and len(left) == len(U):
-                return V / size, S / size
-            at = left[good]
-            U[at], T[at] = (V / size)[good], (S / size)[good]
+            if np.all(good) and len(left) == len(at.U):
+                return there
+            at.put(left[good], there, good)
             left = left[~good]
             if not len(left):
                 break
-        return U, T
+        return at
 
-    def _solve(
-        self, root: np.ndarray, pulls: np.ndarray, c: np.ndarray, G: np.ndarray, mu: float
-    ) -> np.ndarray:
-        """Newton's steps, with the roots (k, holding) and pulls of the samples that hold neurons."""
-        # psi'', as a power of what is at most one half; by products, since powers are slow
-        near = np.float32(mu) / root
-        bend = near * near
-        bend *= near
-        bend *= np.float32(2.0 / mu) * np.maximum(-pulls, 0.0)
-        own = np.repeat(c[:, None], self.unit.shape[1], axis=1)
+    def _solve(self, bend: np.ndarray, c: np.ndarray, G: np.ndarray, mu: float) -> np.ndarray:
+        """Newton's steps, with the curvature (k, held) at kinks that hold neurons, over ``2 mu^2``."""
+        scale = np.float32(0.5 / (mu * mu))
+        own = np.repeat(scale * c[:, None], self.unit.shape[1], axis=1)
         own[:, self.kept :] *= np.float32(LOOSE)
-        return (self._factor if len(own[0]) <= DIRECT else self._conjugate)(bend, own, G)
+        return (self._factor if len(own[0]) <= DIRECT else self._conjugate)(bend, own, scale * G)
 
     def _factor(self, bend: np.ndarray, own: np.ndarray, G: np.ndarray) -> np.ndarray:
-        """Solve ``(diag(own) + X' diag(bend) X) step = G``, all of shape (k, d) and bend (k, holding)."""
-        d = own.shape[1]
-        H, i = (bend @ self.outer).reshape(-1, d, d), np.arange(d)
-        H[:, i, i] += own
-        return np.asarray(np.linalg.solve(H, G[:, :, None])[:, :, 0])
+        """Solve ``(diag(own) + X' diag(bend) X) step = G``, all of shape (k, d) and bend (k, held)."""
+        k, d = own.shape
+        H, i = np.empty((d + 1, d, k), np.float32), np.arange(d)
+        H[self.corner] = self.products @ bend.T
+        H[i, i] += own.T
+        H[d] = G.T
+        return solve_positive(H).T
 
     def _conjugate(self, bend: np.ndarray, own: np.ndarray, G: np.ndarray) -> np.ndarray:
         """As :meth:`_factor`, nearly: some steps of conjugate gradients scaled by the diagonal."""
-        diagonal = bend @ self.squares + own
+        diagonal = bend @ self.products + own
         step, left = np.zeros_like(G), G.copy()
         way = left / diagonal
         size = np.sum(left * way, axis=1)

@@ -50,9 +50,9 @@ class VectorClimb(Climb):
         """``P^2`` is a sum over outputs, and a maximum of it at most the sum of their maxima."""
         return float(np.linalg.norm([Climb._ceiling(column, unit) for column in weight.T]))
 
-    def _holding(self) -> slice:
+    def _holds(self, weight: np.ndarray) -> np.ndarray:
         """All samples: a direction g pulls each of them its own way."""
-        return slice(None)
+        return np.ones(len(weight), dtype=bool)
 
     def values(self, U: np.ndarray) -> np.ndarray:
         """The prices of the rows of ``U``, shape (k,)."""
@@ -61,17 +61,17 @@ class VectorClimb(Climb):
     def _biases(self, T: np.ndarray) -> np.ndarray:
         return best_biases(T, self.z, self.slope)
 
-    def _correlate(self, U: np.ndarray, T: np.ndarray, root: np.ndarray) -> np.ndarray:
-        """The smoothed ``Z'phi(Xu)``, shape (k, outputs)."""
-        return U @ self.linear.T + 0.5 * ((T + root) @ self.bends)
-
-    def _price(self, U: np.ndarray, T: np.ndarray, root: np.ndarray) -> np.ndarray:
-        return np.asarray(np.linalg.norm(self._correlate(U, T, root), axis=1))
-
-    def _pull(
-        self, U: np.ndarray, T: np.ndarray, root: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        C = self._correlate(U, T, root)
+    def _price(self, U: np.ndarray, root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        C = U @ self.linear.T + 0.5 * (root @ self.bends)  # the smoothed Z'phi(Xu) of each
         price = np.linalg.norm(C, axis=1)
-        g = C / np.where(price > 0.0, price, 1.0)[:, None]
-        return price, g @ self.bends.T, g @ self.linear
+        return price, C / np.where(price > 0.0, price, np.float32(1.0))[:, None]
+
+    def _slope(self, share: np.ndarray, ways: np.ndarray) -> np.ndarray:
+        share *= ways @ (np.float32(0.5) * self.bends.T)
+        return np.asarray(share @ self.unit + ways @ self.linear)
+
+    def _bend(self, near: np.ndarray, ways: np.ndarray) -> np.ndarray:
+        bend = near * near
+        bend *= near
+        bend *= np.maximum(-(ways @ self.bends.T), 0.0)
+        return bend
