@@ -120,6 +120,21 @@ def excess(row: Row, ours: str) -> float:
     return max(finals) / min(others) - 1.0
 
 
+def own_final(row: Row, peer: str, ours: str) -> tuple[float, float] | None:
+    """Return a peer's time to (within 1e-4 of) its own final objective, and our time to that objective.
+
+    For peers that solve another problem, whose optimum is above the target; None where either did not run.
+    """
+    runs = [run for run in row.runs.get(peer, []) if run.get("objective")]
+    mine = [run for run in row.runs.get(ours, []) if run.get("objective")]
+    if not runs or not mine:
+        return None
+    final = row.final(peer)
+    theirs = [time_to(run["seconds_of"], run["objective"], final * (1.0 + TARGET)) for run in runs]
+    times = [time_to(run["seconds_of"], run["objective"], final) for run in mine]
+    return float(np.median(theirs)), float(np.median(times))
+
+
 def seconds(value: float) -> str:
     """Write seconds for a table."""
     return "—" if value == float("inf") else f"{value:.2g}" if value < 10 else f"{value:.0f}"
@@ -184,6 +199,25 @@ def _summary_table(rows: list[Row], names: list[str], ours: str, limit: float) -
         r = ratios(rows, name, ours, limit)
         lines.append([name, f"{solved} / {len(tried)}", f"{geometric_mean(r):.3g}" if r else "n/a"])
     return table(["peer", "solved to 1e-4", f"time / time of {ours} (geometric mean)"], lines)
+
+
+def _own_finals(rows: list[Row], names: list[str], ours: str) -> str:
+    """A table of peers on sampled patterns: our time to what they end with, against theirs."""
+    lines = []
+    for name in names:
+        pairs = [(row, own_final(row, name, ours)) for row in rows if name.startswith("scnn")]
+        found = [(max(pair[0], 1e-4) / max(pair[1], 1e-4), row) for row, pair in pairs if pair]
+        if not found:
+            continue
+        least, where = min(found, key=lambda entry: entry[0])
+        above = [row.final(name) / row.best - 1.0 for _, row in found]
+        mean = geometric_mean([ratio for ratio, _ in found])
+        cells = [f"{mean:.3g}", f"{least:.3g} ({where.case.key})", f"{np.median(above):.1%}"]
+        lines.append([name, str(len(found)), *cells])
+    if not lines:
+        return ""
+    head = ["peer", "cases", "time / our time to its own final objective, geometric mean", "least"]
+    return table([*head, "its final objective above the best known, median"], lines)
 
 
 def _final_table(rows: list[Row], ours: str) -> str:
@@ -257,6 +291,7 @@ def _text(
         f"median of {options.repeats}. How this is measured: [README](../README.md). A dash is a run that "
         "did not get there within the limit; a peer that ran into its limit is not repeated.",
         _summary_table(counted, names, ours, options.limit),
+        _own_finals(counted, rest, ours),
         "The fastest peer of each case, chosen with hindsight: "
         f"{geometric_mean(beaten):.3g} times our time in the geometric mean "
         f"({sum(b < 1 for b in beaten)} of {len(beaten)} cases faster than ours).",
@@ -272,7 +307,7 @@ def _text(
     if missing:
         parts += ["## Not available", "\n".join(missing)]
     parts += [f"![{path.stem}]({path.name})" for path in pictures]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _stopped(rows: list[Row]) -> str:

@@ -34,9 +34,9 @@ from .walks import best_bias, rectify
 
 Plan = tuple[tuple[float, int], ...]
 #: Bands and steps: where starts begin, every other one; what tells good ones from bad; on from there.
-WIDE: Plan = ((0.01, 8), (3e-3, 5), (1e-3, 2))
-NARROW: Plan = ((3e-3, 6), (1e-3, 3))
-FINE: Plan = ((1e-3, 2), (1e-4, 2), (1e-5, 1))
+WIDE: Plan = ((0.01, 6), (3e-3, 3), (1e-3, 1))
+NARROW: Plan = ((3e-3, 5), (1e-3, 2))
+FINE: Plan = ((1e-3, 1), (3e-4, 2), (1e-4, 1), (1e-5, 1))
 #: From maxima at a price that was similar.
 NEAR: Plan = ((1e-3, 3), (1e-4, 3), (1e-5, 1))
 #: The least c, as a share of the largest price that z allows.
@@ -46,6 +46,8 @@ HELD, BATCH = 1 << 22, 1 << 19
 #: Coordinates up to which climbing costs less than what it gains, and up to which systems are factored;
 #: steps of conjugate gradients for larger ones.
 WIDEST, DIRECT, STEPS = 200, 16, 8
+#: Share of the starts that move below which the others are left where they are.
+MOST_LIVE = 0.7
 #: Lengths tried of a step.
 LENGTHS = (1.0, 0.3, 0.09)
 #: Curvature of a free bias where no kink holds it, relative to that of a weight.
@@ -87,6 +89,10 @@ class _At:
     root: np.ndarray
     price: np.ndarray
     ways: np.ndarray
+
+    def take(self, kept: np.ndarray) -> _At:
+        """Some of the starts."""
+        return _At(self.U[kept], self.T[kept], self.root[kept], self.price[kept], self.ways[kept])
 
     def put(self, at: np.ndarray, new: _At, kept: np.ndarray) -> None:
         """Move the starts `at` to some rows of `new`."""
@@ -136,7 +142,7 @@ class Climb:
             self.corner = np.tril_indices(X.shape[1])
             self.products = np.ascontiguousarray((rows[:, self.corner[0]] * rows[:, self.corner[1]]).T)
         else:
-            self.products = rows * rows
+            self.squares = rows * rows
 
     @staticmethod
     def _ceiling(weight: np.ndarray, unit: np.ndarray) -> float:
@@ -169,10 +175,10 @@ class Climb:
         return V
 
     def from_afar(self, U: np.ndarray) -> np.ndarray:
-        """Climb from all of many starts, (k, d), and on from the better half of them."""
+        """Climb from all of many starts, (k, d), and on from the better third of them."""
         V = np.concatenate([self(U[::2], WIDE), self(U[1::2], NARROW)])
         order = np.argsort(-self.values(V), kind="stable")
-        return self(V[order[: max(32, len(V) // 2)]], FINE)
+        return self(V[order[: max(32, len(V) // 3)]], FINE)
 
     def values(self, U: np.ndarray) -> np.ndarray:
         """The prices of the rows of ``U``, shape (k,)."""
@@ -192,11 +198,18 @@ class Climb:
         V[:, self.kept :] = np.clip(V[:, self.kept :], -limit, limit)
 
     def _climb(self, U: np.ndarray, plan: Plan) -> np.ndarray:
+        U = U.copy()
         for mu, steps in plan:
-            at = self._at(U, mu)
-            for _ in range(steps):
-                at = self._step(at, mu)
-            U = at.U
+            at, live = self._at(U, mu), np.arange(len(U))
+            for left in reversed(range(steps)):
+                at, moved = self._step(at, mu)
+                # what does not move would not move in the next step either
+                if not np.any(moved):
+                    break
+                if left and np.sum(moved) < MOST_LIVE * len(moved):
+                    U[live] = at.U
+                    at, live = at.take(moved), live[moved]
+            U[live] = at.U
         return U
 
     def _at(self, U: np.ndarray, mu: float) -> _At:
@@ -221,8 +234,8 @@ class Climb:
         bend *= -self.bends[: self.held]
         return bend
 
-    def _step(self, at: _At, mu: float) -> _At:
-        """One step of all, each as long as it pays."""
+    def _step(self, at: _At, mu: float) -> tuple[_At, np.ndarray]:
+        """One step of all, each as long as it pays; where they are then, and which moved."""
         c = np.maximum(at.price, np.float32(FLOOR))
         inverse = np.float32(1.0) / at.root
         bend = self._bend(inverse[:, : self.held], at.ways)
@@ -231,7 +244,7 @@ class Climb:
         G[:, : self.kept] -= c[:, None] * at.U[:, : self.kept]
         step = self._solve(bend, c, G, mu)
         promise = np.float32(1e-4) * np.sum(G * step, axis=1)
-        left = np.arange(len(at.U))
+        moved, left = np.zeros(len(at.U), dtype=bool), np.arange(len(at.U))
         for length in LENGTHS:
             V = at.U[left] + np.float32(length) * step[left]
             size = np.linalg.norm(V[:, : self.kept], axis=1)
@@ -239,13 +252,16 @@ class Climb:
             there = self._at(V / np.where(size > 1e-3, size, np.float32(1.0))[:, None], mu)
             good = there.price >= at.price[left] + np.float32(length) * promise[left]
             good &= size > 1e-3
-            if np.all(good) and len(left) == len(at.U):
-                return there
-            at.put(left[good], there, good)
+            moved[left[good]] = True
+            if length == LENGTHS[0]:  # most take their whole step: the others are put back
+                there.put(~good, at, ~good)
+                at = there
+            else:
+                at.put(left[good], there, good)
             left = left[~good]
             if not len(left):
                 break
-        return at
+        return at, moved
 
     def _solve(self, bend: np.ndarray, c: np.ndarray, G: np.ndarray, mu: float) -> np.ndarray:
         """Newton's steps, with the curvature (k, held) at kinks that hold neurons, over ``2 mu^2``."""
@@ -265,7 +281,7 @@ class Climb:
 
     def _conjugate(self, bend: np.ndarray, own: np.ndarray, G: np.ndarray) -> np.ndarray:
         """As :meth:`_factor`, nearly: some steps of conjugate gradients scaled by the diagonal."""
-        diagonal = bend @ self.products + own
+        diagonal = bend @ self.squares + own
         step, left = np.zeros_like(G), G.copy()
         way = left / diagonal
         size = np.sum(left * way, axis=1)

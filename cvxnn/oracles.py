@@ -13,7 +13,7 @@ References: Pilanci and Ergen, ICML 2020, section 3; :mod:`cvxnn.pricing`, :mod:
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -58,6 +58,12 @@ class NeuronOracle(Oracle):
     def thorough(self, Z: np.ndarray, network: Network) -> Neurons:
         """The hardest search: what training ends with."""
         return self.neurons(Z, self.neurons_of(network), np.random.default_rng(SEED), 2)
+
+    def missing(
+        self, Z: np.ndarray, network: Network, until: Callable[[Neurons], bool]
+    ) -> Neurons:
+        """As :meth:`thorough`, but it may end with what it has as soon as `until` is true of that."""
+        return self.thorough(Z, network)
 
     @abstractmethod
     def neurons(
@@ -290,10 +296,18 @@ class SearchOracle(NeuronOracle):
         answer is kept, as the judge asks next: of the same dual variable, and maybe with fewer neurons,
         which are only places to start from.
         """
+        return self.missing(Z, network, lambda found: False)
+
+    def missing(
+        self, Z: np.ndarray, network: Network, until: Callable[[Neurons], bool]
+    ) -> Neurons:
         key = Z.tobytes()
         if self._last is None or self._last[0] != key:
-            starts = self.neurons_of(network)
-            self._last = (key, self.neurons(Z, starts, np.random.default_rng(SEED), 2))
+            rng = np.random.default_rng(SEED)
+            for found in self._harder(Z, self.neurons_of(network), rng, 2):
+                if until(found):
+                    return found
+            self._last = (key, found)
         return self._last[1]
 
     def seen(self, Z: np.ndarray) -> float:
@@ -309,13 +323,21 @@ class SearchOracle(NeuronOracle):
     def neurons(
         self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, effort: int
     ) -> Neurons:
+        return list(self._harder(Z, starts, random_state, effort))[-1]
+
+    def _harder(
+        self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, effort: int
+    ) -> Iterator[Neurons]:
+        """All that has been found so far, after every search."""
         # Exact solutions and walks cost n d^2 each, and more where many rows are tight.
         polish = int(np.clip(4e6 / self.X.size, 8, 48))
         if effort and (found := self._exhausted(Z, starts, polish)) is not None:
-            return found
+            yield found
+            return
         found = self._search(
             Z, starts, polish * (1 + effort), random_state, (3 if fits(self.X) else 4) ** effort
         )
+        yield found
         for _ in range(2 * effort):
             # Hop: the best local maxima of a rugged function have good ones around them.
             around = found.directions[:16]
@@ -323,7 +345,7 @@ class SearchOracle(NeuronOracle):
             size = np.linalg.norm(around, axis=1)[None, :, None]
             hops = (around[None] + 0.5 * size * noise).reshape(-1, around.shape[1])
             found = found.join(self._search(Z, None, polish // 2, random_state, 1, extra=hops))
-        return found
+            yield found
 
     def _exhausted(self, Z: np.ndarray, starts: np.ndarray, polish: int) -> Neurons | None:
         """A quick search where that has seen all maxima there are, by its own estimate.

@@ -53,6 +53,8 @@ RATIO, CENTRED = 0.3, 0.01
 SAME = 0.1
 #: Multiplications of a step, and numbers in its matrix, up to which it is worth taking.
 WORK, ENTRIES = 2e10, 3e7
+#: Numbers in the table of the products of a sample's features up to which it is made.
+HELD = 4_000_000
 #: Neurons whose blocks are formed at a time.
 CHUNK = 32
 #: Coordinates from which on blocks are formed and inverted one by one, by routines that know that they are
@@ -98,6 +100,10 @@ class _Network:
         norms = design.norms(design.X)
         self.reach = np.maximum(norms, 1e-6 * float(np.max(norms)))
         self.unit = design.X / self.reach[:, None]
+        # the lower triangles of x_i x_i', by which Gram matrices with weights are one product
+        self.corner = np.tril_indices(design.X.shape[1])
+        few = design.X.shape[1] < WIDE and len(design.X) * len(self.corner[0]) <= HELD
+        self.products = design.X[:, self.corner[0]] * design.X[:, self.corner[1]] if few else None
 
     def hold(self, rows: Rows) -> None:
         """Take the signs of neurons, and their norms for what bands are relative to."""
@@ -121,7 +127,7 @@ class _Network:
         norms = np.sqrt(self.design.norms(U) ** 2 + (1e-9 * np.max(self.sizes)) ** 2)
         value = problem.value(f, float(np.sum(norms)))
         slope = self.design.spread(problem.loss.gradient(f, problem.y, problem.weights))
-        bend = (1.0 - self.design.slope) * 2.0 * mu * mu / root**3
+        bend = (1.0 - self.design.slope) * 2.0 * mu * mu / (root * root * root)
         return _Point(value, f, slope, 0.5 * self._mix(1.0, T / root), bend, norms)
 
     def alone(
@@ -138,6 +144,17 @@ class _Network:
             0.5 * self.sizes[kept] * self.signs[kept] * ((slope * self.reach) @ change)
             + self.problem.beta * gain
         )
+
+    def grams(self, K: np.ndarray) -> np.ndarray:
+        """Return ``X' diag(K_j) X`` for the columns of ``K`` (n, m), shape (m, d, d)."""
+        if self.products is None:
+            XT = np.ascontiguousarray(self.X.T)
+            parts = (K.T[j : j + CHUNK, None, :] for j in range(0, K.shape[1], CHUNK))
+            return np.concatenate([(XT * part) @ self.X for part in parts])
+        d = self.X.shape[1]
+        B, (i, j) = np.empty((K.shape[1], d, d)), self.corner
+        B[:, i, j] = B[:, j, i] = K.T @ self.products
+        return B
 
     def gradient(self, U: np.ndarray, slopes: np.ndarray, point: _Point) -> np.ndarray:
         """The gradient in U (m, r), of neurons with `slopes` (n, m)."""
@@ -156,10 +173,9 @@ class _System:
         kept = self.d - net.design.free
         K = np.maximum(point.slope[:, None] * net.signs, 0.0) * point.curvature
         K /= net.reach[:, None] * net.sizes
-        XT = np.ascontiguousarray(X.T)
-        parts = [slice(j, j + CHUNK) for j in range(0, self.m, CHUNK)]
         wide = self.d >= WIDE
-        B = _grams(XT, K) if wide else np.concatenate([(XT * K.T[part, None, :]) @ X for part in parts])
+        XT = np.ascontiguousarray(X.T)
+        B = _grams(XT, K) if wide else net.grams(K)
         #: what prediction adds to the gradient for every share that mu loses
         self.drift = np.einsum("jab,jb->ja", B, U)
         pull = problem.beta / point.norms
@@ -175,14 +191,17 @@ class _System:
         self.inverse = np.stack([dtrtri(r, lower=1)[0] for r in R]) if wide else np.linalg.inv(R)
         root = np.sqrt(problem.loss.hessian(point.f, problem.y, problem.weights))
         A = (point.slopes * (net.design.spread(root)[:, None] * net.signs)).T
-        # Half precision of a step is plenty, and twice as fast.
+        # Half precision of a step is plenty, and twice as fast; its factors are brought to its range.
         n, pool = len(root), net.design.pool
         Y = np.empty((self.m, self.d, n), np.float32)
-        kind = np.float32 if wide else np.float64
-        XT, A = XT.astype(kind, copy=False), A.astype(kind, copy=False)
-        for part in parts:
-            J, inverse = XT * A[part, None, :], self.inverse[part].astype(kind, copy=False)
-            Y[part] = inverse @ (J.reshape(-1, self.d, n, pool).sum(axis=3) if pool > 1 else J)
+        top, reach = float(np.max(np.abs(self.inverse))), float(np.max(np.abs(XT)))
+        low, A = (XT / reach).astype(np.float32), (A * (top * reach)).astype(np.float32)
+        for j in range(0, self.m, CHUNK):
+            part = slice(j, j + CHUNK)
+            inverse = (self.inverse[part].reshape(-1, self.d) / top).astype(np.float32)
+            J = (inverse @ low).reshape(-1, self.d, n * pool)
+            J *= A[part, None, :]
+            Y[part] = J.reshape(-1, self.d, n, pool).sum(axis=3) if pool > 1 else J
         self.Y = Y.reshape(self.m * self.d, n)
         if problem.intercept:  # the best constant follows: project it out
             q = (root / max(float(np.linalg.norm(root)), 1e-300)).astype(np.float32)

@@ -352,7 +352,8 @@ def _dual(network: Network, problem: Problem, effort: Effort) -> np.ndarray:
     rounds = [line for line in effort.history if line.Z is not None]
     if not rounds:
         return problem.residual(network(problem.X))
-    best = min(rounds, key=lambda line: line.search_gap)
+    # of those that end a training the last: one before it may have been of another network
+    best = min(reversed(rounds), key=lambda line: max(line.search_gap, effort.tol))
     assert best.Z is not None
     return best.Z
 

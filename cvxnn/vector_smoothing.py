@@ -127,7 +127,7 @@ class _Network:
         if problem.intercept:  # from the last constants on it is a step or two
             self.c = self.c + self.loss.intercept(f + self.c, problem.y, problem.weights)
         value = problem.value(f + self.c, 0.5 * float(np.sum(U * U) + np.sum(V * V)))
-        bend = (1.0 - self.leak) * 2.0 * mu * mu / root**3
+        bend = (1.0 - self.leak) * 2.0 * mu * mu / (root * root * root)
         return _Point((U, V), mu, value, f, self.c, H, self.mix(1.0, T / root), bend)
 
     def slope(self, point: _Point) -> np.ndarray:

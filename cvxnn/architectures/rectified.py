@@ -48,8 +48,12 @@ from .two_layer import balanced_cost, check_patterns, is_sample, sampled, with_c
 AUTO_PATTERNS, AUTO_BITS = 3000, 2_000_000
 #: Roundings tried on a solution, finest first: relative norm to drop, distance to merge.
 ROUNDINGS = ((1e-14, 0.0), *((10.0**-k, 10.0**-k) for k in range(9, 2, -1)), (1.0, 0.0))
-#: Neurons of one sign closer than this share a block at first; it shrinks where that stops paying.
-MERGE = 0.2
+#: Neurons of one sign closer than this share a block at first, from scratch and where training starts from a
+#: network, which has few that are close; it shrinks where that stops paying.
+MERGE, START_MERGE = 0.2, 0.02
+#: Programs are solved to this share of the search gap that is left, where the loss has no kinks and where it
+#: has: prices are off by the root of what a program is off.
+SHARP, KINKED_SHARP = 1e-4, 1e-3
 #: Growing is taken up again while a search finds a gap above the first; programs finish below it.
 CLOSE = 1e-3
 #: Unknowns of a program from which on growing again is preferred to solving it.
@@ -212,14 +216,15 @@ class Rectified(ReLUHidden, Architecture):
         hardest = REACH[0 if effort.start else -1]
         rows, gap = yield from self._explore(problem, design, oracle, effort, rows, hardest)
         # Near neurons share a block at first: a program has to have few blocks, and loses little by it.
-        blocks = Blocks.of(design, merge(rows, design, MERGE))
+        bold = START_MERGE if effort.start else MERGE
+        blocks = Blocks.of(design, merge(rows, design, bold))
         best = self._network(problem, design, rows.signs, rows.U)
         if effort.rough and len(rows.signs):
             return best
         value, idle = self.objective(problem, best), 0
         empty, whole = self._network(problem, design, np.zeros(0), design.X[:0]), blocks
-        bold, again, pays = MERGE, AGAIN, 1.0 - min(1e-6, 0.01 * effort.tol)
-        sharpness = 0.01 if problem.loss.smooth else 0.001
+        again, pays = AGAIN, 1.0 - min(1e-6, 0.01 * effort.tol)
+        sharpness = SHARP if problem.loss.smooth else KINKED_SHARP
         # A large program has little to add to what Newton's method has followed to its end.
         followed = problem.loss.smooth and self._can_follow(design, rows)
         for _ in range(effort.max_iter):
@@ -390,15 +395,18 @@ class Rectified(ReLUHidden, Architecture):
     ) -> tuple[float, Neurons]:
         """The search gap with neurons that prove it, from searches of growing effort, the judge's last."""
         # Near a known network what a quick search does not see is hardly ever there.
-        for level in (0, 2) if effort.start else (0, 1, 2):
-            if level < 2:
-                found = oracle.neurons(Z, blocks.W, effort.random_state, level)
-            else:
-                found = oracle.thorough(Z, network)
-            gap = search_gap(problem, objective, Z, max(found.best, problem.beta))
-            if gap > effort.tol:
-                break
-        return gap, found
+        def gap(found: Neurons) -> float:
+            return search_gap(problem, objective, Z, max(found.best, problem.beta))
+
+        def enough(found: Neurons) -> bool:
+            return gap(found) > effort.tol
+
+        for level in (0,) if effort.start else (0, 1):
+            found = oracle.neurons(Z, blocks.W, effort.random_state, level)
+            if enough(found):
+                return gap(found), found
+        found = oracle.missing(Z, network, enough)
+        return gap(found), found
 
     def _fresh(
         self, problem: Problem, design: Design, blocks: Blocks, found: Neurons, most: int = 400
