@@ -278,7 +278,8 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
             its network is optimal for the approximation of X, and better ones are on X.
         """
         self._check_optimal_set()
-        X, _ = flat_samples(X)
+        X, shape = flat_samples(X)
+        check_shape(shape, self.network_.layers)
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], reset=False)
         weights = weigh_classes(getattr(self, "class_weight", None), y, check_weights(sample_weight, X))
         classes = getattr(self, "classes_", None)

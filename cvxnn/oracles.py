@@ -59,9 +59,7 @@ class NeuronOracle(Oracle):
         """The hardest search: what training ends with."""
         return self.neurons(Z, self.neurons_of(network), np.random.default_rng(SEED), 2)
 
-    def missing(
-        self, Z: np.ndarray, network: Network, until: Callable[[Neurons], bool]
-    ) -> Neurons:
+    def missing(self, Z: np.ndarray, network: Network, until: Callable[[Neurons], bool]) -> Neurons:
         """As :meth:`thorough`, but it may end with what it has as soon as `until` is true of that."""
         return self.thorough(Z, network)
 
@@ -298,9 +296,7 @@ class SearchOracle(NeuronOracle):
         """
         return self.missing(Z, network, lambda found: False)
 
-    def missing(
-        self, Z: np.ndarray, network: Network, until: Callable[[Neurons], bool]
-    ) -> Neurons:
+    def missing(self, Z: np.ndarray, network: Network, until: Callable[[Neurons], bool]) -> Neurons:
         key = Z.tobytes()
         if self._last is None or self._last[0] != key:
             rng = np.random.default_rng(SEED)

@@ -125,7 +125,8 @@ class _Network:
         pull = G @ self.V.T
         gU = (S * pull).T @ self.X + beta * self.U
         gV = self.H.T @ G + beta * self.V
-        bend = np.maximum(pull, 0.0) * (2.0 * self.mu**2) / (self.root * self.root * self.root) / (self.reach * self.sizes)
+        cube = self.root * self.root * self.root * (self.reach * self.sizes)
+        bend = np.maximum(pull, 0.0) * (2.0 * self.mu**2) / cube
         bend[:, self.linear] = 0.0
         self.S, self.bend, self.G = S.astype(np.float32), bend.astype(np.float32), G
         self.low_H, self.low_V = self.H.astype(np.float32), self.V.astype(np.float32)

@@ -124,3 +124,22 @@ def test_bad_inputs():
     assert pair("kernel", [2, 3]) == (2, 3)
     with pytest.raises(ValueError, match="kernel"):
         pair("kernel", (1, 2, 3))
+
+
+def test_whoever_takes_images_refuses_those_of_another_shape():
+    from cvxnn import ConvexNetRegressor, certify, local_linear
+
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 2, 4)), rng.normal(size=20)
+    model = ConvexNetRegressor(alpha=0.1, architecture="cnn_linear").fit(X, y)
+    turned = X.reshape(20, 4, 2)
+    for call in (
+        lambda images: model.score(images, y),
+        lambda images: model.optimal_set(images, y),
+        lambda images: certify(model.network_, images, y, alpha=0.1),
+        lambda images: local_linear(model, images),
+    ):
+        with pytest.raises(ValueError, match=r"\(2, 4, 1\): pass such arrays, or rows"):
+            call(turned)
+    assert certify(model.network_, X, y, alpha=0.1).objective == pytest.approx(model.certificate_.objective)
+    assert local_linear(model, X).coefficients.shape == (20, 8)

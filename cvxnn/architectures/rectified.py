@@ -48,11 +48,11 @@ from .two_layer import balanced_cost, check_patterns, is_sample, sampled, with_c
 AUTO_PATTERNS, AUTO_BITS = 3000, 2_000_000
 #: Roundings tried on a solution, finest first: relative norm to drop, distance to merge.
 ROUNDINGS = ((1e-14, 0.0), *((10.0**-k, 10.0**-k) for k in range(9, 2, -1)), (1.0, 0.0))
-#: Neurons of one sign closer than this share a block at first, from scratch and where training starts from a
-#: network, which has few that are close; it shrinks where that stops paying.
+#: Neurons of one sign closer than this share a block at first, from scratch and where training starts from
+#: a network, which has few that are close; it shrinks where that stops paying.
 MERGE, START_MERGE = 0.2, 0.02
-#: Programs are solved to this share of the search gap that is left, where the loss has no kinks and where it
-#: has: prices are off by the root of what a program is off.
+#: Programs are solved to this share of the search gap that is left, where the loss has no kinks and where
+#: it has: prices are off by the root of what a program is off.
 SHARP, KINKED_SHARP = 1e-4, 1e-3
 #: Growing is taken up again while a search finds a gap above the first; programs finish below it.
 CLOSE = 1e-3
@@ -394,6 +394,7 @@ class Rectified(ReLUHidden, Architecture):
         effort: Effort,
     ) -> tuple[float, Neurons]:
         """The search gap with neurons that prove it, from searches of growing effort, the judge's last."""
+
         # Near a known network what a quick search does not see is hardly ever there.
         def gap(found: Neurons) -> float:
             return search_gap(problem, objective, Z, max(found.best, problem.beta))
