@@ -12,10 +12,11 @@ solves, for every start on its own,
     (c I + (1 - s) X' diag( max(-z, 0) psi'' / |x| ) X) D = X'(z (s + (1 - s) psi')) - c u,
 
 which keeps only the concave half of the curvature of p: D ascends, and samples with ``z_i > 0``, whose
-kinks repel, are crossed freely. With few coordinates all starts of one sign share the outer products
-``x_i x_i'``, so that their matrices are one product; with more, a few steps of conjugate gradients, for all
-starts at once, end near maxima of the same height and cost a third of that or less (any number of them
-ascends). A wide band sees past small maxima, which a narrow one finds: half of the starts begin with each.
+kinks repel, are crossed freely. It is shortened until the price of the unit neuron rises. With few
+coordinates all starts of one sign share the outer products ``x_i x_i'``, so that their matrices are one
+product, and are solved together (:mod:`cvxnn.small_systems`); with more, a few steps of conjugate
+gradients, for all starts at once, end near maxima of the same height (any number of them ascends). A wide
+band sees past small maxima, which a narrow one finds: half of the starts begin with each.
 
 References: Chen and Mangasarian, "A class of smoothing functions for nonlinear and mixed
 complementarity problems", Comput. Optim. Appl. 1996; Horst and Thoai, "DC programming: overview", JOTA
@@ -46,7 +47,7 @@ HELD, BATCH = 1 << 22, 1 << 19
 #: Coordinates up to which climbing costs less than what it gains, and up to which systems are factored;
 #: steps of conjugate gradients for larger ones.
 WIDEST, DIRECT, STEPS = 200, 16, 8
-#: Share of the starts that move below which the others are left where they are.
+#: Where fewer starts than this share move, the others are left out of the steps that follow with this band.
 MOST_LIVE = 0.7
 #: Lengths tried of a step.
 LENGTHS = (1.0, 0.3, 0.09)

@@ -395,13 +395,13 @@ class Rectified(ReLUHidden, Architecture):
     ) -> tuple[float, Neurons]:
         """The search gap with neurons that prove it, from searches of growing effort, the judge's last."""
 
-        # Near a known network what a quick search does not see is hardly ever there.
         def gap(found: Neurons) -> float:
             return search_gap(problem, objective, Z, max(found.best, problem.beta))
 
         def enough(found: Neurons) -> bool:
             return gap(found) > effort.tol
 
+        # Near a known network what a quick search does not see is hardly ever there.
         for level in (0,) if effort.start else (0, 1):
             found = oracle.neurons(Z, blocks.W, effort.random_state, level)
             if enough(found):
