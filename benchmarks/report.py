@@ -121,9 +121,10 @@ def excess(row: Row, ours: str) -> float:
 
 
 def own_final(row: Row, peer: str, ours: str) -> tuple[float, float] | None:
-    """Return a peer's time to (within 1e-4 of) its own final objective, and our time to that objective.
+    """Return a peer's time to its own final objective, and our time to that objective.
 
-    For peers that solve another problem, whose optimum is above the target; None where either did not run.
+    For peers that solve another problem, whose optimum is above the target. The peer's clock stops within
+    1e-4 of it, ours at it, or at our limit; None where either did not run.
     """
     runs = [run for run in row.runs.get(peer, []) if run.get("objective")]
     mine = [run for run in row.runs.get(ours, []) if run.get("objective")]
@@ -131,7 +132,8 @@ def own_final(row: Row, peer: str, ours: str) -> tuple[float, float] | None:
         return None
     final = row.final(peer)
     theirs = [time_to(run["seconds_of"], run["objective"], final * (1.0 + TARGET)) for run in runs]
-    times = [time_to(run["seconds_of"], run["objective"], final) for run in mine]
+    times = [min(time_to(run["seconds_of"], run["objective"], final), run["limit"]) for run in mine]
+    theirs = [time for time in theirs if time < float("inf")]  # of the repetition that ended there
     return float(np.median(theirs)), float(np.median(times))
 
 

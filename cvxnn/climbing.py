@@ -175,11 +175,11 @@ class Climb:
             V[:, -1] = self._biases(self.X @ V.T)
         return V
 
-    def from_afar(self, U: np.ndarray) -> np.ndarray:
-        """Climb from all of many starts, (k, d), and on from the better third of them."""
+    def from_afar(self, U: np.ndarray, share: int = 3) -> np.ndarray:
+        """Climb from all of many starts, (k, d), and on from the best of them: one in `share`."""
         V = np.concatenate([self(U[::2], WIDE), self(U[1::2], NARROW)])
         order = np.argsort(-self.values(V), kind="stable")
-        return self(V[order[: max(32, len(V) // 3)]], FINE)
+        return self(V[order[: max(32, len(V) // share)]], FINE)
 
     def values(self, U: np.ndarray) -> np.ndarray:
         """The prices of the rows of ``U``, shape (k,)."""

@@ -13,6 +13,8 @@ References: Pilanci and Ergen, ICML 2020, section 3; :mod:`cvxnn.norm_pricing`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from .arrangement import Arrangement
@@ -112,12 +114,12 @@ class NormSearchOracle(SearchOracle):
 
     design: NormDesign
 
-    def neurons(
+    def searches(
         self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, effort: int
-    ) -> Neurons:
+    ) -> Iterator[Neurons]:
         polish = int(np.clip(2e5 / self.X.size, 4, 24)) * (1 + effort)
         n_random = int(np.clip(5e5 / self.X.size, 32, 128)) * 2**effort
-        return search_neurons(
+        yield search_neurons(
             self.design, Z, starts, n_random=n_random, n_polish=polish, random_state=random_state
         )
 

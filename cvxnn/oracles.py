@@ -297,12 +297,14 @@ class SearchOracle(NeuronOracle):
         return self.missing(Z, network, lambda found: False)
 
     def missing(self, Z: np.ndarray, network: Network, until: Callable[[Neurons], bool]) -> Neurons:
+        """As :meth:`thorough`; only an answer of all searches is kept for the judge."""
         key = Z.tobytes()
         if self._last is None or self._last[0] != key:
-            rng = np.random.default_rng(SEED)
-            for found in self._harder(Z, self.neurons_of(network), rng, 2):
+            found = None
+            for found in self.searches(Z, self.neurons_of(network), np.random.default_rng(SEED), 2):
                 if until(found):
                     return found
+            assert found is not None
             self._last = (key, found)
         return self._last[1]
 
@@ -319,12 +321,13 @@ class SearchOracle(NeuronOracle):
     def neurons(
         self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, effort: int
     ) -> Neurons:
-        return list(self._harder(Z, starts, random_state, effort))[-1]
+        *_, found = self.searches(Z, starts, random_state, effort)
+        return found
 
-    def _harder(
+    def searches(
         self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, effort: int
     ) -> Iterator[Neurons]:
-        """All that has been found so far, after every search."""
+        """All that has been found so far, after every one of the searches that :meth:`neurons` makes."""
         # Exact solutions and walks cost n d^2 each, and more where many rows are tight.
         polish = int(np.clip(4e6 / self.X.size, 8, 48))
         if effort and (found := self._exhausted(Z, starts, polish)) is not None:

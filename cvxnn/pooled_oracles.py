@@ -75,6 +75,9 @@ class PooledOracle(NeuronOracle):
     def thorough(self, Z: np.ndarray, network: Network) -> Neurons:
         return self.rows.thorough(self.design.spread(Z), network)
 
+    def missing(self, Z: np.ndarray, network: Network, until: Callable[[Neurons], bool]) -> Neurons:
+        return self.rows.missing(self.design.spread(Z), network, until)
+
     def active(self, Z: np.ndarray, floor: float, network: Network) -> Neurons:
         return self.rows.active(self.design.spread(Z), floor, network)
 

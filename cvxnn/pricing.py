@@ -144,7 +144,10 @@ def search(
     U = draw_starts(X, Z, starts, n_random, free, random_state)
     U = U if extra is None else np.concatenate([U, extra])
     count = len(U)
-    U, signs, values = (_climb if fits(X) else _rise)(X, Z, U, free, slope)
+    # an estimate of what was not seen rests on where climbs ended: more of them end
+    U, signs, values = (
+        _climb(X, Z, U, free, slope, 2 if estimate else 3) if fits(X) else _rise(X, Z, U, free, slope)
+    )
     found = _polish_best(X, Z, U, signs, values, n_polish, free, slope, exact, most_idle)
     # Gradients stall below maxima: where they end says nothing.
     known = estimate and fits(X)
@@ -169,13 +172,13 @@ def search(
 
 
 def _climb(
-    X: np.ndarray, Z: np.ndarray, U: np.ndarray, free: int, slope: float
+    X: np.ndarray, Z: np.ndarray, U: np.ndarray, free: int, slope: float, share: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Climb from all starts for both signs, and on from the better half: directions, signs, values."""
+    """Climb from all starts for both signs, and on from a share of them: directions, signs, values."""
     directions, values = [], []
     for side in (1.0, -1.0):
         climb = Climb(X, side * Z, free, slope)
-        directions.append(climb.from_afar(U))
+        directions.append(climb.from_afar(U, share))
         values.append(climb.values(directions[-1]))
     signs = np.repeat([1.0, -1.0], [len(part) for part in values])
     return np.concatenate(directions), signs, np.concatenate(values)

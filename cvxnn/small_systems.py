@@ -25,8 +25,8 @@ def solve_positive(H: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     H : ndarray of shape (d + 1, d, systems)
-        Symmetric and positive definite matrices, of which the lower triangles are read, and below each its
-        right-hand side; overwritten.
+        Symmetric and positive definite matrices, none with a zero on its diagonal, of which the lower
+        triangles are read, and below each its right-hand side; overwritten.
 
     Returns
     -------

@@ -101,9 +101,10 @@ class _Network:
         self.reach = np.maximum(norms, 1e-6 * float(np.max(norms)))
         self.unit = design.X / self.reach[:, None]
         # the lower triangles of x_i x_i', by which Gram matrices with weights are one product
-        self.corner = np.tril_indices(design.X.shape[1])
-        few = design.X.shape[1] < WIDE and len(design.X) * len(self.corner[0]) <= HELD
-        self.products = design.X[:, self.corner[0]] * design.X[:, self.corner[1]] if few else None
+        self.products, (n, d) = None, design.X.shape
+        if d < WIDE and n * d * (d + 1) // 2 <= HELD:
+            self.corner = np.tril_indices(d)
+            self.products = design.X[:, self.corner[0]] * design.X[:, self.corner[1]]
 
     def hold(self, rows: Rows) -> None:
         """Take the signs of neurons, and their norms for what bands are relative to."""

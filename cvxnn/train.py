@@ -348,11 +348,14 @@ def _solve(request: Master, effort: Effort, deadline: float) -> Solution:
 
 
 def _dual(network: Network, problem: Problem, effort: Effort) -> np.ndarray:
-    """The dual variable of the best round, or the network's residual where no round ended."""
+    """The dual variable of the last round that ended training, else of the best.
+
+    The network's residual where no round ended.
+    """
     rounds = [line for line in effort.history if line.Z is not None]
     if not rounds:
         return problem.residual(network(problem.X))
-    # of those that end a training the last: one before it may have been of another network
+    # Of several within the tolerance the last: the gap of one before may have been that of another network.
     best = min(reversed(rounds), key=lambda line: max(line.search_gap, effort.tol))
     assert best.Z is not None
     return best.Z

@@ -18,6 +18,7 @@ networks", ICLR 2022.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -175,10 +176,10 @@ class OrthantOracle(SearchOracle):
     def prove(self, Z: np.ndarray, *, max_iter: int, max_time: float) -> Proof:
         return Oracle.prove(self, Z, max_iter=max_iter, max_time=max_time)
 
-    def neurons(
+    def searches(
         self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, effort: int
-    ) -> Neurons:
-        return self._best(Z)
+    ) -> Iterator[Neurons]:
+        yield self._best(Z)
 
     def propose(
         self,

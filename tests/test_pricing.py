@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cvxnn.architectures.absolute import Absolute
+from cvxnn.architectures.leaky_relu import LeakyReLU
+from cvxnn.architectures.relu import ReLU
 from cvxnn.arrangement import Arrangement
 from cvxnn.constraints import project_cone
 from cvxnn.losses import get_loss
-from cvxnn.oracles import CellOracle, Design
+from cvxnn.oracles import SEED, CellOracle, Design
 from cvxnn.pricing import Neurons, search
 from cvxnn.program import Problem
 from cvxnn.walks import best_bias, neuron_of, walk
@@ -164,3 +167,31 @@ def test_joining_keeps_the_better_of_equal_patterns():
 
     joined = neurons(1.0).join(neurons(2.0))
     assert joined.values.tolist() == [2.0] and joined.gates.tolist() == [[2.0]]
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        ReLU(hidden_bias=None),
+        ReLU(hidden_bias="free"),
+        ReLU(hidden_bias=None, penalty="l1"),
+        LeakyReLU(hidden_bias=None),
+        Absolute(hidden_bias=None),
+    ],
+    ids=repr,
+)
+def test_the_judge_searches_as_the_oracle_does(family):
+    rng = np.random.default_rng(0)
+    X, y, Z = rng.standard_normal((40, 8)), rng.standard_normal(40), rng.standard_normal(40)
+    problem = Problem.from_alpha(X, y, None, get_loss("squared_error"), 0.05, False)
+    oracle = family.oracle(problem, None)
+    network = family.adopt(rng.standard_normal((8, 3)), np.zeros(3), np.ones(3), 0.0)
+    Z -= Z.mean() if oracle.free else 0.0
+    found = oracle.thorough(Z, network)
+    again = oracle.neurons(Z, oracle.neurons_of(network), np.random.default_rng(SEED), 2)
+    assert np.array_equal(found.values, again.values)
+    assert found.best <= oracle.price(Z).value * (1.0 + 1e-9)
+    # what a search has that ended early is not taken for the judge's
+    fresh = family.oracle(problem, None)
+    assert fresh.missing(Z, network, lambda found: True).best <= found.best
+    assert fresh.thorough(Z, network).best == found.best

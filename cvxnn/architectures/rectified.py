@@ -398,15 +398,15 @@ class Rectified(ReLUHidden, Architecture):
         def gap(found: Neurons) -> float:
             return search_gap(problem, objective, Z, max(found.best, problem.beta))
 
-        def enough(found: Neurons) -> bool:
+        def prices_out(found: Neurons) -> bool:
             return gap(found) > effort.tol
 
         # Near a known network what a quick search does not see is hardly ever there.
         for level in (0,) if effort.start else (0, 1):
             found = oracle.neurons(Z, blocks.W, effort.random_state, level)
-            if enough(found):
+            if prices_out(found):
                 return gap(found), found
-        found = oracle.missing(Z, network, enough)
+        found = oracle.missing(Z, network, prices_out)
         return gap(found), found
 
     def _fresh(
