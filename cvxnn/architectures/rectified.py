@@ -48,14 +48,15 @@ from .two_layer import balanced_cost, check_patterns, is_sample, sampled, with_c
 AUTO_PATTERNS, AUTO_BITS = 3000, 2_000_000
 #: Roundings tried on a solution, finest first: relative norm to drop, distance to merge.
 ROUNDINGS = ((1e-14, 0.0), *((10.0**-k, 10.0**-k) for k in range(9, 2, -1)), (1.0, 0.0))
-#: Neurons of one sign closer than this share a block at first, from scratch and where training starts from
-#: a network, which has few that are close; it shrinks where that stops paying.
-MERGE, START_MERGE = 0.2, 0.02
+#: Neurons of one sign closer than this share a block at first: far from an optimum, and near one, whose
+#: neurons close to each other are different ones; it shrinks where that stops paying.
+MERGE, NEAR_MERGE = 0.2, 0.02
 #: Programs are solved to this share of the search gap that is left, where the loss has no kinks and where
 #: it has: prices are off by the root of what a program is off.
 SHARP, KINKED_SHARP = 1e-4, 1e-3
-#: Growing is taken up again while a search finds a gap above the first; programs finish below it.
-CLOSE = 1e-3
+#: Growing is taken up again while a search finds a gap above the first; programs finish below it. Programs
+#: that find a larger one, and not less of it by this factor, have no end.
+CLOSE, FALLS = 1e-3, 0.7
 #: Unknowns of a program from which on growing again is preferred to solving it.
 LARGE = 2000
 #: Times that growing is taken up again without a gain, for at most so many rounds.
@@ -216,14 +217,15 @@ class Rectified(ReLUHidden, Architecture):
         hardest = REACH[0 if effort.start else -1]
         rows, gap = yield from self._explore(problem, design, oracle, effort, rows, hardest)
         # Near neurons share a block at first: a program has to have few blocks, and loses little by it.
-        bold = START_MERGE if effort.start else MERGE
+        small = len(rows.signs) * design.X.shape[1] <= LARGE
+        bold = NEAR_MERGE if effort.start or (gap <= CLOSE and small) else MERGE
         blocks = Blocks.of(design, merge(rows, design, bold))
         best = self._network(problem, design, rows.signs, rows.U)
         if effort.rough and len(rows.signs):
             return best
         value, idle = self.objective(problem, best), 0
         empty, whole = self._network(problem, design, np.zeros(0), design.X[:0]), blocks
-        again, pays = AGAIN, 1.0 - min(1e-6, 0.01 * effort.tol)
+        again, pays, last = AGAIN, 1.0 - min(1e-6, 0.01 * effort.tol), 1.0
         sharpness = SHARP if problem.loss.smooth else KINKED_SHARP
         # A large program has little to add to what Newton's method has followed to its end.
         followed = problem.loss.smooth and self._can_follow(design, rows)
@@ -278,9 +280,10 @@ class Rectified(ReLUHidden, Architecture):
                 again -= 1
                 # Near a known network what is missing is a sharper dual variable.
                 sharpness *= 0.1 if effort.start else 1.0
-            elif gap > CLOSE and problem.loss.smooth:
+            elif gap > max(CLOSE, FALLS * last) and problem.loss.smooth:
                 # Far from done after growing again and again: targets that are nearly interpolated.
                 break
+            last = gap
             followed = False
             if len(fresh.signs) == 0:
                 # Nothing prices out: what is left of the gap is the program's own.
