@@ -17,6 +17,8 @@ from benchmarks.peers import Task, all_peers
 from benchmarks.peers.arithmetic import gated_gap, loss_and_slope
 from benchmarks.problems import Data, load
 from benchmarks.recorder import Recorder
+from benchmarks.report import Row, own_final
+from benchmarks.runner import Case
 from benchmarks.scaling import exponent
 from cvxnn.losses import get_loss
 
@@ -117,6 +119,19 @@ def test_peers_reach_the_same_objective(name, data, tmp_path):
     null = 0.5 * np.mean(data.y**2)
     assert verdict.objective[-1] < null
     assert np.min(verdict.objective) == pytest.approx(verdict.objective[-1])
+
+
+def test_a_peer_is_held_against_its_own_final_objective(data):
+    def ran(seconds, objective, limit=60.0):
+        return {"seconds_of": seconds, "objective": objective, "limit": limit, "stopped": "limit"}
+
+    case = Case("relu", data, 0.1)
+    theirs = [ran([1.0, 10.0, 50.0], [2.0, 1.50001, 1.5])]
+    row = Row(case, 1.0, {"scnn": theirs, "cvxnn": [ran([0.1, 0.2, 5.0], [1.6, 1.4, 1.0])]})
+    assert own_final(row, "scnn", "cvxnn") == (10.0, 0.2)  # within 1e-4 of where it ends
+    row = Row(case, 1.0, {"scnn": theirs, "cvxnn": [ran([0.1], [1.6])]})
+    assert own_final(row, "scnn", "cvxnn") == (10.0, 60.0)  # we did not get there
+    assert own_final(row, "adelie", "cvxnn") is None
 
 
 def test_best_known_only_goes_down():
