@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cvxnn.architectures.base import Effort, Progress
 from cvxnn.architectures.gated import GatedReLU
 from cvxnn.architectures.relu import ReLU
 from cvxnn.losses import LOSSES, get_loss
 from cvxnn.program import Problem, Status
 from cvxnn.testing import random_program
-from cvxnn.train import choose_solver, get_architecture, train
+from cvxnn.train import _dual, choose_solver, get_architecture, train
 
 SQUARED, LOGISTIC = get_loss("squared_error"), get_loss("log_loss")
 
@@ -188,3 +189,15 @@ def test_architectures_by_name():
 def test_messages(architecture, message):
     with pytest.raises(ValueError, match=message):
         train(problem(), architecture)
+
+
+@pytest.mark.parametrize(
+    "gaps, taken",
+    [((1e-9, 1e-3, 1e-6), 2), ((1e-3, 1e-4, 1e-2), 1), ((1e-6, 1e-9), 1)],
+    ids=["the last that ended it", "else the best", "both within tol"],
+)
+def test_the_dual_variable_of_a_training(gaps, taken):
+    effort = Effort(1e-5, 10, np.random.default_rng(0))
+    effort.history += [Progress(1.0, gap, 1, 1, None, np.full(2, k)) for k, gap in enumerate(gaps)]
+    effort.history.append(Progress(1.0, 1e-12, 1, 1))  # a round without one
+    assert _dual(None, None, effort)[0] == taken
