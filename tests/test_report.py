@@ -199,6 +199,11 @@ def test_samples_are_taken_apart_exactly(binary: tuple[Pipeline, np.ndarray, np.
     assert len(content.samples) == len(X) and content.worst == 15
     losses = [sample.loss for sample in content.samples[: content.worst]]
     assert losses == sorted(losses, reverse=True)
+
+    def on(values: np.ndarray) -> list[bool]:
+        return [bool(neuron.rule(values[None])[0] > 0.0) for neuron in content.neurons]
+
+    smooth = 0
     for sample in content.samples:
         i = int(sample.place.removeprefix("sample "))
         f = model.decision_function(X[i : i + 1])[0]
@@ -213,10 +218,13 @@ def test_samples_are_taken_apart_exactly(binary: tuple[Pipeline, np.ndarray, np.
             there = X[i].copy()
             there[k] += step
             change = model.decision_function(there[None])[0] - f
-            assert change == pytest.approx(sample.slopes[k, 0] * step, rel=1e-3, abs=1e-12)
+            if on(there) == on(X[i]):  # neurons of a sharp solution have samples on their kinks
+                smooth += 1
+                assert change == pytest.approx(sample.slopes[k, 0] * step, rel=1e-3, abs=1e-12)
         values = X[i : i + 1]
         active = tuple(n.number for n in content.neurons if n.rule(values)[0] > 1e-12)
         assert sample.active == active
+    assert smooth >= 1.9 * len(content.samples)
 
 
 # Neurons
