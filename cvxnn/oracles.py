@@ -327,7 +327,7 @@ class SearchOracle(NeuronOracle):
     def searches(
         self, Z: np.ndarray, starts: np.ndarray, random_state: np.random.Generator, effort: int
     ) -> Iterator[Neurons]:
-        """All that has been found so far, after every one of the searches that :meth:`neurons` makes."""
+        """All that has been found so far, after every one of the searches that ``neurons`` makes."""
         # Exact solutions and walks cost n d^2 each, and more where many rows are tight.
         polish = int(np.clip(4e6 / self.X.size, 8, 48))
         if effort and (found := self._exhausted(Z, starts, polish)) is not None:
