@@ -302,7 +302,7 @@ def test_time_limit_returns_the_best_network():
 
 
 def test_interrupt_returns_the_best_network(monkeypatch):
-    """Ctrl-C in the last program: the best network until then comes back, from growing or a program before."""
+    """Ctrl-C in the last program: the best network until then comes back."""
     from cvxnn import train as training
 
     calls, last, original = [], np.inf, training._solve
