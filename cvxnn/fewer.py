@@ -30,7 +30,7 @@ from .program import Problem
 from .vector_exploration import suits
 
 #: Shares of all sizes below which neurons are dropped, and distances below which they are merged.
-SHARES, DISTANCES = (1e-2, 3e-3, 1e-3, 1e-4), (0.1, 0.03, 0.01)
+SHARES, DISTANCES = (1e-2, 3e-3, 1e-3, 1e-4), (0.1, 0.03, 0.01, 1e-6)
 #: An objective that is larger by more than this share before neurons have moved is given up at once, with
 #: one output and with several.
 HOPELESS, SLOW_HOPELESS = 1e-3, 1e-4
