@@ -28,7 +28,7 @@ from .lifted_oracles import with_bound
 from .losses import Loss, code_classes, get_loss
 from .network import Affine, Conv, Gated, GatedConv, Network
 from .parameters import check_alpha, check_coupling, check_switch, check_weights, seed_of, weigh_classes
-from .patches import check_shape, flat_samples
+from .patches import rows_for
 from .program import Problem
 from .reading import Reading, read_network
 from .train import BOUND_ITER, train
@@ -181,8 +181,7 @@ def _data(reading: Reading, X: Any, y: Any, loss: Loss) -> tuple[np.ndarray, np.
     """Samples as the network takes them, targets in the shape of its output or codes of labels, and labels
     as they were given."""
     X, y = (v.detach() if hasattr(v, "detach") else v for v in (X, y))
-    X, shape = flat_samples(X)
-    check_shape(shape, reading.network.layers)
+    X = rows_for(X, reading.network.layers)
     X, y = check_X_y(X, y, dtype=np.float64, y_numeric=not loss.classification, multi_output=True)
     network = reading.network
     if X.shape[1] != network.n_features:

@@ -223,25 +223,23 @@ class Climb:
         """The smoothed price of unit rows, and their output directions."""
         return U @ self.linear + 0.5 * (root @ self.bends), U[:, :0]
 
-    def _slope(self, share: np.ndarray, ways: np.ndarray) -> np.ndarray:
-        """The gradient of the smoothed price, with ``share = T / root``; overwrites it."""
-        share *= np.float32(0.5) * self.bends
-        return np.asarray(share @ self.unit + self.linear)
-
-    def _bend(self, near: np.ndarray, ways: np.ndarray) -> np.ndarray:
-        """The curvature at kinks that hold neurons, over ``2 mu^2``, with ``near = 1 / root`` there."""
-        bend = near * near  # by products, since powers are slow
-        bend *= near
-        bend *= -self.bends[: self.held]
-        return bend
+    def _toward(self, ways: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How much samples pull at their kinks, and the slope of the linear part, for output directions."""
+        return self.bends, self.linear
 
     def _step(self, at: _At, mu: float) -> tuple[_At, np.ndarray]:
         """One step of all, each as long as it pays; where they are then, and which moved."""
         c = np.maximum(at.price, np.float32(FLOOR))
+        pulls, linear = self._toward(at.ways)
         inverse = np.float32(1.0) / at.root
-        bend = self._bend(inverse[:, : self.held], at.ways)
+        # the curvature at kinks that hold neurons, over 2 mu^2; by products, since powers are slow
+        near = inverse[:, : self.held]
+        bend = near * near
+        bend *= near
+        bend *= np.maximum(-pulls[..., : self.held], 0.0)
         inverse *= at.T
-        G = self._slope(inverse, at.ways)
+        inverse *= np.float32(0.5) * pulls
+        G = inverse @ self.unit + linear
         G[:, : self.kept] -= c[:, None] * at.U[:, : self.kept]
         step = self._solve(bend, c, G, mu)
         promise = np.float32(1e-4) * np.sum(G * step, axis=1)

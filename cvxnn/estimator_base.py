@@ -37,7 +37,7 @@ from .parameters import (
     seed_of,
     weigh_classes,
 )
-from .patches import check_shape, flat_samples
+from .patches import rows_for
 from .program import Problem, Status
 from .rounds import CallbackSupportMixin, Rounds, has_callbacks
 from .train import Moment, Trained, train
@@ -171,8 +171,7 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
 
     def _rows(self, X: Any) -> np.ndarray:
         """Samples like those of the fit, checked, as rows."""
-        X, shape = flat_samples(X)
-        check_shape(shape, self.network_.layers)
+        X = rows_for(X, self.network_.layers)
         rows: np.ndarray = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         return rows
 
@@ -278,8 +277,7 @@ class ConvexNet(Exportable, CallbackSupportMixin, BaseEstimator):
             its network is optimal for the approximation of X, and better ones are on X.
         """
         self._check_optimal_set()
-        X, shape = flat_samples(X)
-        check_shape(shape, self.network_.layers)
+        X = rows_for(X, self.network_.layers)
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], reset=False)
         weights = weigh_classes(getattr(self, "class_weight", None), y, check_weights(sample_weight, X))
         classes = getattr(self, "classes_", None)

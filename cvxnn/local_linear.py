@@ -49,7 +49,7 @@ from .layers import (
     Threshold,
 )
 from .network import Network
-from .patches import check_shape, flat_samples
+from .patches import rows_for
 from .window_layers import Windowed
 
 
@@ -137,9 +137,7 @@ def local_linear(network: Network | Any, X: Any) -> LocalLinear:
             f"{type(network).__name__} has no network: pass a cvxnn.Network, a fitted ConvexNet estimator, "
             "or one of the networks_ of a path"
         )
-    data, shape = flat_samples(X)
-    check_shape(shape, network.layers)
-    data = to_numpy(data)
+    data = to_numpy(rows_for(X, network.layers))
     if data.ndim != 2 or data.shape[1] != network.n_features:
         raise ValueError(
             f"the network takes {network.n_features} features, X has shape {data.shape}: pass samples with "

@@ -249,20 +249,26 @@ def flat_samples(X: Any) -> tuple[Any, tuple[int, ...] | None]:
     return X.reshape(len(X), -1), X.shape[1:]
 
 
-def check_shape(shape: tuple[int, ...] | None, layers: Any) -> None:
-    """Raise ValueError if samples of a shape are not what the first layer, a convolution, was made for.
+def rows_for(X: Any, layers: Any) -> Any:
+    """Make rows of samples for a network's layers, as :func:`flat_samples`.
 
-    Two sizes are an image of one channel or a signal of several; None is for rows.
+    Raises
+    ------
+    ValueError
+        If a sample has not the shape that the first layer, a convolution, was made for. Two sizes are an
+        image of one channel or a signal of several; rows may be anything.
     """
+    X, shape = flat_samples(X)
     windows = getattr(layers[0], "windows", None)
     if shape is None or windows is None:
-        return
+        return X
     meant = {(*shape, 1, 1)[:3]} | ({(shape[0], 1, shape[1])} if len(shape) == 2 else set())
     if len(shape) > 3 or windows.shape not in meant:
         raise ValueError(
             f"samples have shape {shape}, and the network was trained on (height, width, channels) = "
             f"{windows.shape}: pass such arrays, or rows"
         )
+    return X
 
 
 def pooled(rows: np.ndarray, pool: int) -> np.ndarray:

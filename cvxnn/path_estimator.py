@@ -27,7 +27,7 @@ from .feature_penalties import WeightPenalty
 from .losses import get_loss
 from .network import Network
 from .parameters import check_effort, check_grid, seed_of
-from .patches import check_shape, flat_samples
+from .patches import flat_samples, rows_for
 from .path_problem import checked_problem, family_of, problem_of
 from .paths import Path, Point, follow, threshold
 from .program import Problem
@@ -397,8 +397,7 @@ class ConvexNetPath(BaseEstimator):
             If no network was trained at `alpha`.
         """
         check_is_fitted(self)
-        X, shape = flat_samples(X)
-        check_shape(shape, self.networks_[0].layers)
+        X = rows_for(X, self.networks_[0].layers)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         if alpha is None:
             return np.stack([network(X) for network in self.networks_], axis=-1)

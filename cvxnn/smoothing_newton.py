@@ -100,6 +100,10 @@ class _Network:
         norms = design.norms(design.X)
         self.reach = np.maximum(norms, 1e-6 * float(np.max(norms)))
         self.unit = design.X / self.reach[:, None]
+        self.XT = np.ascontiguousarray(design.X.T)
+        # in single precision, brought to its range
+        self.top = float(np.max(np.abs(design.X))) or 1.0
+        self.low = (self.XT / self.top).astype(np.float32)
         # the lower triangles of x_i x_i', by which Gram matrices with weights are one product
         self.products, (n, d) = None, design.X.shape
         if d < WIDE and n * d * (d + 1) // 2 <= HELD:
@@ -147,14 +151,19 @@ class _Network:
         )
 
     def grams(self, K: np.ndarray) -> np.ndarray:
-        """Return ``X' diag(K_j) X`` for the columns of ``K`` (n, m), shape (m, d, d)."""
-        if self.products is None:
-            XT = np.ascontiguousarray(self.X.T)
-            parts = (K.T[j : j + CHUNK, None, :] for j in range(0, K.shape[1], CHUNK))
-            return np.concatenate([(XT * part) @ self.X for part in parts])
+        """Return ``X' diag(K_j) X`` for the columns of ``K`` (n, m), none below zero: shape (m, d, d)."""
         d = self.X.shape[1]
-        B, (i, j) = np.empty((K.shape[1], d, d)), self.corner
-        B[:, i, j] = B[:, j, i] = K.T @ self.products
+        B = np.empty((K.shape[1], d, d))
+        if self.products is not None:
+            row, column = self.corner
+            B[:, row, column] = B[:, column, row] = K.T @ self.products
+        elif d >= WIDE:
+            for block, root in zip(B, np.sqrt(K).T, strict=True):
+                low = dsyrk(1.0, (self.XT * root).T, trans=1, lower=1)
+                np.add(low, np.tril(low, -1).T, out=block)
+        else:
+            for j in range(0, len(B), CHUNK):
+                B[j : j + CHUNK] = (self.XT * K.T[j : j + CHUNK, None, :]) @ self.X
         return B
 
     def gradient(self, U: np.ndarray, slopes: np.ndarray, point: _Point) -> np.ndarray:
@@ -169,14 +178,12 @@ class _System:
     """The factored system of a step at one point."""
 
     def __init__(self, net: _Network, U: np.ndarray, point: _Point, damping: np.ndarray) -> None:
-        problem, X = net.problem, net.X
+        problem = net.problem
         self.m, self.d = U.shape
         kept = self.d - net.design.free
         K = np.maximum(point.slope[:, None] * net.signs, 0.0) * point.curvature
         K /= net.reach[:, None] * net.sizes
-        wide = self.d >= WIDE
-        XT = np.ascontiguousarray(X.T)
-        B = _grams(XT, K) if wide else net.grams(K)
+        B = net.grams(K)
         #: what prediction adds to the gradient for every share that mu loses
         self.drift = np.einsum("jab,jb->ja", B, U)
         pull = problem.beta / point.norms
@@ -189,21 +196,10 @@ class _System:
         B[:, i[kept:], i[kept:]] += loose[:, None]
         self.blocks = B
         R = np.linalg.cholesky(B)
+        wide = self.d >= WIDE
         self.inverse = np.stack([dtrtri(r, lower=1)[0] for r in R]) if wide else np.linalg.inv(R)
         root = np.sqrt(problem.loss.hessian(point.f, problem.y, problem.weights))
-        A = (point.slopes * (net.design.spread(root)[:, None] * net.signs)).T
-        # Half precision of a step is plenty, and twice as fast; its factors are brought to its range.
-        n, pool = len(root), net.design.pool
-        Y = np.empty((self.m, self.d, n), np.float32)
-        top, reach = float(np.max(np.abs(self.inverse))), float(np.max(np.abs(XT)))
-        low, A = (XT / reach).astype(np.float32), (A * (top * reach)).astype(np.float32)
-        for j in range(0, self.m, CHUNK):
-            part = slice(j, j + CHUNK)
-            inverse = (self.inverse[part].reshape(-1, self.d) / top).astype(np.float32)
-            J = (inverse @ low).reshape(-1, self.d, n * pool)
-            J *= A[part, None, :]
-            Y[part] = J.reshape(-1, self.d, n, pool).sum(axis=3) if pool > 1 else J
-        self.Y = Y.reshape(self.m * self.d, n)
+        self.Y = self._whitened(net, (point.slopes * (net.design.spread(root)[:, None] * net.signs)).T)
         if problem.intercept:  # the best constant follows: project it out
             q = (root / max(float(np.linalg.norm(root)), 1e-300)).astype(np.float32)
             self.Y -= np.outer(self.Y @ q, q)
@@ -211,6 +207,22 @@ class _System:
         M = self.Y.T @ self.Y if self.wide else self.Y @ self.Y.T
         M[np.diag_indices_from(M)] += 1.0
         self.factor = cho_factor(M, lower=True, overwrite_a=True, check_finite=False)
+
+    def _whitened(self, net: _Network, A: np.ndarray) -> np.ndarray:
+        """The rows ``R_j^-1 X' diag(A_j)`` of all neurons, with those of a sample added up, (m d, n)."""
+        # Half precision of a step is plenty, and twice as fast.
+        pool = net.design.pool
+        n = A.shape[1] // pool
+        Y = np.empty((self.m, self.d, n), np.float32)
+        top = float(np.max(np.abs(self.inverse)))
+        A = (A * (top * net.top)).astype(np.float32)
+        for j in range(0, self.m, CHUNK):
+            part = slice(j, j + CHUNK)
+            inverse = (self.inverse[part].reshape(-1, self.d) / top).astype(np.float32)
+            J = (inverse @ net.low).reshape(-1, self.d, n * pool)
+            J *= A[part, None, :]
+            Y[part] = J.reshape(-1, self.d, n, pool).sum(axis=3) if pool > 1 else J
+        return Y.reshape(self.m * self.d, n)
 
     def solve(self, G: np.ndarray) -> np.ndarray:
         """Return the step ``-(B + J'WJ)^-1 G``, shape (m, r)."""
@@ -221,15 +233,6 @@ class _System:
         else:
             q = cho_solve(self.factor, low, check_finite=False).astype(np.float64)
         return -np.einsum("jba,jb->ja", self.inverse, q.reshape(self.m, self.d))
-
-
-def _grams(XT: np.ndarray, K: np.ndarray) -> np.ndarray:
-    """Return ``X' diag(K_j) X`` for the columns of ``K`` (n, m), none below zero: shape (m, d, d)."""
-    B = np.empty((K.shape[1], len(XT), len(XT)))
-    for block, root in zip(B, np.sqrt(K).T, strict=True):
-        low = dsyrk(1.0, (XT * root).T, trans=1, lower=1)
-        np.add(low, np.tril(low, -1).T, out=block)
-    return B
 
 
 @dataclass(frozen=True, eq=False)

@@ -66,12 +66,5 @@ class VectorClimb(Climb):
         price = np.linalg.norm(C, axis=1)
         return price, C / np.where(price > 0.0, price, np.float32(1.0))[:, None]
 
-    def _slope(self, share: np.ndarray, ways: np.ndarray) -> np.ndarray:
-        share *= ways @ (np.float32(0.5) * self.bends.T)
-        return np.asarray(share @ self.unit + ways @ self.linear)
-
-    def _bend(self, near: np.ndarray, ways: np.ndarray) -> np.ndarray:
-        bend = near * near
-        bend *= near
-        bend *= np.maximum(-(ways @ self.bends.T), 0.0)
-        return bend
+    def _toward(self, ways: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return ways @ self.bends.T, ways @ self.linear

@@ -302,27 +302,25 @@ def test_time_limit_returns_the_best_network():
 
 
 def test_interrupt_returns_the_best_network(monkeypatch):
-    """Ctrl-C in the last program: the best network until then comes back."""
+    """Ctrl-C in the third round of solving: the network of an earlier round comes back."""
     from cvxnn import train as training
 
-    calls, last, original = [], np.inf, training._solve
+    calls, original = [], training._solve
 
     def interrupted(*args):
         calls.append(1)
-        if len(calls) == last:
+        if len(calls) == 3:
             raise KeyboardInterrupt
         return original(*args)
 
     monkeypatch.setattr(training, "_solve", interrupted)
     data = np.random.default_rng(1).standard_normal((40, 4))
-    whole = ConvexNetRegressor(alpha=1e-3, tol=1e-9).fit(data, data[:, 0] * data[:, 1])
-    last, calls = len(calls), []
-    assert last >= 1
+    # a loss with kinks takes many rounds
+    model = ConvexNetRegressor(alpha=1e-3, tol=1e-9, loss="absolute_error")
     with pytest.warns(ConvergenceWarning, match="Interrupted"):
-        model = ConvexNetRegressor(alpha=1e-3, tol=1e-9).fit(data, data[:, 0] * data[:, 1])
+        model.fit(data, data[:, 0] * data[:, 1])
     assert model.network_.width > 0
     assert 0.0 <= model.certificate_.lower_bound <= model.certificate_.objective
-    assert model.certificate_.objective >= whole.certificate_.objective * (1.0 - 1e-9)
 
 
 @pytest.mark.parametrize("architecture", ["relu", "gated_relu"])

@@ -175,11 +175,11 @@ def test_sharpening_gains_digits():
         rng = np.random.default_rng(seed)
         X, y = rng.normal(size=(12, 2)), rng.normal(size=12)
         problem = Problem.from_alpha(X, y, None, SQUARED, 0.01, True)
-        rough = train(problem, ReLU("penalized"), tol=1e-3)
+        rough = train(problem, ReLU("penalized"), tol=1e-2)
         found = OptimalSet.of(problem, ReLU("penalized"), rough.network)
         assert found.gap <= rough.certificate.gap + 1e-12
         gaps.append((rough.certificate.gap, found.gap))
-    assert np.median([before for before, _ in gaps]) > 1e-9
+    assert np.median([before for before, _ in gaps]) > 1e-8
     assert sum(after <= 1e-11 for _, after in gaps) >= 5
 
 
